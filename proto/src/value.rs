@@ -1,0 +1,15 @@
+//! Values with one text form each: money, instants, ids, digests and tokens.
+//!
+//! Arithmetic here is checked; nothing in this module panics on any input.
+
+#![deny(clippy::arithmetic_side_effects, clippy::as_conversions, clippy::float_arithmetic, clippy::indexing_slicing)]
+
+mod id;
+mod money;
+mod secret;
+mod time;
+
+pub use id::{AccountId, BalanceId, Digest, RequestId};
+pub use money::{MoneyError, Pico};
+pub use secret::{NewToken, TokenError, TokenHash, token_text};
+pub use time::Stamp;
