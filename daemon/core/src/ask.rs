@@ -1,0 +1,79 @@
+//! What a call asks for, as far as a decision needs it. Made by a dialect from the client's bytes; kept in the decision's event.
+
+use serde::{Deserialize, Serialize};
+
+/// Names of a list that are kept in an ask; more are counted but not named.
+pub const NAMES_KEPT: usize = 32;
+
+/// The facts of one request. Fields are in alphabetical order, so that its JSON is canonical; what is absent is left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ask {
+    /// Parts whose size does not show in bytes and that are no image: audio, files, stored items.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub attachments: u64,
+    /// Audio is asked for as output.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub audio_out: bool,
+    /// Bytes of the request's body.
+    pub body_bytes: u64,
+    /// Answers asked for (`n`); 1 when absent.
+    pub choices: u64,
+    /// A tool choice is stated: `tool_choice` or `function_call` is present and not null.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub function_calling: bool,
+    /// Tools that the provider itself runs, by type: each costs extra.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosted_tools: Vec<String>,
+    /// Content parts that are images.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub images: u64,
+    /// The largest output limit that the request states, in tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_tokens: Option<u64>,
+    /// Messages of the conversation.
+    pub messages: u64,
+    /// The model's name as the client wrote it; empty when the request names none.
+    pub model: String,
+    /// Bytes that NFKC normalisation adds to the request's texts: a model may normalise before it counts.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub nfkc_extra_bytes: u64,
+    /// Bytes of a predicted output, which are billed as output when rejected.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub prediction_bytes: u64,
+    /// The service tier asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_tier: Option<String>,
+    /// A stream is asked for.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub stream: bool,
+    /// Characters of all message contents: what the estimate of input tokens is made from.
+    pub text_chars: u64,
+    /// Names of the functions offered, at most [`NAMES_KEPT`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tool_names: Vec<String>,
+    /// Tools offered: functions, custom and hosted ones, and legacy functions.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub tools: u64,
+    /// Top-level fields that this daemon does not know, at most [`NAMES_KEPT`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unknown_fields: Vec<String>,
+}
+
+impl Ask {
+    /// Input tokens as the policy counts them: characters of all contents ÷ 4, rounded up.
+    #[must_use]
+    pub fn estimated_input_tokens(&self) -> u64 {
+        self.text_chars.div_ceil(4)
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if passes a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if passes a reference")]
+fn is_false(flag: &bool) -> bool {
+    !*flag
+}

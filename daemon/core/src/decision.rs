@@ -1,0 +1,166 @@
+//! Refusals as data. Made here and at the gate, kept by the ledger, worded only by the dialects and the command line.
+
+pub use aex_proto::account::AccountState;
+
+use crate::policy::{Breach, Rule};
+use crate::price::Unbounded;
+use crate::window::Period;
+use aex_proto::value::{AccountId, Pico, Stamp};
+use serde::{Deserialize, Serialize};
+
+/// An account as a denial names it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Named {
+    /// Its number.
+    pub id: AccountId,
+    /// Its name at that time.
+    pub name: String,
+}
+
+/// Why a caller is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AuthCause {
+    /// No token was sent.
+    Missing,
+    /// It does not have the form of a token, or its checksum is wrong.
+    Malformed,
+    /// No such token.
+    Unknown,
+    /// Its time is over.
+    Expired,
+    /// It was revoked or rotated away.
+    Revoked,
+}
+
+/// What a rate counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RateKind {
+    /// Requests in any 60 seconds.
+    RequestsPerMinute,
+    /// Requests in flight.
+    Concurrent,
+}
+
+/// Why a call was refused. Data only: `wire::denial` gives it words and a status.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Denial {
+    /// The caller is not known.
+    Unauthenticated {
+        /// Why not.
+        cause: AuthCause,
+    },
+    /// Too many failed authentications from one peer.
+    AuthThrottled {
+        /// When to try again, in milliseconds.
+        retry_after_ms: u64,
+    },
+    /// The token may read only.
+    ReadOnlyToken,
+    /// The account, or one above it, is not active.
+    Account {
+        /// The account that is not active.
+        account: Named,
+        /// Why a person or the daemon set it so.
+        reason: String,
+        /// Its state.
+        state: AccountState,
+    },
+    /// A rate is used up.
+    Rate {
+        /// The account whose rate it is.
+        account: Named,
+        /// What is counted.
+        kind: RateKind,
+        /// The limit.
+        limit: u32,
+        /// When a call would pass, in milliseconds; at most 60,000.
+        retry_after_ms: u64,
+    },
+    /// The request is no valid request.
+    Malformed {
+        /// What is wrong with it.
+        message: String,
+        /// The field, when one is at fault.
+        param: Option<String>,
+    },
+    /// The body is larger than `max_body`.
+    TooLarge {
+        /// The limit, in bytes.
+        limit: u64,
+    },
+    /// No such model is configured.
+    UnknownModel {
+        /// The name asked for; empty when the request names none and there is no default.
+        model: String,
+    },
+    /// The policy of the agent or the capabilities of the model refuse it.
+    Policy {
+        /// Other rules that it breaks.
+        also: Vec<Rule>,
+        /// The rule that decided.
+        breach: Breach,
+    },
+    /// Nothing known bounds its price.
+    Unbounded {
+        /// The model.
+        model: String,
+        /// What is not known.
+        why: Unbounded,
+    },
+    /// The daemon has no key for the provider.
+    KeyMissing {
+        /// The provider.
+        provider: String,
+        /// The environment variable to set.
+        variable: String,
+    },
+    /// The agent may not bring its own provider key.
+    Passthrough,
+    /// The money of an account does not suffice.
+    Budget {
+        /// The account whose budget it is.
+        account: Named,
+        /// The most that the call could cost.
+        asked: Pico,
+        /// What is left: limit − spent − reserved; negative in overdraft.
+        left: Pico,
+        /// The budget.
+        limit: Pico,
+        /// The period of the budget.
+        period: Period,
+        /// When the period ends; `None` for a total.
+        resets_at: Option<Stamp>,
+    },
+    /// The ledger cannot commit: no call is admitted.
+    LedgerUnavailable,
+    /// The daemon is shutting down.
+    Draining,
+}
+
+impl Denial {
+    /// A short name of the rule that denied, for events and counters.
+    #[must_use]
+    pub fn rule(&self) -> &'static str {
+        match self {
+            Denial::Unauthenticated { .. } => "authentication",
+            Denial::AuthThrottled { .. } => "authentication_rate",
+            Denial::ReadOnlyToken => "token_scope",
+            Denial::Account { .. } => "account_state",
+            Denial::Rate { kind: RateKind::RequestsPerMinute, .. } => "rpm",
+            Denial::Rate { kind: RateKind::Concurrent, .. } => "concurrency",
+            Denial::Malformed { .. } => "request_form",
+            Denial::TooLarge { .. } => "max_body",
+            Denial::UnknownModel { .. } => "known_model",
+            Denial::Policy { breach, .. } => breach.rule.setting(),
+            Denial::Unbounded { .. } => "price",
+            Denial::KeyMissing { .. } => "provider_key",
+            Denial::Passthrough => "allow_passthrough",
+            Denial::Budget { .. } => "budget",
+            Denial::LedgerUnavailable => "ledger",
+            Denial::Draining => "shutdown",
+        }
+    }
+}

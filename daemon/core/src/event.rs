@@ -1,0 +1,429 @@
+//! What the ledger records: one type per kind of event. Its canonical JSON is the body that the chain covers.
+//!
+//! Fields are declared in alphabetical order, so that serialising one gives canonical JSON. Fields may be added as optional
+//! ones; none may be removed, renamed or given another meaning: old ledgers must verify for ever.
+
+use crate::ask::Ask;
+use crate::books::{AccountKind, Limits};
+use crate::decision::{AccountState, AuthCause, Denial};
+use crate::price::Line;
+use crate::window::Period;
+use aex_proto::value::{AccountId, BalanceId, Digest, Pico, RequestId, Stamp};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Who did an admin action: the peer of the control socket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct By {
+    /// Its process.
+    pub pid: i32,
+    /// Its user.
+    pub uid: u32,
+}
+
+/// How a hold ended with a charge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Settled {
+    /// The provider reported the usage.
+    Exact,
+    /// The usage was estimated from what was sent and relayed.
+    Estimated,
+    /// The whole hold was charged: nobody knows what was used.
+    WorstCase,
+}
+
+/// Why a call was settled as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The provider answered, usage included.
+    Answered,
+    /// It answered without usage.
+    NoUsage,
+    /// The client left the stream.
+    ClientLeft,
+    /// The provider broke off after it began to answer.
+    ProviderLeft,
+    /// The provider, or something before it, failed in a way that does not prove that nothing was billed.
+    ProviderFailed,
+    /// A stream was cut because it passed its bound.
+    Cut,
+    /// The deadline passed.
+    Deadline,
+    /// The call's task panicked.
+    Panic,
+    /// The daemon died; found at the next start.
+    Crash,
+    /// An account on the path was paused, killed, suspended or closed.
+    Stopped,
+}
+
+/// Why a hold was released: proof that nothing was billed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Released {
+    /// The request never left.
+    NeverSent,
+    /// The provider refused it.
+    Refused,
+    /// The configuration says that gateway errors are not charged.
+    GatewayError,
+    /// The daemon died before it was sent; found at the next start.
+    Crash,
+}
+
+macro_rules! events {
+    ($($(#[$doc:meta])* $name:ident $kind:literal { $($(#[$fdoc:meta])* $field:ident: $ty:ty,)* })*) => {
+        $(
+            $(#[$doc])*
+            #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+            #[serde(deny_unknown_fields)]
+            pub struct $name { $($(#[$fdoc])* pub $field: $ty,)* }
+            impl From<$name> for Event {
+                fn from(event: $name) -> Event {
+                    Event::$name(Box::new(event))
+                }
+            }
+        )*
+        /// Any event.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub enum Event { $($(#[$doc])* $name(Box<$name>),)* }
+        impl Event {
+            /// Its kind, as the chain covers it.
+            #[must_use]
+            pub const fn kind(&self) -> &'static str {
+                match self { $(Event::$name(_) => $kind,)* }
+            }
+
+            /// Its canonical body.
+            #[must_use]
+            pub fn body(&self) -> String {
+                match self { $(Event::$name(event) => crate::canon::text(event.as_ref()),)* }
+            }
+
+            /// Reads an event back.
+            ///
+            /// # Errors
+            /// When the kind is not known or the body does not fit it.
+            pub fn parse(kind: &str, body: &str) -> Result<Event, String> {
+                match kind {
+                    $($kind => serde_json::from_str::<$name>(body).map(Event::from).map_err(|fault| format!("{kind}: {fault}")),)*
+                    _ => Err(format!("`{kind}` is not a kind of event that this version knows")),
+                }
+            }
+
+            /// Every kind.
+            pub const KINDS: &'static [&'static str] = &[$($kind),*];
+        }
+    };
+}
+
+events! {
+    /// An account was created.
+    AccountCreated "account.created" {
+        /// Its number.
+        account: AccountId,
+        /// Who did it; absent for the daemon itself.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<By>,
+        /// What it stands for.
+        kind: AccountKind,
+        /// Its limits on calls.
+        limits: Limits,
+        /// Its name.
+        name: String,
+        /// The account above it; absent for the root.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        parent: Option<AccountId>,
+        /// The digest of its policy.
+        policy: Digest,
+    }
+    /// An account's state changed.
+    AccountStateChanged "account.state" {
+        /// The account.
+        account: AccountId,
+        /// Who did it; absent for the daemon itself.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<By>,
+        /// The state before.
+        from: AccountState,
+        /// Why.
+        reason: String,
+        /// The state after.
+        to: AccountState,
+    }
+    /// Failed authentications of at most a second.
+    AuthFailed "auth.failed" {
+        /// Why they failed.
+        cause: AuthCause,
+        /// How many.
+        count: u64,
+        /// The first request.
+        first: RequestId,
+        /// The last request.
+        last: RequestId,
+    }
+    /// A budget was set or lifted, and the balance of its running window with it.
+    BudgetSet "budget.set" {
+        /// The account.
+        account: AccountId,
+        /// The balance of the running window.
+        balance: BalanceId,
+        /// Who did it; absent for the daemon itself.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<By>,
+        /// Open holds that the balance took in, because it was opened in mid-period.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        holds: Vec<(RequestId, u8)>,
+        /// The budget; absent when it was lifted.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limit: Option<Pico>,
+        /// Its period.
+        period: Period,
+        /// What the window had spent when its balance was opened here.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        spent: Option<Pico>,
+    }
+    /// A call was refused: the first of its account and rule within a second.
+    CallDenied "call.denied" {
+        /// Whose call.
+        account: AccountId,
+        /// What it asked, as far as it was read.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ask: Option<Ask>,
+        /// The digest of the model's card, when it got that far.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        card: Option<Digest>,
+        /// The refusal.
+        denial: Denial,
+        /// The digest of the policy that held.
+        policy: Digest,
+        /// The request.
+        request: RequestId,
+        /// The name of the rule.
+        rule: String,
+    }
+    /// Further refusals by the same rule within a second of the first.
+    CallDeniedAgain "call.denied.again" {
+        /// Whose calls.
+        account: AccountId,
+        /// How many.
+        count: u64,
+        /// The first of them.
+        first: RequestId,
+        /// The last of them.
+        last: RequestId,
+        /// The name of the rule.
+        rule: String,
+    }
+    /// A call was admitted and its bound is held.
+    CallHeld "call.held" {
+        /// Whose call.
+        account: AccountId,
+        /// The bound.
+        amount: Pico,
+        /// What it asked.
+        ask: Ask,
+        /// Which try of the request, from 0.
+        attempt: u8,
+        /// The balances that hold it.
+        balances: Vec<BalanceId>,
+        /// The digest of the model's card: prices, limits, capabilities.
+        card: Digest,
+        /// When the daemon ends it at the latest.
+        deadline: Stamp,
+        /// The daemon's start.
+        epoch: u32,
+        /// Tokens of input that the bound assumes.
+        input_tokens: u64,
+        /// The output limit per choice that holds for it.
+        max_tokens: u64,
+        /// The digest of the policy that admitted it.
+        policy: Digest,
+        /// The request.
+        request: RequestId,
+        /// The send follows at once.
+        sent: bool,
+    }
+    /// A hold was released: nothing was billed.
+    CallReleased "call.released" {
+        /// Which try of the request.
+        attempt: u8,
+        /// Why nothing was billed.
+        reason: Released,
+        /// The request.
+        request: RequestId,
+        /// The status of the provider's answer, when there was one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        status: Option<u16>,
+    }
+    /// A waiting call is about to be sent.
+    CallSent "call.sent" {
+        /// Which try of the request.
+        attempt: u8,
+        /// The request.
+        request: RequestId,
+    }
+    /// A hold ended with a charge.
+    CallSettled "call.settled" {
+        /// Which try of the request.
+        attempt: u8,
+        /// The charge: the sum of the lines, or the whole hold without lines.
+        charge: Pico,
+        /// Bucket, quantity and unit price.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        lines: Vec<Line>,
+        /// Why it was settled so.
+        outcome: Outcome,
+        /// The request.
+        request: RequestId,
+        /// How it was settled.
+        state: Settled,
+        /// The status of the provider's answer, when there was one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        status: Option<u16>,
+        /// Fields of the reported usage that this version does not know.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        unknown_usage: Vec<String>,
+    }
+    /// A configuration came into force.
+    ConfigLoaded "config.loaded" {
+        /// Who asked for it; absent at start and for a signal.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<By>,
+        /// The digest of each model's card, by model.
+        cards: BTreeMap<String, Digest>,
+        /// The model of a request that names none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        default_model: Option<String>,
+        /// What is done when a gateway error leaves a bill unknown.
+        gateway_errors_charged: bool,
+    }
+    /// The daemon stopped in good order.
+    EpochClosed "epoch.closed" {
+        /// The daemon's start.
+        epoch: u32,
+    }
+    /// The daemon started.
+    EpochOpened "epoch.opened" {
+        /// Microseconds since the machine booted, beside the wall clock of the event.
+        boot_us: i64,
+        /// The daemon's start, counted from 1.
+        epoch: u32,
+        /// The version of the tables.
+        schema: u32,
+        /// The version of the daemon.
+        version: String,
+        /// The zone in which windows are counted.
+        zone: String,
+    }
+    /// A token was created.
+    TokenCreated "token.created" {
+        /// Whose token.
+        account: AccountId,
+        /// Who did it; absent for the daemon itself.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<By>,
+        /// When it ends by itself.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        expires_at: Option<Stamp>,
+        /// It may read only.
+        read_only: bool,
+        /// The SHA-256 of its text.
+        token: Digest,
+    }
+    /// A token was revoked.
+    TokenRevoked "token.revoked" {
+        /// Whose token.
+        account: AccountId,
+        /// From when on it is refused.
+        at: Stamp,
+        /// Who did it; absent for the daemon itself.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<By>,
+        /// Why.
+        reason: String,
+        /// The SHA-256 of its text.
+        token: Digest,
+    }
+    /// The first call in a window opened its balance.
+    WindowOpened "window.opened" {
+        /// The account.
+        account: AccountId,
+        /// The new balance.
+        balance: BalanceId,
+        /// The first instant after the window; absent when it never ends.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        end: Option<Stamp>,
+        /// The budget of the window; absent without one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limit: Option<Pico>,
+        /// The period that the window belongs to.
+        period: Period,
+        /// The first instant of the window.
+        start: Stamp,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_is_canonical_and_is_read_back() {
+        let held = CallHeld {
+            account: AccountId::new(3),
+            amount: Pico::new(5),
+            ask: Ask { body_bytes: 9, choices: 1, messages: 1, model: "é\u{7f}\"\n".to_owned(), stream: true, images: 2, tools: 1, ..Ask::default() },
+            attempt: 0,
+            balances: vec![BalanceId::new(1), BalanceId::new(2)],
+            card: Digest::ZERO,
+            deadline: Stamp::new(5),
+            epoch: 1,
+            input_tokens: 4,
+            max_tokens: 5,
+            policy: Digest::ZERO,
+            request: RequestId::new(1, 1),
+            sent: true,
+        };
+        let settled = CallSettled {
+            attempt: 0,
+            charge: Pico::new(7),
+            lines: vec![Line(crate::usage::Bucket::Input, 7, Pico::new(1))],
+            outcome: Outcome::Answered,
+            request: RequestId::new(1, 1),
+            state: Settled::Exact,
+            status: Some(200),
+            unknown_usage: vec!["x".to_owned()],
+        };
+        let denied = CallDenied {
+            account: AccountId::new(3),
+            ask: None,
+            card: None,
+            denial: Denial::Budget {
+                account: crate::decision::Named { id: AccountId::new(3), name: "a".to_owned() },
+                asked: Pico::new(1),
+                left: Pico::new(0),
+                limit: Pico::new(1),
+                period: Period::Day,
+                resets_at: Some(Stamp::new(1)),
+            },
+            policy: Digest::ZERO,
+            request: RequestId::new(1, 1),
+            rule: "budget".to_owned(),
+        };
+        for event in [Event::from(held), Event::from(settled), Event::from(denied)] {
+            let body = event.body();
+            assert!(crate::canon::is_canonical(&body), "{body}");
+            assert_eq!(Event::parse(event.kind(), &body), Ok(event));
+        }
+    }
+
+    #[test]
+    fn a_kind_or_field_of_another_version_is_refused_not_skipped() {
+        assert!(Event::parse("call.teleported", "{}").is_err());
+        assert!(Event::parse("epoch.closed", "{\"epoch\":1,\"extra\":2}").is_err());
+    }
+}

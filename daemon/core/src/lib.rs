@@ -1,0 +1,22 @@
+//! The pure decisions of aexd, in reading order: what a call asks, what it may cost, whether it may pass, what is held and
+//! charged for it, and how all of it is chained and verified.
+//!
+//! Owns money, prices, usage, policy, windows, the hold's life cycle, the chain and re-computation. Must not: know HTTP, SQL,
+//! files, a clock, randomness or an async runtime; all of these come in as arguments.
+
+#![deny(clippy::arithmetic_side_effects, clippy::as_conversions, clippy::float_arithmetic, clippy::indexing_slicing)]
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly"))]
+
+pub mod ask;
+pub mod books;
+pub mod canon;
+pub mod chain;
+pub mod decision;
+pub mod event;
+pub mod paths;
+pub mod policy;
+pub mod price;
+pub mod rate;
+pub mod usage;
+pub mod verify;
+pub mod window;
