@@ -1,0 +1,225 @@
+//! The configuration: aexd.yaml, models.yaml and .env, read whole, checked whole, and then a value that never changes.
+//!
+//! A broken or unreadable file is an error that names file, line and key; nothing ever starts empty from one. A reload is
+//! another `Config::load`, whose error leaves the old value in force. Must not: decide about calls.
+
+mod defaults;
+mod dotenv;
+mod models;
+mod provider;
+mod report;
+mod settings;
+mod yaml;
+
+pub use defaults::{AEXD_YAML, ENV, MODELS_YAML, write_missing};
+pub use models::Catalog;
+pub use provider::{Auth, Provider, ProviderKind, Timeouts};
+pub use report::{Problem, Warning};
+pub use settings::{Durability, OnDisconnect, Overrides, Settings, Source, Sourced, parse_level};
+
+use crate::os::paths::tighten;
+use crate::os::secret::Secret;
+use aex_core::paths::Paths;
+use aex_proto::value::Digest;
+use http::HeaderValue;
+use report::Report;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
+use std::path::Path;
+
+const SETTINGS_FILE: &str = "aexd.yaml";
+const MODELS_FILE: &str = "models.yaml";
+/// Largest file that is read.
+const MAX_FILE: u64 = 4 << 20;
+
+/// A configuration that was checked whole.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The daemon's own settings.
+    pub settings: Settings,
+    /// Providers, models and prices.
+    pub catalog: Catalog,
+    /// The keys of providers.
+    pub keys: Keys,
+    /// Of the texts of aexd.yaml and models.yaml.
+    pub digest: Digest,
+    /// What a user should know.
+    pub warnings: Vec<Warning>,
+}
+
+/// The keys of providers that have one.
+#[derive(Clone, Debug, Default)]
+pub struct Keys(BTreeMap<String, Secret>);
+
+impl Keys {
+    /// A provider's key.
+    #[must_use]
+    pub fn get(&self, provider: &str) -> Option<&Secret> {
+        self.0.get(provider)
+    }
+}
+
+/// All that is wrong with a configuration, one line each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigErrors(pub Vec<Problem>);
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, problem) in self.0.iter().enumerate() {
+            if at > 0 {
+                f.write_str("\n")?;
+            }
+            problem.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
+
+impl Config {
+    /// Reads and checks all files. Flags win over the environment, that over .env, that over aexd.yaml.
+    ///
+    /// # Errors
+    /// When a file is unreadable or wrong, or models.yaml is missing: all that is wrong.
+    pub fn load(paths: &Paths, lookup: impl Fn(&str) -> Option<String>, overrides: &Overrides) -> Result<Config, ConfigErrors> {
+        let mut errors = Vec::new();
+        let mut warnings = Vec::new();
+        let settings_text = text(&paths.config_dir.join(SETTINGS_FILE), SETTINGS_FILE, &mut errors).unwrap_or_default();
+        let models_text = required_text(&paths.config_dir.join(MODELS_FILE), MODELS_FILE, &mut errors);
+        let variables = read_env(&paths.env_file, &mut errors, &mut warnings);
+        let lookup = |name: &str| {
+            let set = lookup(name).filter(|value| !value.is_empty());
+            set.or_else(|| variables.get(name).map(str::to_owned))
+        };
+
+        let mut report = Report::new(SETTINGS_FILE);
+        let mut settings = settings::read(&settings_text, &mut report);
+        collect(report, &mut errors, &mut warnings);
+        if let Some(settings) = &mut settings {
+            settings.apply(lookup, overrides, &mut errors);
+        }
+
+        let mut report = Report::new(MODELS_FILE);
+        let catalog = models_text.as_ref().and_then(|text| models::read(text, &paths.config_dir, &mut report));
+        collect(report, &mut errors, &mut warnings);
+        let keys = catalog.as_ref().map(|catalog| read_keys(catalog, lookup, &mut errors)).unwrap_or_default();
+
+        match (settings, catalog) {
+            (Some(settings), Some(catalog)) if errors.is_empty() => {
+                let digest = digest(&settings_text, models_text.as_deref().unwrap_or_default());
+                Ok(Config { settings, catalog, keys, digest, warnings })
+            }
+            _ => Err(ConfigErrors(errors)),
+        }
+    }
+}
+
+fn collect(report: Report, errors: &mut Vec<Problem>, warnings: &mut Vec<Warning>) {
+    for (mut found, all) in [(report.errors, errors), (report.warnings, warnings)] {
+        found.sort_by_key(|problem| problem.line);
+        all.append(&mut found);
+    }
+}
+
+/// The length stands between the texts, so that no two pairs of texts give the same bytes.
+fn digest(settings: &str, models: &str) -> Digest {
+    Digest::of(format!("{}\n{settings}{models}", settings.len()).as_bytes())
+}
+
+fn read_limited(path: &Path) -> io::Result<Vec<u8>> {
+    read_open(&File::open(path)?)
+}
+
+fn read_open(file: &File) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE.saturating_add(1)).read_to_end(&mut bytes)?;
+    if u64::try_from(bytes.len()).is_ok_and(|length| length <= MAX_FILE) {
+        Ok(bytes)
+    } else {
+        Err(io::Error::new(ErrorKind::FileTooLarge, format!("larger than {MAX_FILE} bytes")))
+    }
+}
+
+fn problem(file: &str, text: String) -> Problem {
+    Problem { file: file.to_owned(), line: None, text }
+}
+
+fn utf8(bytes: Vec<u8>, file: &str, errors: &mut Vec<Problem>) -> Option<String> {
+    String::from_utf8(bytes).map_err(|_| errors.push(problem(file, "expected UTF-8 text".to_owned()))).ok()
+}
+
+/// A file's text; `None` when it does not exist, or after an error.
+fn text(path: &Path, file: &str, errors: &mut Vec<Problem>) -> Option<String> {
+    match read_limited(path) {
+        Ok(bytes) => utf8(bytes, file, errors),
+        Err(fault) if fault.kind() == ErrorKind::NotFound => None,
+        Err(fault) => {
+            errors.push(problem(file, format!("cannot read {}: {fault}", path.display())));
+            None
+        }
+    }
+}
+
+fn required_text(path: &Path, file: &str, errors: &mut Vec<Problem>) -> Option<String> {
+    let before = errors.len();
+    let text = text(path, file, errors);
+    if text.is_none() && errors.len() == before {
+        errors.push(problem(file, format!("{} does not exist; `aexctl init` writes one", path.display())));
+    }
+    text
+}
+
+fn read_env(path: &Path, errors: &mut Vec<Problem>, warnings: &mut Vec<Warning>) -> dotenv::Variables {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(fault) if fault.kind() == ErrorKind::NotFound => return dotenv::Variables::default(),
+        Err(fault) => {
+            errors.push(problem(".env", format!("cannot read {}: {fault}", path.display())));
+            return dotenv::Variables::default();
+        }
+    };
+    match tighten(&file) {
+        Ok(false) => {}
+        Ok(true) => warnings.push(problem(".env", "others could read its keys; its mode is 600 now".to_owned())),
+        Err(fault) => {
+            warnings.push(problem(".env", format!("others can read its keys, and its mode cannot be changed: {fault}")));
+        }
+    }
+    let parsed = match read_open(&file) {
+        Ok(bytes) => utf8(bytes, ".env", errors).map(|source| dotenv::parse(&source)),
+        Err(fault) => {
+            errors.push(problem(".env", format!("cannot read {}: {fault}", path.display())));
+            None
+        }
+    };
+    match parsed {
+        Some(Ok(mut variables)) => {
+            warnings.append(&mut variables.warnings);
+            variables
+        }
+        Some(Err(mut wrong)) => {
+            errors.append(&mut wrong);
+            dotenv::Variables::default()
+        }
+        None => dotenv::Variables::default(),
+    }
+}
+
+fn read_keys(catalog: &Catalog, lookup: impl Fn(&str) -> Option<String>, errors: &mut Vec<Problem>) -> Keys {
+    let mut keys = BTreeMap::new();
+    for provider in catalog.providers.values().filter(|provider| provider.needs_key()) {
+        let Some(key) = lookup(&provider.key_variable).and_then(|text| Secret::new(text.trim().to_owned())) else { continue };
+        if HeaderValue::from_str(key.expose()).is_ok() {
+            keys.insert(provider.name.clone(), key);
+        } else {
+            errors.push(problem(&provider.key_variable, "expected a key of visible ASCII characters".to_owned()));
+        }
+    }
+    Keys(keys)
+}
+
+#[cfg(test)]
+mod tests;

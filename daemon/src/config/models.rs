@@ -1,0 +1,257 @@
+//! models.yaml, version 1: providers, models and prices.
+//!
+//! Decides which shapes are accepted. A key without meaning inside a provider or a model is a warning, because the earlier
+//! program ignored it and a key left over must not stop a start; elsewhere it is an error.
+
+use super::provider::{self, Provider};
+use super::report::{Field, Report, Section, Unknown, number};
+use aex_core::price::{MaxTokensField, ModelCard, Price};
+use aex_proto::value::Pico;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// All that can be called.
+#[derive(Clone, Debug)]
+pub struct Catalog {
+    /// By name.
+    pub providers: BTreeMap<String, Provider>,
+    /// In the order of the file.
+    pub models: Vec<ModelCard>,
+    /// The name that a request without `model` gets.
+    pub default_model: String,
+    by_name: BTreeMap<String, usize>,
+}
+
+impl Catalog {
+    /// A model by the name that clients use.
+    #[must_use]
+    pub fn model(&self, name: &str) -> Option<&ModelCard> {
+        self.by_name.get(name).and_then(|at| self.models.get(*at))
+    }
+
+    /// The provider of a model.
+    #[must_use]
+    pub fn provider_of(&self, card: &ModelCard) -> Option<&Provider> {
+        self.providers.get(&card.provider)
+    }
+}
+
+/// Reads the file. `None` when the report holds an error.
+pub(super) fn read(source: &str, config_dir: &Path, report: &mut Report) -> Option<Catalog> {
+    let document = report.parse(source)?;
+    let mut top = Section::document(&document, report)?;
+    if let Some(version) = top.get("version")
+        && number(version.node) != Some("1")
+    {
+        report.expected(&version, "1");
+    }
+    let providers = read_providers(&mut top, config_dir, report);
+    let default = top.get("default_model").and_then(|field| Some((report.text(&field)?, field)));
+    let models = read_models(&mut top, &providers, report);
+    top.finish(Unknown::Refuse, report);
+
+    let by_name: BTreeMap<String, usize> = models.iter().enumerate().map(|(at, (name, _))| (name.clone(), at)).collect();
+    if let Some((name, field)) = &default
+        && !models.is_empty()
+        && !by_name.contains_key(name)
+    {
+        report.expected(field, "the name of a model listed below `models`");
+    }
+    let default_model = default.map(|(name, _)| name).or_else(|| models.first().map(|(name, _)| name.clone()))?;
+    if !report.errors.is_empty() {
+        return None;
+    }
+    let providers = providers.into_iter().map(|(name, provider)| Some((name, provider?))).collect::<Option<_>>()?;
+    let models = models.into_iter().map(|(_, card)| card).collect::<Option<_>>()?;
+    Some(Catalog { providers, models, default_model, by_name })
+}
+
+/// Providers that are listed; `None` for one with errors, so that its models don't add errors of their own.
+type Providers = BTreeMap<String, Option<Provider>>;
+
+fn read_providers(top: &mut Section<'_>, config_dir: &Path, report: &mut Report) -> Providers {
+    let Some(section) = required_section(top, "providers", "at least one provider", report) else { return BTreeMap::new() };
+    section.named().map(|(name, field)| (name.to_owned(), provider::read(name, &field, config_dir, report))).collect()
+}
+
+fn read_models(top: &mut Section<'_>, providers: &Providers, report: &mut Report) -> Vec<(String, Option<ModelCard>)> {
+    let Some(section) = required_section(top, "models", "at least one model", report) else { return Vec::new() };
+    section.named().map(|(name, field)| (name.to_owned(), read_model(name, &field, providers, report))).collect()
+}
+
+fn required_section<'a>(top: &mut Section<'a>, name: &'static str, what: &str, report: &mut Report) -> Option<Section<'a>> {
+    let field = top.require(name, what, report)?;
+    let section = report.section(&field)?;
+    if section.named().next().is_none() {
+        report.refuse(field.line, format!("{name}: expected {what}, found nothing"));
+    }
+    Some(section)
+}
+
+fn read_model(name: &str, field: &Field<'_>, providers: &Providers, report: &mut Report) -> Option<ModelCard> {
+    let mut section = report.section(field)?;
+    if name.trim().is_empty() || name.chars().any(char::is_control) {
+        report.refuse(field.line, "models: expected a name of visible characters".to_owned());
+    }
+    let provider = section.require("provider", "the name of a provider", report).and_then(|field| {
+        let name = report.text(&field)?;
+        if !providers.contains_key(&name) {
+            report.expected(&field, "the name of a provider listed below `providers`");
+        }
+        Some(name)
+    });
+    let provider_model =
+        section.require("provider_model", "the provider's name of the model", report).and_then(|field| report.text(&field));
+    let price = read_pricing(&mut section, report);
+    let limits = read_limits(&mut section, report);
+    let capabilities = read_capabilities(&mut section, report);
+    section.finish(Unknown::Warn, report);
+    let (limits, capabilities) = (limits?, capabilities?);
+    Some(ModelCard {
+        context_tokens: limits.context_tokens,
+        max_tokens: limits.max_tokens?,
+        max_tokens_field: limits.max_tokens_field,
+        name: name.to_owned(),
+        price,
+        provider: provider?,
+        provider_model: provider_model?,
+        reasoning: capabilities.reasoning,
+        tools: capabilities.tools,
+        vision: capabilities.vision,
+    })
+}
+
+fn read_pricing(model: &mut Section<'_>, report: &mut Report) -> Option<Price> {
+    let Some(field) = model.get("pricing") else {
+        let text =
+            format!("{}.pricing: missing, so every call of this model is denied; `pricing: free` if it costs nothing", model.key);
+        report.warn(model.line, text);
+        return None;
+    };
+    if number(field.node) == Some("free") {
+        return Some(free());
+    }
+    let mut section = report.section(&field)?;
+    let mut unit = |micro, per_mtok| read_unit(&mut section, micro, per_mtok, report);
+    let input = unit("input_micro", Some("input_per_mtok"));
+    let output = unit("output_micro", Some("output_per_mtok"));
+    let cached_input = unit("cached_input_micro", Some("cached_input_per_mtok"));
+    let cache_write = unit("cache_write_micro", Some("cache_write_per_mtok"));
+    let audio_input = unit("audio_input_micro", Some("audio_input_per_mtok"));
+    let audio_output = unit("audio_output_micro", Some("audio_output_per_mtok"));
+    let call = unit("call_micro", None);
+    for (unit, name) in [(&input, "input"), (&output, "output")] {
+        if matches!(unit, Unit::Absent) {
+            report.refuse(section.line, format!("{}: expected {name}_micro or {name}_per_mtok, found neither", section.key));
+        }
+    }
+    section.finish(Unknown::Warn, report);
+    Some(Price {
+        audio_input: audio_input.price(),
+        audio_output: audio_output.price(),
+        cache_write: cache_write.price(),
+        cached_input: cached_input.price(),
+        call: call.price(),
+        input: input.price()?,
+        output: output.price()?,
+    })
+}
+
+fn free() -> Price {
+    let zero = Pico::ZERO;
+    Price {
+        audio_input: Some(zero),
+        audio_output: Some(zero),
+        cache_write: None,
+        cached_input: None,
+        call: None,
+        input: zero,
+        output: zero,
+    }
+}
+
+enum Unit {
+    Absent,
+    Wrong,
+    Price(Pico),
+}
+
+impl Unit {
+    fn price(self) -> Option<Pico> {
+        match self {
+            Unit::Price(price) => Some(price),
+            Unit::Absent | Unit::Wrong => None,
+        }
+    }
+}
+
+fn read_unit(section: &mut Section<'_>, micro: &'static str, per_mtok: Option<&'static str>, report: &mut Report) -> Unit {
+    let in_micro = section.get(micro);
+    let in_mtok = per_mtok.and_then(|name| section.get(name));
+    let price = match (in_micro, in_mtok) {
+        (None, None) => return Unit::Absent,
+        (Some(field), None) => micro_price(&field, per_mtok, report),
+        (None, Some(field)) => mtok_price(&field, report),
+        (Some(_), Some(field)) => {
+            report.refuse(field.line, format!("{}: expected one price, found {micro} too", field.key));
+            None
+        }
+    };
+    price.map_or(Unit::Wrong, Unit::Price)
+}
+
+fn micro_price(field: &Field<'_>, per_mtok: Option<&str>, report: &mut Report) -> Option<Pico> {
+    let price = number(field.node).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    let price = price.and_then(|text| text.parse().ok()).and_then(Pico::from_micro);
+    if price.is_none() {
+        let finer = per_mtok.map_or(String::new(), |name| format!(" ({name} takes smaller prices)"));
+        report.expected(field, &format!("a whole number of µUSD ≥ 0{finer}"));
+    }
+    price
+}
+
+fn mtok_price(field: &Field<'_>, report: &mut Report) -> Option<Pico> {
+    let price = number(field.node).and_then(|text| Pico::parse_usd_per_million(text).ok());
+    if price.is_none() {
+        report.expected(field, "USD per million tokens such as \"0.15\", with at most 6 decimals");
+    }
+    price
+}
+
+struct Limits {
+    max_tokens: Option<u64>,
+    max_tokens_field: MaxTokensField,
+    context_tokens: Option<u64>,
+}
+
+fn read_limits(model: &mut Section<'_>, report: &mut Report) -> Option<Limits> {
+    let field = model.require("limits", "a mapping with max_tokens", report)?;
+    let mut section = report.section(&field)?;
+    let max_tokens = section.require("max_tokens", "a whole number ≥ 1", report).and_then(|field| report.whole(&field, 1));
+    let words = [MaxTokensField::MaxTokens, MaxTokensField::MaxCompletionTokens].map(|field| (field.name(), field));
+    let max_tokens_field =
+        section.get("max_tokens_field").and_then(|field| report.word(&field, &words)).unwrap_or(MaxTokensField::MaxTokens);
+    let context_tokens = section.get("context_tokens").and_then(|field| report.whole(&field, 1));
+    if let Some(field) = section.get("max_tokens_per_minute")
+        && report.whole(&field, 0).is_some()
+    {
+        report.warn(field.line, format!("{}: known, but not enforced yet", field.key));
+    }
+    section.finish(Unknown::Warn, report);
+    Some(Limits { max_tokens, max_tokens_field, context_tokens })
+}
+
+struct Capabilities {
+    reasoning: bool,
+    tools: bool,
+    vision: bool,
+}
+
+fn read_capabilities(model: &mut Section<'_>, report: &mut Report) -> Option<Capabilities> {
+    let field = model.require("capabilities", "a mapping with reasoning, tools and vision", report)?;
+    let mut section = report.section(&field)?;
+    let mut flag = |name| section.get(name).and_then(|field| report.flag(&field)).unwrap_or(false);
+    let capabilities = Capabilities { reasoning: flag("reasoning"), tools: flag("tools"), vision: flag("vision") };
+    section.finish(Unknown::Warn, report);
+    Some(capabilities)
+}

@@ -1,0 +1,7 @@
+//! What belongs to the machine: folders, secrets, clock, notification, signals.
+//!
+//! Must not: know accounts, prices or policy.
+
+pub mod clock;
+pub mod paths;
+pub mod secret;
