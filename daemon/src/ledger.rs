@@ -1,0 +1,302 @@
+//! The durable ledger: the only user of rusqlite and r2d2.
+//!
+//! One writer thread owns the connection that writes, and the books in memory. It takes what is waiting, runs all of it in one
+//! transaction, commits once and answers all. Readers have a pool of their own. One thread flushes, one checkpoints. No SQL
+//! leaves this module.
+
+mod admin;
+mod directory;
+mod disk;
+mod load;
+mod queue;
+mod read;
+mod schema;
+mod writer;
+
+pub use admin::{NewAccount, NewTokenRow, Refused};
+pub use directory::{AccountView, Directory, StopFlag, TokenView};
+pub use load::read_only_audit;
+pub use read::{AccountRow, AuditReport, BalanceRow, CallSums, EventFilter, EventRow};
+pub use writer::{EndCall, Ending, HoldCall, Held, Writer};
+
+use crate::config::Durability;
+use crate::os::clock;
+use aex_core::books::HoldKey;
+use aex_core::decision::Denial;
+use aex_core::event::Event;
+use arc_swap::ArcSwap;
+use queue::{Job, Queue};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use tokio::sync::{oneshot, watch};
+
+/// How a ledger is opened.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The database file.
+    pub path: PathBuf,
+    /// When a reservation has to be on disk.
+    pub durability: Durability,
+    /// The zone in which windows are counted.
+    pub zone: jiff::tz::TimeZone,
+    /// Past this size, in bytes, the WAL is started anew.
+    pub wal_limit: u64,
+}
+
+/// Something broke. No path leads from here to an admitted call.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerFault {
+    /// The database refused.
+    #[error("ledger: {0}")]
+    Sql(#[from] rusqlite::Error),
+    /// No reader was free in time.
+    #[error("ledger: no reader was free: {0}")]
+    Pool(#[from] r2d2::Error),
+    /// A file could not be used.
+    #[error("ledger: {path}: {fault}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        fault: std::io::Error,
+    },
+    /// Another daemon has it open.
+    #[error("ledger: {0} is in use by another aexd (its lock is held)")]
+    Locked(PathBuf),
+    /// The books do not fit together.
+    #[error("ledger: {0}")]
+    Books(#[from] aex_core::books::BooksFault),
+    /// The rows do not fit together.
+    #[error("ledger: {0}")]
+    Broken(String),
+    /// It was written by a newer version.
+    #[error("ledger: {path} has schema {found}, this aexd knows {known}: use the newer aexd, or restore a backup")]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// The version found.
+        found: u32,
+        /// The newest version that this program knows.
+        known: u32,
+    },
+    /// The writer has stopped, or the queue before it is full.
+    #[error("ledger: not available")]
+    Unavailable,
+}
+
+/// A handle on the open ledger. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    queue: Arc<Queue>,
+    directory: Arc<ArcSwap<Directory>>,
+    disk: disk::Disk,
+    readers: read::Readers,
+    head: watch::Receiver<i64>,
+    durability: Durability,
+    epoch: u32,
+    recovered: u64,
+    writer: std::sync::Mutex<Option<JoinHandle<()>>>,
+    _lock: nix::fcntl::Flock<std::fs::File>,
+}
+
+impl Ledger {
+    /// Opens or creates a ledger, ends what a dead daemon left open, and starts the writer.
+    ///
+    /// # Errors
+    /// When the file cannot be used, is newer than this program, or its rows do not fit together.
+    pub fn open(options: &Options) -> Result<Ledger, LedgerFault> {
+        schema::assert_sqlite_version()?;
+        let lock = lock(&options.path)?;
+        let conn = schema::open_for_writing(&options.path)?;
+        let state = load::load(&conn, options.zone.clone())?;
+        let directory = Arc::new(ArcSwap::from_pointee(Directory::default()));
+        let queue = Arc::new(Queue::default());
+        let disk = disk::Disk::start(&options.path, options.wal_limit)?;
+        let (head_sender, head) = watch::channel(state.head.seq);
+        let start = writer::Start {
+            conn,
+            state,
+            zone_name: options.zone.iana_name().unwrap_or("UTC").to_owned(),
+            queue: Arc::clone(&queue),
+            directory: Arc::clone(&directory),
+            disk: disk.clone(),
+            head: head_sender,
+        };
+        let (ready_sender, ready) = std::sync::mpsc::sync_channel(1);
+        let thread = std::thread::Builder::new().name("aex-ledger".to_owned()).spawn(move || writer::run(start, &ready_sender));
+        let thread = thread.map_err(|fault| LedgerFault::File { path: options.path.clone(), fault })?;
+        let opened = ready.recv().map_err(|_| LedgerFault::Unavailable)??;
+        let readers = read::Readers::open(&options.path)?;
+        let inner = Inner {
+            queue,
+            directory,
+            disk,
+            readers,
+            head,
+            durability: options.durability,
+            epoch: opened.epoch,
+            recovered: opened.recovered,
+            writer: std::sync::Mutex::new(Some(thread)),
+            _lock: lock,
+        };
+        Ok(Ledger { inner: Arc::new(inner) })
+    }
+
+    /// The daemon's start, counted from 1.
+    #[must_use]
+    pub fn epoch(&self) -> u32 {
+        self.inner.epoch
+    }
+
+    /// Holds of dead daemons that were ended when this one opened the ledger.
+    #[must_use]
+    pub fn recovered(&self) -> u64 {
+        self.inner.recovered
+    }
+
+    /// Accounts and tokens as of the last commit.
+    #[must_use]
+    pub fn directory(&self) -> arc_swap::Guard<Arc<Directory>> {
+        self.inner.directory.load()
+    }
+
+    /// Follows the number of the newest event.
+    #[must_use]
+    pub fn head(&self) -> watch::Receiver<i64> {
+        self.inner.head.clone()
+    }
+
+    /// Whether calls can be admitted: the writer runs and no flush has failed.
+    #[must_use]
+    pub fn is_available(&self) -> bool {
+        !self.inner.queue.is_closed() && !self.inner.disk.has_failed()
+    }
+
+    /// Resolves when the disk has refused a flush. The daemon has to end then: what it promised may not be on disk.
+    pub async fn failed(&self) {
+        self.inner.disk.failed().await;
+    }
+
+    /// Holds the bound of a call. With durability `full` it is on disk when this returns.
+    ///
+    /// # Errors
+    /// Outer: the ledger cannot commit. Inner: the denial.
+    pub async fn hold(&self, call: HoldCall) -> Result<Result<Held, Denial>, LedgerFault> {
+        let (reply, answer) = oneshot::channel();
+        self.inner.queue.push(Job::Hold(Box::new(call), reply))?;
+        let held = answer.await.map_err(|_| LedgerFault::Unavailable)?;
+        if let (Ok(held), Durability::Full) = (&held, self.inner.durability) {
+            self.flushed(held.commit).await?;
+        }
+        Ok(held)
+    }
+
+    /// Waits until a hold may show in an answer: at once with `normal`, when it is on disk otherwise.
+    ///
+    /// # Errors
+    /// When the disk refuses to flush.
+    pub async fn may_relay(&self, held: &Held) -> Result<(), LedgerFault> {
+        match self.inner.durability {
+            Durability::Normal => Ok(()),
+            Durability::Overlap | Durability::Full => self.flushed(held.commit).await,
+        }
+    }
+
+    async fn flushed(&self, commit: u64) -> Result<(), LedgerFault> {
+        self.inner.disk.flushed(commit).await.map_err(|_| LedgerFault::Unavailable)
+    }
+
+    /// Ends a hold. It is in line before every later hold; nobody has to wait for it.
+    ///
+    /// # Errors
+    /// When the writer has stopped; the next start ends the hold then.
+    pub fn end(&self, key: HoldKey, ending: Ending) -> Result<(), LedgerFault> {
+        self.inner.queue.push_always(Job::End(Box::new(EndCall { key, ending })))
+    }
+
+    /// Records an event that changes nothing.
+    ///
+    /// # Errors
+    /// When the writer has stopped or its queue is full.
+    pub fn record(&self, event: Event) -> Result<(), LedgerFault> {
+        self.inner.queue.push(Job::Record(event))
+    }
+
+    /// Runs an admin action inside the next transaction and waits until it is on disk.
+    ///
+    /// # Errors
+    /// Outer: the ledger cannot commit. Inner: the action is not possible.
+    pub async fn admin<T, F>(&self, act: F) -> Result<Result<T, Refused>, LedgerFault>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Writer<'_>) -> Result<Result<T, Refused>, LedgerFault> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let job: queue::AdminJob = Box::new(move |writer| {
+            let done = act(writer)?;
+            Ok(Box::new(move |commit| drop(reply.send((done, commit)))))
+        });
+        self.inner.queue.push_always(Job::Admin(job))?;
+        let (done, commit) = answer.await.map_err(|_| LedgerFault::Unavailable)?;
+        self.flushed(commit).await?;
+        Ok(done)
+    }
+
+    /// Waits until all that was asked before is committed, so that a reader sees it.
+    ///
+    /// # Errors
+    /// When the writer has stopped.
+    pub async fn settled(&self) -> Result<(), LedgerFault> {
+        let (reply, answer) = oneshot::channel();
+        let job: queue::AdminJob = Box::new(move |_| Ok(Box::new(move |_| drop(reply.send(())))));
+        self.inner.queue.push_always(Job::Admin(job))?;
+        answer.await.map_err(|_| LedgerFault::Unavailable)
+    }
+
+    /// Runs a query on a reader's connection, off the async threads.
+    ///
+    /// # Errors
+    /// When no reader is free in time or the query fails.
+    pub async fn read<T, F>(&self, query: F) -> Result<T, LedgerFault>
+    where
+        T: Send + 'static,
+        F: FnOnce(&read::Reader<'_>) -> Result<T, LedgerFault> + Send + 'static,
+    {
+        let inner = Arc::clone(&self.inner);
+        tokio::task::spawn_blocking(move || inner.readers.with(query)).await.map_err(|_| LedgerFault::Unavailable)?
+    }
+
+    /// Writes what is waiting, records the good end, flushes and checkpoints. The ledger is closed afterwards.
+    pub fn close(&self) {
+        let epoch = self.inner.epoch;
+        let ended = self.inner.queue.push_always(Job::Record(aex_core::event::EpochClosed { epoch }.into()));
+        if ended.is_err() {
+            tracing::error!("the ledger's writer had stopped before the daemon did");
+        }
+        self.inner.queue.close();
+        let thread = self.inner.writer.lock().ok().and_then(|mut slot| slot.take());
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the ledger's writer ended by a panic");
+        }
+        self.inner.disk.stop();
+    }
+}
+
+/// Two daemons on one ledger would each trust their own books.
+fn lock(path: &Path) -> Result<nix::fcntl::Flock<std::fs::File>, LedgerFault> {
+    let lock_path = path.with_extension("lock");
+    let file = std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path);
+    let file = file.map_err(|fault| LedgerFault::File { path: lock_path.clone(), fault })?;
+    nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock).map_err(|_| LedgerFault::Locked(path.to_owned()))
+}
+
+/// Now, for rows that the ledger writes on its own.
+fn now() -> aex_proto::value::Stamp {
+    clock::wall()
+}

@@ -1,0 +1,250 @@
+//! Admin actions, inside the writer's transaction: accounts, tokens, states, configurations. Each is an event.
+//!
+//! An action checks all that it needs before it changes anything, so that a refusal leaves nothing behind.
+
+use super::directory::TokenView;
+use super::load;
+use super::writer::Writer;
+use super::LedgerFault;
+use aex_core::books::{Account, AccountKind, Limits};
+use aex_core::decision::AccountState;
+use aex_core::event::{AccountCreated, BudgetSet, By, ConfigLoaded, TokenCreated, TokenRevoked};
+use aex_core::policy::Policy;
+use aex_core::price::ModelCard;
+use aex_core::window::Period;
+use aex_proto::value::{AccountId, Digest, Pico, Stamp, TokenHash};
+use rusqlite::params;
+use std::collections::BTreeMap;
+
+/// Why an admin action is not possible.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The name is taken.
+    #[error("{0} exists already")]
+    Exists(String),
+    /// There is no such thing.
+    #[error("{0} does not exist")]
+    NotFound(String),
+    /// Its state does not allow it.
+    #[error("{0}")]
+    State(String),
+}
+
+/// An account to be created.
+#[derive(Clone, Debug)]
+pub struct NewAccount {
+    /// The account above it.
+    pub parent: AccountId,
+    /// What it stands for.
+    pub kind: AccountKind,
+    /// Its name.
+    pub name: String,
+    /// Its limits on calls.
+    pub limits: Limits,
+    /// Its policy; runs are held to their agent's.
+    pub policy: Policy,
+    /// Its budgets.
+    pub budgets: Vec<(Period, Pico)>,
+}
+
+/// A token to be stored.
+#[derive(Clone, Copy, Debug)]
+pub struct NewTokenRow {
+    /// The digest of its text.
+    pub hash: TokenHash,
+    /// It may read only.
+    pub read_only: bool,
+    /// How long it lives, in microseconds.
+    pub lasts_us: Option<i64>,
+}
+
+impl Writer<'_> {
+    /// The time of this transaction.
+    #[must_use]
+    pub fn now(&self) -> Stamp {
+        self.now
+    }
+
+    /// The open account of a kind and name.
+    ///
+    /// # Errors
+    /// [`Refused::NotFound`].
+    pub fn find(&self, kind: AccountKind, name: &str) -> Result<Account, Refused> {
+        let mut open = self.state.books.accounts().filter(|account| account.state != AccountState::Closed);
+        let word = load::name_of(&kind);
+        open.find(|account| account.kind == kind && account.name == name).cloned().ok_or_else(|| Refused::NotFound(format!("{word} '{name}'")))
+    }
+
+    /// The account of this machine, made when a ledger is new.
+    pub(super) fn ensure_root(&mut self) -> Result<(), LedgerFault> {
+        if self.state.books.account(AccountId::ROOT).is_some() {
+            return Ok(());
+        }
+        let root = NewAccount {
+            parent: AccountId::ROOT,
+            kind: AccountKind::Root,
+            name: "root".to_owned(),
+            limits: Limits::default(),
+            policy: Policy::seed(),
+            budgets: Vec::new(),
+        };
+        self.insert_account(&root, None).map(|_| ())
+    }
+
+    /// Creates an account.
+    ///
+    /// # Errors
+    /// Outer: the ledger. Inner: the name is taken, or the account above is closed.
+    pub fn create_account(&mut self, new: &NewAccount, by: Option<By>) -> Result<Result<AccountId, Refused>, LedgerFault> {
+        if self.find(new.kind, &new.name).is_ok() {
+            return Ok(Err(Refused::Exists(format!("{} '{}'", load::name_of(&new.kind), new.name))));
+        }
+        let parent = self.state.books.account(new.parent).filter(|parent| parent.state != AccountState::Closed);
+        if parent.is_none() {
+            return Ok(Err(Refused::NotFound(format!("account {}", new.parent))));
+        }
+        self.insert_account(new, by).map(Ok)
+    }
+
+    fn insert_account(&mut self, new: &NewAccount, by: Option<By>) -> Result<AccountId, LedgerFault> {
+        let id = AccountId::new(self.state.next_account);
+        self.state.next_account = self.state.next_account.saturating_add(1);
+        let parent = (new.kind != AccountKind::Root).then_some(new.parent);
+        let (policy, digest) = new.policy.snapshot();
+        self.snapshot("policy", digest, &policy)?;
+        let mut statement = self.conn.prepare_cached("INSERT INTO accounts VALUES (?, ?, ?, ?, 'active', '', ?, ?, ?, ?, NULL)")?;
+        let (rpm, concurrent) = (new.limits.rpm, new.limits.concurrent);
+        statement.execute(params![id.get(), parent.map(AccountId::get), load::name_of(&new.kind), new.name, rpm, concurrent, policy, self.now.micros()])?;
+        let created = AccountCreated { account: id, by: by.clone(), kind: new.kind, limits: new.limits, name: new.name.clone(), parent, policy: digest };
+        self.append(&created.into())?;
+        self.state.books.put_account(Account {
+            id,
+            parent,
+            kind: new.kind,
+            name: new.name.clone(),
+            state: AccountState::Active,
+            reason: String::new(),
+            limits: new.limits,
+            budgets: BTreeMap::new(),
+        });
+        self.state.policies.insert(id, load::stored_policy(&policy));
+        self.directory_changed = true;
+        for (period, limit) in &new.budgets {
+            self.set_new_budget(id, *period, *limit, by.clone())?;
+        }
+        Ok(id)
+    }
+
+    /// Sets a budget of an account that is new: nothing is spent or held on it yet.
+    fn set_new_budget(&mut self, account: AccountId, period: Period, limit: Pico, by: Option<By>) -> Result<(), LedgerFault> {
+        let mut statement = self.conn.prepare_cached("INSERT INTO budgets VALUES (?, ?, ?)")?;
+        statement.execute(params![account.get(), period.name(), limit.get()])?;
+        let (balance, opened) = self.state.books.set_budget(account, period, Some(limit), self.now, Pico::ZERO)?;
+        if opened {
+            self.window_opened(balance)?;
+        }
+        let set = BudgetSet { account, balance, by, holds: Vec::new(), limit: Some(limit), period, spent: None };
+        self.append(&set.into())?;
+        Ok(())
+    }
+
+    /// Stores a token of an account.
+    ///
+    /// # Errors
+    /// When the ledger cannot be written.
+    pub fn create_token(&mut self, account: AccountId, token: &NewTokenRow, by: Option<By>) -> Result<Option<Stamp>, LedgerFault> {
+        let expires_at = token.lasts_us.map(|lasts| self.now.offset(lasts));
+        let mut statement = self.conn.prepare_cached("INSERT INTO tokens VALUES (?, ?, ?, ?, ?, NULL)")?;
+        statement.execute(params![token.hash.bytes(), account.get(), token.read_only, self.now.micros(), expires_at.map(Stamp::micros)])?;
+        let digest = Digest::from_bytes(*token.hash.bytes());
+        self.append(&TokenCreated { account, by, expires_at, read_only: token.read_only, token: digest }.into())?;
+        let view = TokenView { account, read_only: token.read_only, expires_at, revoked_at: None };
+        self.state.tokens.insert(*token.hash.bytes(), view);
+        self.directory_changed = true;
+        Ok(expires_at)
+    }
+
+    /// Revokes all tokens of an account that are not revoked by then; from `at` on they are refused. Returns how many.
+    ///
+    /// # Errors
+    /// When the ledger cannot be written.
+    pub fn revoke_tokens(&mut self, account: AccountId, at: Stamp, reason: &str, by: Option<&By>) -> Result<u64, LedgerFault> {
+        let mut hashes: Vec<[u8; 32]> = self
+            .state
+            .tokens
+            .iter()
+            .filter(|(_, token)| token.account == account && token.revoked_at.is_none_or(|revoked| revoked > at))
+            .map(|(hash, _)| *hash)
+            .collect();
+        hashes.sort_unstable();
+        for hash in &hashes {
+            let mut statement = self.conn.prepare_cached("UPDATE tokens SET revoked_us = ? WHERE hash = ?")?;
+            statement.execute(params![at.micros(), hash])?;
+            let revoked = TokenRevoked { account, at, by: by.cloned(), reason: reason.to_owned(), token: Digest::from_bytes(*hash) };
+            self.append(&revoked.into())?;
+            if let Some(token) = self.state.tokens.get_mut(hash) {
+                token.revoked_at = Some(at);
+            }
+        }
+        self.directory_changed |= !hashes.is_empty();
+        Ok(u64::try_from(hashes.len()).unwrap_or(u64::MAX))
+    }
+
+    /// Sets an account's state. Setting the state that it has changes nothing.
+    ///
+    /// # Errors
+    /// When the ledger cannot be written.
+    pub fn set_state(&mut self, account: &Account, to: AccountState, reason: &str, by: Option<By>) -> Result<(), LedgerFault> {
+        if account.state == to {
+            return Ok(());
+        }
+        self.change_state(account, to, reason.to_owned(), by)?;
+        let stop = self.state.stops.entry(account.id).or_default();
+        match to {
+            AccountState::Killed | AccountState::Closed => stop.raise(),
+            AccountState::Active | AccountState::Paused | AccountState::Suspended => stop.lower(),
+        }
+        Ok(())
+    }
+
+    /// Closes an account and all below it, for ever: tokens are revoked, live calls end.
+    ///
+    /// # Errors
+    /// When the ledger cannot be written.
+    pub fn close_account(&mut self, account: AccountId, reason: &str, by: Option<&By>) -> Result<(), LedgerFault> {
+        let books = &self.state.books;
+        let open = books.accounts().filter(|node| node.state != AccountState::Closed && load::is_below(books, node.id, account));
+        let mut subtree: Vec<Account> = open.cloned().collect();
+        subtree.sort_by_key(|node| std::cmp::Reverse(node.id));
+        for node in subtree {
+            self.revoke_tokens(node.id, self.now, reason, by)?;
+            self.state.tokens.retain(|_, token| token.account != node.id);
+            self.set_state(&node, AccountState::Closed, reason, by.cloned())?;
+        }
+        Ok(())
+    }
+
+    /// Records a configuration that came into force, and what its models cost.
+    ///
+    /// # Errors
+    /// When the ledger cannot be written.
+    pub fn config_loaded(&mut self, cards: &[ModelCard], default_model: Option<String>, gateway_errors_charged: bool, by: Option<By>) -> Result<(), LedgerFault> {
+        let mut digests = BTreeMap::new();
+        for card in cards {
+            let (text, digest) = card.snapshot();
+            self.snapshot("card", digest, &text)?;
+            digests.insert(card.name.clone(), digest);
+        }
+        self.append(&ConfigLoaded { by, cards: digests, default_model, gateway_errors_charged }.into())?;
+        Ok(())
+    }
+
+    /// Keeps the text that a digest stands for.
+    fn snapshot(&mut self, kind: &str, digest: Digest, text: &str) -> Result<(), LedgerFault> {
+        if self.state.snapshots.insert(digest) {
+            let mut statement = self.conn.prepare_cached("INSERT OR IGNORE INTO snapshots VALUES (?, ?, ?)")?;
+            statement.execute(params![digest.bytes(), kind, text])?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,140 @@
+//! Who may call: tokens and accounts as of the last commit, read without a lock.
+
+use aex_core::books::{AccountKind, Books, Limits};
+use aex_core::decision::{Denial, Named};
+use aex_core::policy::Policy;
+use aex_proto::value::{AccountId, Digest, Stamp};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Raised when an account is deleted or killed: its live calls end.
+#[derive(Debug, Default)]
+pub struct StopFlag {
+    raised: AtomicBool,
+    notify: tokio::sync::Notify,
+}
+
+impl StopFlag {
+    /// Ends the account's live calls.
+    pub fn raise(&self) {
+        self.raised.store(true, Ordering::Release);
+        self.notify.notify_waiters();
+    }
+
+    /// Calls may go on again.
+    pub fn lower(&self) {
+        self.raised.store(false, Ordering::Release);
+    }
+
+    /// Whether live calls are to end.
+    #[must_use]
+    pub fn is_raised(&self) -> bool {
+        self.raised.load(Ordering::Acquire)
+    }
+
+    /// Resolves when live calls are to end.
+    pub async fn raised(&self) {
+        loop {
+            let waiting = self.notify.notified();
+            if self.is_raised() {
+                return;
+            }
+            waiting.await;
+        }
+    }
+}
+
+/// A token's row.
+#[derive(Clone, Debug)]
+pub struct TokenView {
+    /// Whose it is.
+    pub account: AccountId,
+    /// It may read only.
+    pub read_only: bool,
+    /// When it ends by itself.
+    pub expires_at: Option<Stamp>,
+    /// From when on it is refused.
+    pub revoked_at: Option<Stamp>,
+}
+
+/// An open account, with all that a decision needs of the accounts above it.
+#[derive(Clone, Debug)]
+pub struct AccountView {
+    /// Its number and name.
+    pub named: Named,
+    /// What it stands for.
+    pub kind: AccountKind,
+    /// The agent that it is, or is a run of; itself for root and groups.
+    pub agent: Named,
+    /// Itself and all above it.
+    pub path: Vec<AccountId>,
+    /// Limits on its path, from itself up; accounts without limits are left out.
+    pub limits: Vec<(AccountId, Limits)>,
+    /// Why calls do not pass, when they do not.
+    pub stopped: Option<Denial>,
+    /// Its agent's policy; `None` when what is stored is no policy: then nothing passes.
+    pub policy: Option<Arc<Policy>>,
+    /// The digest of that policy's text.
+    pub policy_digest: Digest,
+    /// Raised when its live calls are to end.
+    pub stop: Arc<StopFlag>,
+}
+
+/// Tokens and open accounts.
+#[derive(Debug, Default)]
+pub struct Directory {
+    /// Tokens by the SHA-256 of their text.
+    pub tokens: HashMap<[u8; 32], TokenView>,
+    /// Open accounts.
+    pub accounts: BTreeMap<AccountId, Arc<AccountView>>,
+}
+
+impl Directory {
+    /// The open account of a kind and name.
+    #[must_use]
+    pub fn named(&self, kind: AccountKind, name: &str) -> Option<&Arc<AccountView>> {
+        self.accounts.values().find(|view| view.kind == kind && view.named.name == name)
+    }
+
+    /// An account's name, for words about it.
+    #[must_use]
+    pub fn name_of(&self, id: AccountId) -> Named {
+        self.accounts.get(&id).map_or_else(|| Named { id, name: id.to_string() }, |view| view.named.clone())
+    }
+}
+
+/// A policy as it is stored.
+#[derive(Clone, Debug)]
+pub(super) struct StoredPolicy {
+    pub(super) policy: Option<Arc<Policy>>,
+    pub(super) digest: Digest,
+}
+
+/// Makes the view of one account out of the books.
+pub(super) fn view(books: &Books, policies: &BTreeMap<AccountId, StoredPolicy>, id: AccountId, stop: Arc<StopFlag>) -> Option<AccountView> {
+    let account = books.account(id)?;
+    let path = books.path(id);
+    let agent = path
+        .iter()
+        .filter_map(|id| books.account(*id))
+        .find(|above| above.kind == AccountKind::Agent)
+        .unwrap_or(account);
+    let stored = policies.get(&agent.id)?;
+    let limits = path
+        .iter()
+        .filter_map(|id| books.account(*id).map(|above| (*id, above.limits)))
+        .filter(|(_, limits)| *limits != Limits::default())
+        .collect();
+    Some(AccountView {
+        named: account.named(),
+        kind: account.kind,
+        agent: agent.named(),
+        limits,
+        stopped: books.stopped(&path),
+        policy: stored.policy.clone(),
+        policy_digest: stored.digest,
+        stop,
+        path,
+    })
+}

@@ -1,0 +1,257 @@
+//! The disk below the ledger: one thread flushes the WAL, one checkpoints it.
+//!
+//! A flush answers only commits that ended before it began. A failed flush is final: after a failed fsync nobody knows what
+//! is on disk, and asking again would be told that all is well (LWN, "PostgreSQL's fsync() surprise", 2018).
+
+use super::{LedgerFault, schema};
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+use tokio::sync::watch;
+
+/// Groups between two checkpoints; a checkpoint of what is already flushed costs about a microsecond a page.
+const GROUPS_PER_CHECKPOINT: u64 = 512;
+
+/// The disk's threads. Clones share them.
+#[derive(Clone, Debug)]
+pub(super) struct Disk {
+    shared: Arc<Shared>,
+    flushed: watch::Receiver<u64>,
+    failed: watch::Receiver<bool>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    work: Mutex<Work>,
+    wake_flusher: Condvar,
+    wake_checkpointer: Condvar,
+    /// Held by the writer for a group, and by the checkpointer while the WAL starts anew.
+    writing: Mutex<()>,
+    /// The last group was written.
+    writable: AtomicBool,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+#[derive(Debug, Default)]
+struct Work {
+    committed: u64,
+    checkpointed: u64,
+    stopping: bool,
+}
+
+/// The disk refused a flush, or the ledger is closed.
+#[derive(Debug)]
+pub(super) struct NotFlushed;
+
+impl Disk {
+    /// Starts both threads.
+    pub(super) fn start(database: &Path, wal_limit: u64) -> Result<Disk, LedgerFault> {
+        let shared = Arc::new(Shared {
+            work: Mutex::new(Work::default()),
+            wake_flusher: Condvar::new(),
+            wake_checkpointer: Condvar::new(),
+            writing: Mutex::new(()),
+            writable: AtomicBool::new(true),
+            threads: Mutex::new(Vec::new()),
+        });
+        let (done, flushed) = watch::channel(0);
+        let (fail, failed) = watch::channel(false);
+        let wal = Wal::new(database);
+        let flusher = Flusher { shared: Arc::clone(&shared), wal, done, fail };
+        let checkpointer = Checkpointer {
+            conn: schema::open_for_reading(database)?,
+            shared: Arc::clone(&shared),
+            wal: Wal::new(database),
+            database: database.to_owned(),
+            limit: wal_limit,
+        };
+        checkpointer.conn.execute_batch("PRAGMA query_only = 0")?;
+        let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
+            std::thread::Builder::new().name(name.to_owned()).spawn(body).map_err(|fault| LedgerFault::File { path: database.to_owned(), fault })
+        };
+        let threads = vec![spawn("aex-flush", Box::new(move || flusher.run()))?, spawn("aex-checkpoint", Box::new(move || checkpointer.run()))?];
+        if let Ok(mut slot) = shared.threads.lock() {
+            *slot = threads;
+        }
+        Ok(Disk { shared, flushed, failed })
+    }
+
+    /// The writer's leave to write: kept for a group.
+    pub(super) fn writing(&self) -> Option<MutexGuard<'_, ()>> {
+        self.shared.writing.lock().ok()
+    }
+
+    /// Tells both threads of a commit; the flush of it begins at once.
+    pub(super) fn committed(&self, commit: u64) {
+        self.shared.writable.store(true, Ordering::Release);
+        if let Ok(mut work) = self.shared.work.lock() {
+            work.committed = commit;
+            self.shared.wake_flusher.notify_one();
+            if commit.saturating_sub(work.checkpointed) >= GROUPS_PER_CHECKPOINT {
+                self.shared.wake_checkpointer.notify_one();
+            }
+        }
+    }
+
+    /// The last group could not be written.
+    pub(super) fn set_writable(&self, writable: bool) {
+        self.shared.writable.store(writable, Ordering::Release);
+    }
+
+    /// Whether a flush or the last group has failed.
+    pub(super) fn has_failed(&self) -> bool {
+        *self.failed.borrow() || !self.shared.writable.load(Ordering::Acquire)
+    }
+
+    /// Resolves when a flush has failed.
+    pub(super) async fn failed(&self) {
+        let mut failed = self.failed.clone();
+        if failed.wait_for(|failed| *failed).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Waits until a commit is on disk.
+    pub(super) async fn flushed(&self, commit: u64) -> Result<(), NotFlushed> {
+        if *self.flushed.borrow() >= commit {
+            return Ok(());
+        }
+        let mut flushed = self.flushed.clone();
+        flushed.wait_for(|done| *done >= commit).await.map(|_| ()).map_err(|_| NotFlushed)
+    }
+
+    /// Ends both threads after a last flush and checkpoint.
+    pub(super) fn stop(&self) {
+        if let Ok(mut work) = self.shared.work.lock() {
+            work.stopping = true;
+        }
+        self.shared.wake_flusher.notify_all();
+        self.shared.wake_checkpointer.notify_all();
+        let threads = self.shared.threads.lock().map(|mut threads| std::mem::take(&mut *threads)).unwrap_or_default();
+        for thread in threads {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the ledger's disk ended by a panic");
+            }
+        }
+    }
+}
+
+/// A descriptor of the `-wal` file of our own: SQLite's may not be used from another thread.
+#[derive(Debug)]
+struct Wal {
+    path: PathBuf,
+    open: Option<(u64, File)>,
+}
+
+impl Wal {
+    fn new(database: &Path) -> Wal {
+        let mut path = database.as_os_str().to_owned();
+        path.push("-wal");
+        Wal { path: PathBuf::from(path), open: None }
+    }
+
+    /// Flushes the file that is now at the path, whichever it is.
+    fn flush(&mut self) -> std::io::Result<()> {
+        let inode = std::fs::metadata(&self.path)?.ino();
+        if self.open.as_ref().is_none_or(|(held, _)| *held != inode) {
+            let file = File::options().read(true).write(true).open(&self.path)?;
+            self.open = Some((file.metadata()?.ino(), file));
+        }
+        self.open.as_ref().map_or(Ok(()), |(_, file)| file.sync_data())
+    }
+}
+
+struct Flusher {
+    shared: Arc<Shared>,
+    wal: Wal,
+    done: watch::Sender<u64>,
+    fail: watch::Sender<bool>,
+}
+
+impl Flusher {
+    fn run(mut self) {
+        while let Some(target) = self.next() {
+            if let Err(fault) = self.wal.flush() {
+                tracing::error!(%fault, "the disk refused a flush of the ledger; no call is admitted any more");
+                self.fail.send_replace(true);
+                return;
+            }
+            self.done.send_replace(target);
+        }
+    }
+
+    /// The newest commit once there is one to flush; `None` when all is flushed and the ledger closes.
+    fn next(&self) -> Option<u64> {
+        let mut work = self.shared.work.lock().ok()?;
+        loop {
+            if work.committed > *self.done.borrow() {
+                return Some(work.committed);
+            }
+            if work.stopping {
+                return None;
+            }
+            work = self.shared.wake_flusher.wait(work).ok()?;
+        }
+    }
+}
+
+struct Checkpointer {
+    conn: rusqlite::Connection,
+    shared: Arc<Shared>,
+    wal: Wal,
+    database: PathBuf,
+    limit: u64,
+}
+
+impl Checkpointer {
+    fn run(mut self) {
+        while let Some(stopping) = self.wait() {
+            if let Err(fault) = self.checkpoint(stopping) {
+                tracing::warn!(%fault, "a checkpoint of the ledger failed; it is tried again later");
+            }
+            if stopping {
+                return;
+            }
+        }
+    }
+
+    fn wait(&self) -> Option<bool> {
+        let mut work = self.shared.work.lock().ok()?;
+        while !work.stopping && work.committed.saturating_sub(work.checkpointed) < GROUPS_PER_CHECKPOINT {
+            work = self.shared.wake_checkpointer.wait(work).ok()?;
+        }
+        work.checkpointed = work.committed;
+        Some(work.stopping)
+    }
+
+    /// PASSIVE checkpoints alone never restart the WAL under load. Past the limit the writer makes way for a last one; what
+    /// it would have to flush has been flushed before, so that it makes way for a few milliseconds only.
+    fn checkpoint(&mut self, stopping: bool) -> Result<(), LedgerFault> {
+        let frames = self.passive()?;
+        let page_size: u64 = 2048 + 24;
+        if !stopping && frames.saturating_mul(page_size) < self.limit {
+            return Ok(());
+        }
+        for _ in 0..2 {
+            self.sync()?;
+            self.passive()?;
+        }
+        let _guard = self.shared.writing.lock();
+        self.passive().map(|_| ())
+    }
+
+    /// Frames in the WAL.
+    fn passive(&self) -> Result<u64, LedgerFault> {
+        let frames: i64 = self.conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get(1))?;
+        Ok(u64::try_from(frames).unwrap_or(0))
+    }
+
+    fn sync(&mut self) -> Result<(), LedgerFault> {
+        let fault = |fault| LedgerFault::File { path: self.database.clone(), fault };
+        self.wal.flush().map_err(fault)?;
+        File::options().write(true).open(&self.database).and_then(|file| file.sync_data()).map_err(fault)
+    }
+}

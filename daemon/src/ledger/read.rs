@@ -1,0 +1,343 @@
+//! Queries. Each runs on a reader's connection, on one snapshot of the database.
+
+use super::load::{balance, digest, key, word};
+use super::{LedgerFault, schema};
+use aex_core::books::{AccountKind, Balance, Limits};
+use aex_core::chain::Head;
+use aex_core::decision::AccountState;
+use aex_core::policy::Policy;
+use aex_core::verify::{Audit, Counts, EndedRow, Finding, OpenRow, Record};
+use aex_proto::value::{AccountId, Pico, Stamp};
+use rusqlite::{Connection, OptionalExtension, params};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+/// Readers at once.
+const READERS: u32 = 4;
+/// How long a query waits for a free reader.
+const WAIT: Duration = Duration::from_secs(10);
+
+/// The pool of readers' connections.
+#[derive(Clone, Debug)]
+pub(super) struct Readers {
+    pool: r2d2::Pool<r2d2_sqlite::SqliteConnectionManager>,
+}
+
+impl Readers {
+    pub(super) fn open(path: &Path) -> Result<Readers, LedgerFault> {
+        let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE | rusqlite::OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let manager = r2d2_sqlite::SqliteConnectionManager::file(path).with_flags(flags).with_init(|conn| {
+            schema::configure(conn)?;
+            conn.execute_batch("PRAGMA query_only = 1")
+        });
+        // Connections are made at first need: an idle daemon keeps one.
+        let pool = r2d2::Pool::builder().max_size(READERS).min_idle(Some(0)).connection_timeout(WAIT).build(manager)?;
+        Ok(Readers { pool })
+    }
+
+    pub(super) fn with<T>(&self, query: impl FnOnce(&Reader<'_>) -> Result<T, LedgerFault>) -> Result<T, LedgerFault> {
+        let mut conn = self.pool.get()?;
+        let transaction = conn.transaction()?;
+        query(&Reader::new(&transaction))
+    }
+}
+
+/// A reader on one snapshot.
+pub struct Reader<'c> {
+    conn: &'c Connection,
+}
+
+/// An account's row.
+#[derive(Clone, Debug)]
+pub struct AccountRow {
+    /// Its number.
+    pub id: AccountId,
+    /// The account above.
+    pub parent: Option<AccountId>,
+    /// What it stands for.
+    pub kind: AccountKind,
+    /// Its name.
+    pub name: String,
+    /// Its state.
+    pub state: AccountState,
+    /// Why it is in that state.
+    pub reason: String,
+    /// Its limits on calls.
+    pub limits: Limits,
+    /// Its policy; `None` when what is stored is no policy.
+    pub policy: Option<Policy>,
+    /// When it was created.
+    pub created_at: Stamp,
+    /// Budgets and what is used of them, running windows only; the total comes first.
+    pub balances: Vec<BalanceRow>,
+    /// When a call of it last began or ended.
+    pub last_activity: Option<Stamp>,
+}
+
+/// A balance in a running window.
+pub type BalanceRow = Balance;
+
+/// Calls of an account and all below it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CallSums {
+    /// Calls that ended with an answer or a charge.
+    pub calls: u64,
+    /// Tokens charged.
+    pub tokens: u64,
+    /// Money charged.
+    pub charged: Pico,
+}
+
+/// Which events are asked for.
+#[derive(Clone, Debug, Default)]
+pub struct EventFilter {
+    /// Only events after this number.
+    pub after: i64,
+    /// Only events up to this number.
+    pub until: Option<i64>,
+    /// The newest ones before all, rather than the oldest; answered oldest first either way.
+    pub newest: bool,
+    /// At most so many.
+    pub limit: u32,
+    /// Only events of this account and those below it.
+    pub account: Option<AccountId>,
+}
+
+/// An event's row.
+pub type EventRow = Record;
+
+/// What the audit says.
+#[derive(Clone, Debug)]
+pub struct AuditReport {
+    /// One finding per invariant.
+    pub findings: Vec<Finding>,
+    /// Where the chain ends.
+    pub head: Head,
+    /// What the events count up to.
+    pub counts: Counts,
+}
+
+impl<'c> Reader<'c> {
+    pub(super) const fn new(conn: &'c Connection) -> Reader<'c> {
+        Reader { conn }
+    }
+
+    /// Open accounts of a kind, by number.
+    ///
+    /// # Errors
+    /// When the query fails or a row does not fit.
+    pub fn accounts(&self, kind: AccountKind, now: Stamp) -> Result<Vec<AccountRow>, LedgerFault> {
+        let sql = "SELECT id, parent, name, state, reason, rpm, concurrent, policy, created_us FROM accounts WHERE kind = ? AND closed_us IS NULL ORDER BY id";
+        let mut statement = self.conn.prepare_cached(sql)?;
+        let mut rows = statement.query([super::load::name_of(&kind)])?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next()? {
+            let id = AccountId::new(row.get(0)?);
+            let (state, policy): (String, String) = (row.get(3)?, row.get(7)?);
+            found.push(AccountRow {
+                id,
+                parent: row.get::<_, Option<i64>>(1)?.map(AccountId::new),
+                kind,
+                name: row.get(2)?,
+                state: word(&state)?,
+                reason: row.get(4)?,
+                limits: Limits { rpm: row.get(5)?, concurrent: row.get(6)? },
+                policy: serde_json::from_str(&policy).ok(),
+                created_at: Stamp::new(row.get(8)?),
+                balances: self.balances_at(id, now)?,
+                last_activity: self.last_activity(id)?,
+            });
+        }
+        Ok(found)
+    }
+
+    fn balances_at(&self, account: AccountId, now: Stamp) -> Result<Vec<Balance>, LedgerFault> {
+        let sql = "SELECT id, account, period, start_us, end_us, limit_pico, spent_pico, reserved_pico, overdraft_pico FROM balances
+            WHERE account = ?1 AND (end_us IS NULL OR (start_us <= ?2 AND ?2 < end_us)) ORDER BY end_us IS NOT NULL, end_us";
+        let mut statement = self.conn.prepare_cached(sql)?;
+        let mut rows = statement.query(params![account.get(), now.micros()])?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next()? {
+            found.push(balance(row)?);
+        }
+        Ok(found)
+    }
+
+    /// Budgets of an account, by period: they hold in windows that no call has opened yet.
+    ///
+    /// # Errors
+    /// When the query fails or a row does not fit.
+    pub fn budgets(&self, account: AccountId) -> Result<BTreeMap<aex_core::window::Period, Pico>, LedgerFault> {
+        let mut statement = self.conn.prepare_cached("SELECT period, limit_pico FROM budgets WHERE account = ?")?;
+        let mut rows = statement.query([account.get()])?;
+        let mut found = BTreeMap::new();
+        while let Some(row) = rows.next()? {
+            let period: String = row.get(0)?;
+            found.insert(word(&period)?, Pico::new(row.get(1)?));
+        }
+        Ok(found)
+    }
+
+    /// Tokens of an account: expiry and scope of those that are not revoked.
+    ///
+    /// # Errors
+    /// When the query fails.
+    pub fn tokens(&self, account: AccountId, now: Stamp) -> Result<Vec<(Option<Stamp>, bool)>, LedgerFault> {
+        let sql = "SELECT expires_us, read_only FROM tokens WHERE account = ?1 AND coalesce(revoked_us > ?2, 1) AND coalesce(expires_us > ?2, 1)";
+        let mut statement = self.conn.prepare_cached(sql)?;
+        let rows = statement.query_map(params![account.get(), now.micros()], |row| Ok((row.get::<_, Option<i64>>(0)?.map(Stamp::new), row.get(1)?)))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    fn last_activity(&self, account: AccountId) -> Result<Option<Stamp>, LedgerFault> {
+        // Requests are numbered upwards, so the last ones of an account are found from the end.
+        let sql = "SELECT held_us FROM holds WHERE account IN (SELECT id FROM accounts WHERE id = ?1 OR parent = ?1) ORDER BY request DESC LIMIT 1";
+        let open: Option<i64> = self.conn.prepare_cached(sql)?.query_row([account.get()], |row| row.get(0)).optional()?;
+        if let Some(at) = open {
+            return Ok(Some(Stamp::new(at)));
+        }
+        let sql = "SELECT ended_us FROM calls WHERE account IN (SELECT id FROM accounts WHERE id = ?1 OR parent = ?1) ORDER BY request DESC LIMIT 1";
+        let ended: Option<i64> = self.conn.prepare_cached(sql)?.query_row([account.get()], |row| row.get(0)).optional()?;
+        Ok(ended.map(Stamp::new))
+    }
+
+    /// Calls of an account and all below it.
+    ///
+    /// # Errors
+    /// When the query fails.
+    pub fn sums(&self, account: AccountId) -> Result<CallSums, LedgerFault> {
+        let sql = format!("{BELOW} SELECT count(*), coalesce(sum(tokens), 0), coalesce(sum(charge_pico), 0) FROM calls WHERE account IN below AND state <> 'released'");
+        let sums = self.conn.prepare_cached(&sql)?.query_row([account.get()], |row| {
+            Ok(CallSums { calls: count(row, 0)?, tokens: count(row, 1)?, charged: Pico::new(row.get(2)?) })
+        })?;
+        Ok(sums)
+    }
+
+    /// Denials by rule, of an account and all below it.
+    ///
+    /// # Errors
+    /// When the query fails.
+    pub fn denials(&self, account: AccountId) -> Result<BTreeMap<String, u64>, LedgerFault> {
+        let sql = format!(
+            "{BELOW} SELECT body ->> '$.rule', sum(coalesce(body ->> '$.count', 1)) FROM events
+             WHERE kind IN ('call.denied', 'call.denied.again') AND body ->> '$.account' IN below GROUP BY 1"
+        );
+        let mut statement = self.conn.prepare_cached(&sql)?;
+        let rows = statement.query_map([account.get()], |row| Ok((row.get(0)?, count(row, 1)?)))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// How the last state change of a closed account was reasoned.
+    ///
+    /// # Errors
+    /// When the query fails.
+    pub fn reason_of(&self, account: AccountId) -> Result<Option<(AccountKind, AccountState, String)>, LedgerFault> {
+        let sql = "SELECT kind, state, reason FROM accounts WHERE id = ?";
+        let row: Option<(String, String, String)> =
+            self.conn.prepare_cached(sql)?.query_row([account.get()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).optional()?;
+        row.map(|(kind, state, reason)| Ok((word(&kind)?, word(&state)?, reason))).transpose()
+    }
+
+    /// Events, oldest first.
+    ///
+    /// # Errors
+    /// When the query fails.
+    pub fn events(&self, filter: &EventFilter) -> Result<Vec<EventRow>, LedgerFault> {
+        let below = filter.account.map_or("", |_| {
+            "AND (body ->> '$.account' IN below OR (body ->> '$.request', coalesce(body ->> '$.attempt', 0)) IN
+                (SELECT format('req_%016x', request), attempt FROM calls WHERE account IN below
+                 UNION ALL SELECT format('req_%016x', request), attempt FROM holds WHERE account IN below))"
+        });
+        let order = if filter.newest { "DESC" } else { "ASC" };
+        let sql = format!("{BELOW} SELECT seq, at_us, kind, body, hash FROM events WHERE seq > ?2 AND seq <= ?3 {below} ORDER BY seq {order} LIMIT ?4");
+        let mut statement = self.conn.prepare_cached(&sql)?;
+        let account = filter.account.unwrap_or(AccountId::ROOT);
+        let rows = statement.query_map(params![account.get(), filter.after, filter.until.unwrap_or(i64::MAX), filter.limit], record)?;
+        let mut found = rows.collect::<Result<Vec<_>, _>>()?;
+        if filter.newest {
+            found.reverse();
+        }
+        Ok(found)
+    }
+
+    /// When calls of the last minute were held, by account: what the rate windows are rebuilt from.
+    ///
+    /// # Errors
+    /// When the query fails.
+    pub fn held_since(&self, since: Stamp) -> Result<Vec<(AccountId, Stamp)>, LedgerFault> {
+        // Requests are numbered upwards: reading from the newest on stops at the first that is too old.
+        let mut found = Vec::new();
+        for table in ["holds", "calls"] {
+            let mut statement = self.conn.prepare_cached(&format!("SELECT account, held_us FROM {table} WHERE attempt = 0 ORDER BY request DESC"))?;
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                let at = Stamp::new(row.get(1)?);
+                if at < since {
+                    break;
+                }
+                found.push((AccountId::new(row.get(0)?), at));
+            }
+        }
+        found.sort_by_key(|(_, at)| *at);
+        Ok(found)
+    }
+
+    /// Holds whose deadline has passed.
+    ///
+    /// # Errors
+    /// When the query fails.
+    pub fn overdue(&self, now: Stamp) -> Result<Vec<aex_core::books::HoldKey>, LedgerFault> {
+        let mut statement = self.conn.prepare_cached("SELECT request, attempt FROM holds WHERE deadline_us < ?")?;
+        let rows = statement.query_map([now.micros()], |row| key(row, 0))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Replays all events and compares every row. `living` is the epoch of the daemon that runs.
+    ///
+    /// # Errors
+    /// When a query fails or a row does not fit.
+    pub fn audit(&self, now: Stamp, living: Option<u32>) -> Result<AuditReport, LedgerFault> {
+        let mut audit = Audit::default();
+        let mut statement = self.conn.prepare("SELECT digest, kind, body FROM snapshots")?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let (kind, body): (String, String) = (row.get(1)?, row.get(2)?);
+            audit.snapshot(digest(row, 0)?, &kind, &body);
+        }
+        let mut statement = self.conn.prepare("SELECT seq, at_us, kind, body, hash FROM events ORDER BY seq")?;
+        for row in statement.query_map([], record)? {
+            audit.event(&row?);
+        }
+        let mut statement = self.conn.prepare("SELECT id, account, period, start_us, end_us, limit_pico, spent_pico, reserved_pico, overdraft_pico FROM balances ORDER BY id")?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            audit.balance(&balance(row)?);
+        }
+        let mut statement = self.conn.prepare("SELECT request, attempt, amount_pico, epoch, deadline_us FROM holds")?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let open = OpenRow { key: key(row, 0)?, amount: Pico::new(row.get(2)?), epoch: row.get(3)?, deadline: Stamp::new(row.get(4)?) };
+            audit.open(&open, now, living);
+        }
+        let mut statement = self.conn.prepare("SELECT request, attempt, charge_pico FROM calls")?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            audit.ended(&EndedRow { key: key(row, 0)?, charge: Pico::new(row.get(2)?) });
+        }
+        let stored = self.conn.query_row("SELECT seq, hash FROM chain", [], |row| Ok(Head { seq: row.get(0)?, hash: digest(row, 1)? }))?;
+        let (head, counts) = (audit.head(), audit.counts());
+        Ok(AuditReport { findings: audit.finish(Some(stored)), head, counts })
+    }
+}
+
+/// An account and all below it.
+const BELOW: &str = "WITH RECURSIVE below (id) AS (SELECT ?1 UNION ALL SELECT a.id FROM accounts a JOIN below ON a.parent = below.id)";
+
+fn count(row: &rusqlite::Row<'_>, at: usize) -> Result<u64, rusqlite::Error> {
+    row.get::<_, i64>(at).map(i64::unsigned_abs)
+}
+
+fn record(row: &rusqlite::Row<'_>) -> Result<Record, rusqlite::Error> {
+    Ok(Record { seq: row.get(0)?, at: Stamp::new(row.get(1)?), kind: row.get(2)?, body: row.get(3)?, hash: digest(row, 4)? })
+}

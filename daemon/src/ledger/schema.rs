@@ -1,0 +1,184 @@
+//! The tables, their version, and how connections are opened.
+
+use super::LedgerFault;
+use rusqlite::{Connection, OpenFlags};
+use std::path::Path;
+use std::time::Duration;
+
+/// The version of the tables that this program writes.
+pub(super) const VERSION: u32 = 1;
+
+/// Below this version SQLite can corrupt a database when a WAL is reset (fixed in 3.51.3, forum post of 2026-02).
+const MIN_SQLITE: i32 = 3_051_003;
+
+/// How long a reader waits for a lock.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// Money is whole pico-USD, time whole microseconds since 1970, a hash 32 bytes, a request the 64 bits of its id.
+const TABLES: &str = "
+CREATE TABLE chain (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    seq INTEGER NOT NULL,
+    hash BLOB NOT NULL CHECK (length(hash) = 32),
+    epoch INTEGER NOT NULL CHECK (epoch BETWEEN 0 AND 8388607),
+    next_account INTEGER NOT NULL CHECK (next_account > 0)
+) STRICT;
+INSERT INTO chain VALUES (1, 0, zeroblob(32), 0, 1);
+
+CREATE TABLE accounts (
+    id INTEGER PRIMARY KEY,
+    parent INTEGER REFERENCES accounts (id),
+    kind TEXT NOT NULL CHECK (kind IN ('root', 'group', 'agent', 'run')),
+    name TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('active', 'paused', 'suspended', 'killed', 'closed')),
+    reason TEXT NOT NULL,
+    rpm INTEGER CHECK (rpm >= 0),
+    concurrent INTEGER CHECK (concurrent >= 0),
+    policy TEXT NOT NULL,
+    created_us INTEGER NOT NULL,
+    closed_us INTEGER,
+    CHECK ((parent IS NULL) = (id = 1)),
+    CHECK ((closed_us IS NULL) = (state <> 'closed'))
+) STRICT;
+CREATE UNIQUE INDEX accounts_by_name ON accounts (kind, name) WHERE closed_us IS NULL;
+
+CREATE TABLE tokens (
+    hash BLOB PRIMARY KEY CHECK (length(hash) = 32),
+    account INTEGER NOT NULL REFERENCES accounts (id),
+    read_only INTEGER NOT NULL CHECK (read_only IN (0, 1)),
+    created_us INTEGER NOT NULL,
+    expires_us INTEGER,
+    revoked_us INTEGER
+) STRICT, WITHOUT ROWID;
+CREATE INDEX tokens_by_account ON tokens (account);
+
+CREATE TABLE budgets (
+    account INTEGER NOT NULL REFERENCES accounts (id),
+    period TEXT NOT NULL CHECK (period IN ('total', 'day', 'week', 'month')),
+    limit_pico INTEGER NOT NULL CHECK (limit_pico >= 0),
+    PRIMARY KEY (account, period)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE balances (
+    id INTEGER PRIMARY KEY,
+    account INTEGER NOT NULL REFERENCES accounts (id),
+    period TEXT NOT NULL CHECK (period IN ('total', 'day', 'week', 'month')),
+    start_us INTEGER NOT NULL,
+    end_us INTEGER,
+    limit_pico INTEGER CHECK (limit_pico >= 0),
+    spent_pico INTEGER NOT NULL CHECK (spent_pico >= 0),
+    reserved_pico INTEGER NOT NULL CHECK (reserved_pico >= 0),
+    overdraft_pico INTEGER NOT NULL CHECK (overdraft_pico >= 0),
+    UNIQUE (account, period, start_us),
+    CHECK (limit_pico IS NULL OR spent_pico + reserved_pico - overdraft_pico <= limit_pico)
+) STRICT;
+
+-- Holds that are open. A hold ends by a row in calls, which takes it from here.
+CREATE TABLE holds (
+    request INTEGER NOT NULL,
+    attempt INTEGER NOT NULL CHECK (attempt BETWEEN 0 AND 255),
+    account INTEGER NOT NULL,
+    model TEXT NOT NULL,
+    card BLOB NOT NULL CHECK (length(card) = 32),
+    amount_pico INTEGER NOT NULL CHECK (amount_pico >= 0),
+    balances TEXT NOT NULL,
+    held_us INTEGER NOT NULL,
+    deadline_us INTEGER NOT NULL,
+    epoch INTEGER NOT NULL,
+    sent INTEGER NOT NULL CHECK (sent IN (0, 1)),
+    held_seq INTEGER NOT NULL,
+    PRIMARY KEY (request, attempt)
+) STRICT, WITHOUT ROWID;
+
+-- Calls that have ended, for ever. charge_pico is zero exactly when nothing was billed.
+CREATE TABLE calls (
+    request INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    account INTEGER NOT NULL,
+    model TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('exact', 'estimated', 'worst_case', 'released')),
+    amount_pico INTEGER NOT NULL,
+    charge_pico INTEGER NOT NULL CHECK (charge_pico >= 0),
+    tokens INTEGER NOT NULL,
+    held_us INTEGER NOT NULL,
+    ended_us INTEGER NOT NULL,
+    held_seq INTEGER NOT NULL,
+    ended_seq INTEGER NOT NULL,
+    PRIMARY KEY (request, attempt),
+    CHECK (state <> 'released' OR charge_pico = 0)
+) STRICT, WITHOUT ROWID;
+CREATE TRIGGER calls_end_an_open_hold BEFORE INSERT ON calls
+    WHEN NOT EXISTS (SELECT 1 FROM holds WHERE request = NEW.request AND attempt = NEW.attempt)
+    BEGIN SELECT RAISE(ABORT, 'a call ends once, and only while it is held'); END;
+CREATE TRIGGER calls_take_their_hold AFTER INSERT ON calls
+    BEGIN DELETE FROM holds WHERE request = NEW.request AND attempt = NEW.attempt; END;
+CREATE TRIGGER calls_are_final BEFORE UPDATE ON calls
+    BEGIN SELECT RAISE(ABORT, 'a call that has ended does not change'); END;
+CREATE TRIGGER calls_are_kept BEFORE DELETE ON calls
+    BEGIN SELECT RAISE(ABORT, 'a call that has ended is kept'); END;
+
+CREATE TABLE snapshots (
+    digest BLOB PRIMARY KEY CHECK (length(digest) = 32),
+    kind TEXT NOT NULL CHECK (kind IN ('card', 'policy')),
+    body TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE events (
+    seq INTEGER PRIMARY KEY,
+    at_us INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    body TEXT NOT NULL,
+    hash BLOB NOT NULL CHECK (length(hash) = 32)
+) STRICT;
+CREATE TRIGGER events_are_final BEFORE UPDATE ON events
+    BEGIN SELECT RAISE(ABORT, 'events are append-only'); END;
+CREATE TRIGGER events_are_kept BEFORE DELETE ON events
+    BEGIN SELECT RAISE(ABORT, 'events are append-only'); END;
+";
+
+/// Refuses to run on a SQLite that can corrupt a WAL.
+pub(super) fn assert_sqlite_version() -> Result<(), LedgerFault> {
+    let found = rusqlite::version_number();
+    if found >= MIN_SQLITE {
+        return Ok(());
+    }
+    Err(LedgerFault::Broken(format!("SQLite {} has the WAL-reset bug; 3.51.3 or newer is needed", rusqlite::version())))
+}
+
+/// The writer's connection, its tables made or checked.
+pub(super) fn open_for_writing(path: &Path) -> Result<Connection, LedgerFault> {
+    let conn = Connection::open(path)?;
+    conn.busy_timeout(BUSY)?;
+    let found: u32 = conn.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let is_new: bool = conn.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| row.get(0))?;
+    if found > VERSION {
+        return Err(LedgerFault::Newer { path: path.to_owned(), found, known: VERSION });
+    }
+    if found == 0 && !is_new {
+        return Err(LedgerFault::Broken(format!("{} is a database of another program", path.display())));
+    }
+    if is_new {
+        conn.execute_batch("PRAGMA page_size = 2048")?;
+    }
+    configure(&conn)?;
+    if is_new {
+        conn.execute_batch(&format!("BEGIN IMMEDIATE; {TABLES} PRAGMA user_version = {VERSION}; COMMIT"))?;
+    }
+    Ok(conn)
+}
+
+/// A connection that only reads.
+pub(super) fn open_for_reading(path: &Path) -> Result<Connection, rusqlite::Error> {
+    let conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    conn.busy_timeout(BUSY)?;
+    configure(&conn)?;
+    conn.execute_batch("PRAGMA query_only = 1")?;
+    Ok(conn)
+}
+
+/// What every connection needs: `synchronous` is a property of the connection, and an automatic checkpoint would run on the
+/// thread that commits.
+pub(super) fn configure(conn: &Connection) -> Result<(), rusqlite::Error> {
+    let _: String = conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+    conn.execute_batch("PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0; PRAGMA foreign_keys = 0; PRAGMA cache_size = -4096; PRAGMA temp_store = MEMORY")
+}
