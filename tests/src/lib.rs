@@ -1,0 +1,16 @@
+//! What the end-to-end tests stand on: the scripted provider, the daemon under test, a raw HTTP client.
+//!
+//! Everything here runs inside tests: a failed step panics with what it attempted. Nothing sleeps; each wait has a deadline.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "a harness fails a test by panicking, shows logs, and measures real time"
+)]
+
+pub mod client;
+pub mod daemon;
+pub mod provider;
