@@ -1,0 +1,17 @@
+//! Dialects: bytes of clients and providers ↔ the data that decisions are made from.
+//!
+//! Owns JSON scanning, the fields that a request is judged by, splices into requests, answers and streams, usage, the words
+//! of denials, and the built-in `echo` provider. Must not: know sockets, a runtime, a clock, the ledger or the configuration.
+
+pub mod answer;
+pub mod chat;
+mod content;
+pub mod denial;
+pub mod echo;
+pub mod edit;
+pub mod json;
+mod nfkc;
+mod sse;
+pub mod stream;
+pub mod text;
+pub mod usage;

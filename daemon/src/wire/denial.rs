@@ -1,0 +1,566 @@
+//! Denials and faults in the words and forms of OpenAI's API. The only place where a refusal gets a status.
+//!
+//! Each message says what was refused, why, and what lifts it, with the request id. Must not: decide, or tell a secret.
+
+use aex_core::decision::{AccountState, AuthCause, Denial, Named, RateKind};
+use aex_core::policy::{Breach, Rule};
+use aex_core::price::Unbounded;
+use aex_core::window::Period;
+use aex_proto::value::{RequestId, Stamp};
+use bytes::Bytes;
+use serde::Serialize;
+
+/// The longest wait that a client is told: SDKs ignore longer ones, or do not retry at all.
+const MAX_RETRY_MS: u64 = 60_000;
+/// The wait that is told when the ledger is away or the daemon is leaving.
+const AWAY_RETRY_MS: u64 = 1_000;
+
+const INVALID_REQUEST: &str = "invalid_request_error";
+const PERMISSION: &str = "permission_error";
+const POLICY_VIOLATION: &str = "policy_violation";
+const UPSTREAM: &str = "upstream_error";
+
+/// An answer that is an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The HTTP status.
+    pub status: u16,
+    /// `error.type`.
+    pub kind: &'static str,
+    /// `error.code`.
+    pub code: &'static str,
+    /// `error.param`: the field at fault.
+    pub param: Option<String>,
+    /// `error.message`.
+    pub message: String,
+    /// For `retry-after` (in seconds, rounded up) and `retry-after-ms`.
+    pub retry_after_ms: Option<u64>,
+    /// `x-should-retry: false` is sent: no wait lifts it.
+    pub no_retry: bool,
+    /// `error.resets_at`: when the period of a budget ends.
+    pub resets_at: Option<Stamp>,
+}
+
+#[derive(Serialize)]
+struct Envelope<'a> {
+    error: &'a ErrorObject<'a>,
+}
+
+#[derive(Serialize)]
+struct ErrorObject<'a> {
+    message: &'a str,
+    #[serde(rename = "type")]
+    kind: &'a str,
+    param: Option<&'a str>,
+    code: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resets_at: Option<Stamp>,
+}
+
+impl Refusal {
+    /// The JSON of the answer.
+    #[must_use]
+    pub fn body(&self) -> Bytes {
+        let Refusal { kind, code, param, message, resets_at, .. } = self;
+        object(&ErrorObject { message, kind, param: param.as_deref(), code, resets_at: *resets_at })
+    }
+
+    /// The value of `retry-after`, in whole seconds.
+    #[must_use]
+    pub fn retry_after_seconds(&self) -> Option<u64> {
+        self.retry_after_ms.map(|wait| wait.div_ceil(1000))
+    }
+
+    /// One that no retry lifts.
+    fn lasting(status: u16, kind: &'static str, code: &'static str, message: String) -> Refusal {
+        Refusal { status, kind, code, param: None, message, retry_after_ms: None, no_retry: true, resets_at: None }
+    }
+
+    /// One that a wait lifts.
+    fn passing(status: u16, kind: &'static str, code: &'static str, wait_ms: u64, message: String) -> Refusal {
+        let wait = wait_ms.clamp(1, MAX_RETRY_MS);
+        Refusal { retry_after_ms: Some(wait), no_retry: false, ..Refusal::lasting(status, kind, code, message) }
+    }
+
+    fn about(self, param: impl Into<String>) -> Refusal {
+        Refusal { param: Some(param.into()), ..self }
+    }
+
+    fn numbered(mut self, request: RequestId) -> Refusal {
+        use std::fmt::Write as _;
+        // Writing to a string cannot fail.
+        let _ = write!(self.message, " (request {request})");
+        self
+    }
+}
+
+fn object(error: &ErrorObject<'_>) -> Bytes {
+    // These are strings alone: serialising them cannot fail.
+    serde_json::to_vec(&Envelope { error }).map(Bytes::from).unwrap_or_default()
+}
+
+/// A denial as OpenAI's chat, completions, embeddings and models answer it.
+#[must_use]
+pub fn openai(denial: &Denial, request: RequestId) -> Refusal {
+    refusal(denial).numbered(request)
+}
+
+fn refusal(denial: &Denial) -> Refusal {
+    match denial {
+        Denial::Unauthenticated { cause } => Refusal::lasting(401, INVALID_REQUEST, "invalid_api_key", unauthenticated(*cause).to_owned()),
+        Denial::AuthThrottled { retry_after_ms } => {
+            rate_limited(*retry_after_ms, "Too many failed authentications from this address: use a valid token, or wait.".to_owned())
+        }
+        Denial::ReadOnlyToken => forbidden(
+            POLICY_VIOLATION,
+            "This token is read-only and may make no calls: use the agent's execution token; `aexctl agent rotate-token NAME` makes a new one.".to_owned(),
+        ),
+        Denial::Account { account, reason, state } => inactive(account, reason, *state),
+        Denial::Rate { account, kind, limit, retry_after_ms } => rate(account, *kind, *limit, *retry_after_ms),
+        Denial::Malformed { message, param } => Refusal { param: param.clone(), ..invalid("invalid_request", format!("Malformed request: {message}.")) },
+        Denial::TooLarge { limit } => Refusal {
+            status: 413,
+            ..invalid("request_too_large", format!("The request's body is larger than {limit} bytes: send less, or raise `max_body` in aexd.yaml."))
+        },
+        Denial::UnknownModel { model } => unknown_model(model),
+        Denial::Policy { also, breach } => policy(breach, also),
+        Denial::Unbounded { model, why } => forbidden(POLICY_VIOLATION, unbounded(model, why)),
+        Denial::KeyMissing { provider, variable } => Refusal::lasting(
+            500,
+            "api_error",
+            "provider_key_missing",
+            format!("aexd has no key for provider `{provider}`: set {variable} in its .env or environment, then run `aexctl models reload`."),
+        ),
+        Denial::Passthrough => forbidden(
+            POLICY_VIOLATION,
+            "This agent may not bring its own provider key: leave out `x-aex-provider-key`, or create an agent with `aexctl agent create NAME BUDGET RPM \
+             --allow-passthrough`."
+                .to_owned(),
+        ),
+        Denial::Budget { account, asked, left, limit, period, resets_at } => {
+            let until = resets_at.map(|at| format!("It resets at {at}; until then, raise the budget or make a smaller call (lower max_tokens)"));
+            let lift = until.unwrap_or_else(|| "It does not reset: raise the budget, or make a smaller call (lower max_tokens)".to_owned());
+            let message = format!(
+                "The {period} budget of `{name}` does not suffice: this call may cost up to {asked}, {left} of {limit} are left. {lift}. \
+                 `aexctl agent inspect {name}` shows it.",
+                name = account.name,
+                period = period_adjective(*period),
+            );
+            Refusal { resets_at: *resets_at, ..Refusal::lasting(402, "insufficient_quota", "insufficient_quota", message) }
+        }
+        Denial::LedgerUnavailable => Refusal::passing(
+            503,
+            "api_error",
+            "ledger_unavailable",
+            AWAY_RETRY_MS,
+            "aexd cannot write its ledger and admits no call: `aexctl status` and its log say why.".to_owned(),
+        ),
+        Denial::Draining => {
+            Refusal::passing(503, "api_error", "shutting_down", AWAY_RETRY_MS, "aexd is shutting down and admits no new call: try again when it is back.".to_owned())
+        }
+    }
+}
+
+fn invalid(code: &'static str, message: String) -> Refusal {
+    Refusal::lasting(400, INVALID_REQUEST, code, message)
+}
+
+fn forbidden(code: &'static str, message: String) -> Refusal {
+    Refusal::lasting(403, PERMISSION, code, message)
+}
+
+fn rate_limited(wait_ms: u64, message: String) -> Refusal {
+    Refusal::passing(429, "requests", "rate_limit_exceeded", wait_ms, message)
+}
+
+fn unauthenticated(cause: AuthCause) -> &'static str {
+    match cause {
+        AuthCause::Missing => {
+            "No token was sent: use an agent's token as the API key (`Authorization: Bearer aex_…`); `aexctl agent create NAME BUDGET RPM` prints one."
+        }
+        AuthCause::Malformed => {
+            "The API key is no token of aexd, or it was mistyped: use the token that `aexctl agent create` or `rotate-token` printed."
+        }
+        AuthCause::Unknown => "aexd does not know this token: use the one that `aexctl agent create` or `rotate-token` printed.",
+        AuthCause::Expired => "This token has expired: `aexctl agent rotate-token NAME` makes a new one.",
+        AuthCause::Revoked => "This token was revoked: use the agent's current one; `aexctl agent rotate-token NAME` makes a new one.",
+    }
+}
+
+fn inactive(account: &Named, reason: &str, state: AccountState) -> Refusal {
+    let name = &account.name;
+    let (code, is, lift) = match state {
+        AccountState::Paused => ("account_paused", "is paused", format!("`aexctl agent resume {name}` lifts it")),
+        AccountState::Suspended => (
+            "account_suspended",
+            "is suspended",
+            format!("look at `aexctl agent inspect {name}`, then `aexctl agent resume {name}` lifts it"),
+        ),
+        AccountState::Killed => ("account_killed", "was killed", format!("`aexctl agent resume {name}` lifts it")),
+        AccountState::Closed => {
+            ("account_closed", "is closed for ever", "`aexctl agent create NAME BUDGET RPM` makes a new one".to_owned())
+        }
+        // No decision denies an active account; should one do so, the answer is still a refusal.
+        AccountState::Active => (POLICY_VIOLATION, "is active", format!("see `aexctl agent inspect {name}`")),
+    };
+    let why = if reason.is_empty() { String::new() } else { format!(" ({reason})") };
+    forbidden(code, format!("Account `{name}` {is}{why}: {lift}."))
+}
+
+fn rate(account: &Named, kind: RateKind, limit: u32, retry_after_ms: u64) -> Refusal {
+    let name = &account.name;
+    let counted = match kind {
+        RateKind::RequestsPerMinute => "requests per minute",
+        RateKind::Concurrent => "concurrent requests",
+    };
+    if limit == 0 {
+        let message = format!("`{name}` may make no calls: its limit is 0 {counted}. `aexctl agent inspect {name}` shows it.");
+        return Refusal { retry_after_ms: None, no_retry: true, ..rate_limited(0, message) };
+    }
+    rate_limited(
+        retry_after_ms,
+        format!("`{name}` has used up its limit of {limit} {counted}: wait {wait}.", wait = seconds(retry_after_ms)),
+    )
+}
+
+fn seconds(millis: u64) -> String {
+    let millis = millis.clamp(1, MAX_RETRY_MS);
+    format!("{}.{:03} s", millis / 1000, millis % 1000)
+}
+
+fn unknown_model(model: &str) -> Refusal {
+    let message = if model.is_empty() {
+        "The request names no model, and none is configured as the default: set `model`; `aexctl models list` shows the names.".to_owned()
+    } else {
+        format!("Model `{model}` is not configured: `aexctl models list` shows the names; models.yaml defines them.")
+    };
+    forbidden("model_not_allowed", message).about("model")
+}
+
+/// What the rule is about, in the words of a request.
+struct RuleWords {
+    refusal: fn(String) -> Refusal,
+    param: &'static str,
+    /// What is refused.
+    what: &'static str,
+}
+
+fn policy(breach: &Breach, also: &[Rule]) -> Refusal {
+    let Breach { asked, limit, rule } = breach;
+    let RuleWords { refusal, param, what } = rule_words(*rule);
+    let also = if also.is_empty() {
+        String::new()
+    } else {
+        format!("; it also breaks {}", also.iter().map(|rule| rule.setting()).collect::<Vec<_>>().join(", "))
+    };
+    let lift = match rule {
+        Rule::ModelTools | Rule::ModelVision | Rule::ModelMaxTokens => "models.yaml says what the model takes",
+        _ => "the agent's policy decides that: `aexctl agent inspect NAME` shows it",
+    };
+    refusal(format!("{what}: asked {asked}, {setting} is {limit}{also}; {lift}.", setting = rule.setting())).about(param)
+}
+
+fn rule_words(rule: Rule) -> RuleWords {
+    let model = |message| invalid("invalid_value", message);
+    let agent = |message| forbidden(POLICY_VIOLATION, message);
+    let (refusal, param, what): (fn(String) -> Refusal, _, _) = match rule {
+        Rule::AllowedModels => (|message| forbidden("model_not_allowed", message), "model", "This agent may not use this model"),
+        Rule::ModelTools => (model, "tools", "This model takes no tools"),
+        Rule::ModelVision => (model, "messages", "This model takes no images"),
+        Rule::AllowStreaming => (agent, "stream", "This agent may not stream"),
+        Rule::AllowTools => (agent, "tools", "This agent may not offer tools"),
+        Rule::AllowedToolNames => (agent, "tools", "This agent may not offer this tool"),
+        Rule::AllowFunctionCalling => (agent, "tool_choice", "This agent may not choose tools"),
+        Rule::AllowVision => (agent, "messages", "This agent may not send images"),
+        Rule::Strict => (agent, "", "This agent is held to strict requests"),
+        Rule::MaxInputTokens => (agent, "messages", "The input is larger than this agent may send"),
+        Rule::MaxOutputTokens => (agent, "max_tokens", "More output is asked for than this agent may get"),
+        Rule::ModelMaxTokens => (model, "max_tokens", "More output is asked for than this model gives"),
+    };
+    RuleWords { refusal, param, what }
+}
+
+fn unbounded(model: &str, why: &Unbounded) -> String {
+    let what = match why {
+        Unbounded::Unpriced => "it has no price in models.yaml (free models say so with zeros)".to_owned(),
+        Unbounded::AudioUnpriced => "the call uses audio, for which models.yaml has no price".to_owned(),
+        Unbounded::ContextUnknown => {
+            "it carries images or attachments, and models.yaml has no `limits.context_tokens` to bound them".to_owned()
+        }
+        Unbounded::HostedTool(tool) => format!("it uses the provider's own tool `{tool}`, which has no price here"),
+        Unbounded::Tier(tier) => format!("service tier `{tier}` has no price here"),
+        Unbounded::TooLarge => "its bound is more money than aexd can hold".to_owned(),
+    };
+    format!("Nothing bounds what this call to model `{model}` may cost: {what}.")
+}
+
+fn period_adjective(period: Period) -> &'static str {
+    match period {
+        Period::Total => "total",
+        Period::Day => "daily",
+        Period::Week => "weekly",
+        Period::Month => "monthly",
+    }
+}
+
+/// What broke between the daemon and a provider, before an answer could be relayed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpstreamFault {
+    /// The name does not resolve, or the connection is refused or reset.
+    Unreachable,
+    /// No trusted TLS connection.
+    Tls,
+    /// No connection in time.
+    ConnectTimeout,
+    /// No head of an answer in time.
+    FirstByteTimeout,
+    /// Nothing more of an answer in time.
+    IdleTimeout,
+    /// The connection ended within the answer.
+    Cut,
+    /// The answer is not what the protocol says.
+    BadAnswer,
+    /// The answer is larger than what is relayed.
+    AnswerTooLarge,
+}
+
+impl UpstreamFault {
+    /// What happened, as a client may read it.
+    #[must_use]
+    pub const fn message(self) -> &'static str {
+        match self {
+            UpstreamFault::Unreachable => "cannot be reached",
+            UpstreamFault::Tls => "offers no trusted TLS connection",
+            UpstreamFault::ConnectTimeout => "took no connection in time",
+            UpstreamFault::FirstByteTimeout => "began no answer in time",
+            UpstreamFault::IdleTimeout => "went silent within its answer",
+            UpstreamFault::Cut => "ended the connection within its answer",
+            UpstreamFault::BadAnswer => "sent an answer that is none of its protocol",
+            UpstreamFault::AnswerTooLarge => "sent an answer that is too large",
+        }
+    }
+
+    const fn status(self) -> u16 {
+        match self {
+            UpstreamFault::ConnectTimeout | UpstreamFault::FirstByteTimeout | UpstreamFault::IdleTimeout => 504,
+            UpstreamFault::Unreachable
+            | UpstreamFault::Tls
+            | UpstreamFault::Cut
+            | UpstreamFault::BadAnswer
+            | UpstreamFault::AnswerTooLarge => 502,
+        }
+    }
+}
+
+/// A fault of a provider as an answer. Clients may retry it.
+#[must_use]
+pub fn upstream(fault: UpstreamFault, provider: &str, request: RequestId) -> Refusal {
+    let message = format!("Provider `{provider}` {}.", fault.message());
+    Refusal { no_retry: false, ..Refusal::lasting(fault.status(), UPSTREAM, UPSTREAM, message) }.numbered(request)
+}
+
+/// A request that reaches no governed call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Misdirected {
+    /// No such path.
+    UnknownPath,
+    /// The path takes another method.
+    WrongMethod,
+    /// `Host` names none of the daemon's names.
+    ForeignHost,
+}
+
+/// A misdirected request as an answer.
+#[must_use]
+pub fn misdirected(cause: Misdirected, request: RequestId) -> Refusal {
+    let refusal = |status, code, message: &str| Refusal::lasting(status, INVALID_REQUEST, code, message.to_owned());
+    match cause {
+        Misdirected::UnknownPath => refusal(404, "unknown_url", "aexd does not serve this path."),
+        Misdirected::WrongMethod => refusal(405, "method_not_supported", "aexd does not serve this method on this path."),
+        Misdirected::ForeignHost => refusal(
+            403,
+            "host_not_allowed",
+            "The `Host` header names none of aexd's own names: use 127.0.0.1 or localhost, or configure the name.",
+        ),
+    }
+    .numbered(request)
+}
+
+/// The event that ends a chat stream which cannot go on. The connection is broken after it, not ended cleanly.
+#[must_use]
+pub fn stream_error_event(message: &str, code: &str) -> Bytes {
+    let object = object(&ErrorObject { message, kind: UPSTREAM, param: None, code, resets_at: None });
+    [b"data: ".as_slice(), &object, b"\n\n"].concat().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aex_proto::value::{AccountId, Pico};
+
+    const REQUEST: RequestId = RequestId::from_bits(0x0100_0000_0001);
+
+    fn bot() -> Named {
+        Named { id: AccountId::new(7), name: "bot".to_owned() }
+    }
+
+    /// `status retry-after-ms no_retry body`, as a client gets it.
+    #[track_caller]
+    fn check(denial: &Denial, expected: &str) {
+        let refusal = openai(denial, REQUEST);
+        let body = String::from_utf8(refusal.body().to_vec()).unwrap();
+        let wait = refusal.retry_after_ms.map_or("-".to_owned(), |wait| wait.to_string());
+        let retry = if refusal.no_retry { "final" } else { "retry" };
+        let told = body.replace(" (request req_0000010000000001)", "#").replace("\"type\":", "").replace("\"message\":", "");
+        assert_eq!(format!("{} {wait} {retry} {told}", refusal.status), expected);
+    }
+
+    #[test]
+    fn callers_that_are_not_let_in() {
+        check(
+            &Denial::Unauthenticated { cause: AuthCause::Expired },
+            r##"401 - final {"error":{"This token has expired: `aexctl agent rotate-token NAME` makes a new one.#","invalid_request_error","param":null,"code":"invalid_api_key"}}"##,
+        );
+        for cause in [AuthCause::Missing, AuthCause::Malformed, AuthCause::Unknown, AuthCause::Revoked] {
+            let refusal = openai(&Denial::Unauthenticated { cause }, REQUEST);
+            assert_eq!((refusal.status, refusal.code, refusal.no_retry), (401, "invalid_api_key", true));
+        }
+        check(
+            &Denial::AuthThrottled { retry_after_ms: 120_000 },
+            r##"429 60000 retry {"error":{"Too many failed authentications from this address: use a valid token, or wait.#","requests","param":null,"code":"rate_limit_exceeded"}}"##,
+        );
+        check(
+            &Denial::ReadOnlyToken,
+            r##"403 - final {"error":{"This token is read-only and may make no calls: use the agent's execution token; `aexctl agent rotate-token NAME` makes a new one.#","permission_error","param":null,"code":"policy_violation"}}"##,
+        );
+    }
+
+    #[test]
+    fn accounts_that_are_not_active() {
+        check(
+            &Denial::Account { account: bot(), reason: "by hand".to_owned(), state: AccountState::Paused },
+            r##"403 - final {"error":{"Account `bot` is paused (by hand): `aexctl agent resume bot` lifts it.#","permission_error","param":null,"code":"account_paused"}}"##,
+        );
+        for (state, code) in [
+            (AccountState::Suspended, "account_suspended"),
+            (AccountState::Killed, "account_killed"),
+            (AccountState::Closed, "account_closed"),
+        ] {
+            let refusal = openai(&Denial::Account { account: bot(), reason: String::new(), state }, REQUEST);
+            assert_eq!((refusal.status, refusal.code, refusal.no_retry), (403, code, true));
+        }
+    }
+
+    #[test]
+    fn rates_tell_when_to_come_back() {
+        let rate = |kind, limit, retry_after_ms| Denial::Rate { account: bot(), kind, limit, retry_after_ms };
+        check(
+            &rate(RateKind::RequestsPerMinute, 60, 1500),
+            r##"429 1500 retry {"error":{"`bot` has used up its limit of 60 requests per minute: wait 1.500 s.#","requests","param":null,"code":"rate_limit_exceeded"}}"##,
+        );
+        check(
+            &rate(RateKind::Concurrent, 0, 1000),
+            r##"429 - final {"error":{"`bot` may make no calls: its limit is 0 concurrent requests. `aexctl agent inspect bot` shows it.#","requests","param":null,"code":"rate_limit_exceeded"}}"##,
+        );
+        assert_eq!(openai(&rate(RateKind::Concurrent, 1, 1500), REQUEST).retry_after_seconds(), Some(2));
+    }
+
+    #[test]
+    fn requests_that_are_wrong() {
+        check(
+            &Denial::Malformed { message: "`n` must be \"1\"".to_owned(), param: Some("n".to_owned()) },
+            r##"400 - final {"error":{"Malformed request: `n` must be \"1\".#","invalid_request_error","param":"n","code":"invalid_request"}}"##,
+        );
+        check(
+            &Denial::TooLarge { limit: 9 },
+            r##"413 - final {"error":{"The request's body is larger than 9 bytes: send less, or raise `max_body` in aexd.yaml.#","invalid_request_error","param":null,"code":"request_too_large"}}"##,
+        );
+        check(
+            &Denial::UnknownModel { model: "gpt-9".to_owned() },
+            r##"403 - final {"error":{"Model `gpt-9` is not configured: `aexctl models list` shows the names; models.yaml defines them.#","permission_error","param":"model","code":"model_not_allowed"}}"##,
+        );
+    }
+
+    #[test]
+    fn rules_of_policy_and_of_models() {
+        let broken = |rule, asked: &str, limit: &str, also: &[Rule]| Denial::Policy {
+            also: also.to_vec(),
+            breach: Breach { asked: asked.to_owned(), limit: limit.to_owned(), rule },
+        };
+        check(
+            &broken(Rule::AllowedModels, "gpt-9", "a, b", &[]),
+            r##"403 - final {"error":{"This agent may not use this model: asked gpt-9, allowed_models is a, b; the agent's policy decides that: `aexctl agent inspect NAME` shows it.#","permission_error","param":"model","code":"model_not_allowed"}}"##,
+        );
+        check(
+            &broken(Rule::ModelMaxTokens, "99", "10", &[Rule::AllowVision, Rule::Strict]),
+            r##"400 - final {"error":{"More output is asked for than this model gives: asked 99, limits.max_tokens is 10; it also breaks allow_vision, strict; models.yaml says what the model takes.#","invalid_request_error","param":"max_tokens","code":"invalid_value"}}"##,
+        );
+        for rule in [Rule::ModelTools, Rule::ModelVision] {
+            assert_eq!(openai(&broken(rule, "1", "false", &[]), REQUEST).status, 400);
+        }
+        for rule in [
+            Rule::AllowStreaming,
+            Rule::AllowTools,
+            Rule::AllowedToolNames,
+            Rule::AllowFunctionCalling,
+            Rule::AllowVision,
+            Rule::Strict,
+            Rule::MaxInputTokens,
+            Rule::MaxOutputTokens,
+        ] {
+            let refusal = openai(&broken(rule, "1", "false", &[]), REQUEST);
+            assert_eq!((refusal.status, refusal.code, refusal.no_retry), (403, POLICY_VIOLATION, true));
+        }
+        check(
+            &Denial::Unbounded { model: "m".to_owned(), why: Unbounded::HostedTool("web_search".to_owned()) },
+            r##"403 - final {"error":{"Nothing bounds what this call to model `m` may cost: it uses the provider's own tool `web_search`, which has no price here.#","permission_error","param":null,"code":"policy_violation"}}"##,
+        );
+        assert_eq!(openai(&Denial::Passthrough, REQUEST).status, 403);
+    }
+
+    #[test]
+    fn budgets_tell_what_is_left_and_when_they_reset() {
+        let budget = |period, resets_at| Denial::Budget {
+            account: bot(),
+            asked: Pico::new(2_000_000_000_000),
+            left: Pico::new(500_000_000_000),
+            limit: Pico::new(5_000_000_000_000),
+            period,
+            resets_at,
+        };
+        check(
+            &budget(Period::Day, Some(Stamp::new(0))),
+            r##"402 - final {"error":{"The daily budget of `bot` does not suffice: this call may cost up to $2.00, $0.50 of $5.00 are left. It resets at 1970-01-01T00:00:00.000000Z; until then, raise the budget or make a smaller call (lower max_tokens). `aexctl agent inspect bot` shows it.#","insufficient_quota","param":null,"code":"insufficient_quota","resets_at":"1970-01-01T00:00:00.000000Z"}}"##,
+        );
+        assert!(openai(&budget(Period::Total, None), REQUEST).message.contains("It does not reset"));
+    }
+
+    #[test]
+    fn what_the_daemon_lacks() {
+        check(
+            &Denial::KeyMissing { provider: "groq".to_owned(), variable: "GROQ_API_KEY".to_owned() },
+            r##"500 - final {"error":{"aexd has no key for provider `groq`: set GROQ_API_KEY in its .env or environment, then run `aexctl models reload`.#","api_error","param":null,"code":"provider_key_missing"}}"##,
+        );
+        check(
+            &Denial::LedgerUnavailable,
+            r##"503 1000 retry {"error":{"aexd cannot write its ledger and admits no call: `aexctl status` and its log say why.#","api_error","param":null,"code":"ledger_unavailable"}}"##,
+        );
+        check(
+            &Denial::Draining,
+            r##"503 1000 retry {"error":{"aexd is shutting down and admits no new call: try again when it is back.#","api_error","param":null,"code":"shutting_down"}}"##,
+        );
+    }
+
+    #[test]
+    fn faults_of_providers_and_of_streams() {
+        let refusal = upstream(UpstreamFault::FirstByteTimeout, "groq", REQUEST);
+        assert_eq!((refusal.status, refusal.code, refusal.no_retry), (504, UPSTREAM, false));
+        assert_eq!(refusal.message, "Provider `groq` began no answer in time. (request req_0000010000000001)");
+        assert_eq!(upstream(UpstreamFault::Tls, "groq", REQUEST).status, 502);
+        assert_eq!(misdirected(Misdirected::WrongMethod, REQUEST).status, 405);
+        assert_eq!(
+            stream_error_event("it \"broke\"", UPSTREAM),
+            "data: {\"error\":{\"message\":\"it \\\"broke\\\"\",\"type\":\"upstream_error\",\"param\":null,\"code\":\"upstream_error\"}}\n\n"
+        );
+    }
+}

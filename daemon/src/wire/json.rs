@@ -1,0 +1,595 @@
+//! A strict JSON scanner (RFC 8259): one pass over the bytes, no document tree, no allocation, no recursion.
+//!
+//! The reader pulls: it opens an object or a list, takes key after key, and reads or skips each value. What it skips is
+//! checked as strictly as what it reads. Must not: interpret a field.
+
+use super::text::Text;
+use memchr::memchr2;
+use std::fmt;
+use std::ops::Range;
+
+/// Levels of nesting; deeper text is refused. The skipper's stack of open brackets is one `u64`.
+pub const MAX_DEPTH: u32 = 64;
+/// Bytes of a string that are looked at eight by eight before `memchr` is worth its call.
+const NEAR: usize = 32;
+
+/// What is wrong with a text, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{flaw} at byte {at}")]
+pub struct Fault {
+    /// Offset of the byte.
+    pub at: usize,
+    /// What is wrong there.
+    pub flaw: Flaw,
+}
+
+/// Ways for a text not to be JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flaw {
+    /// The bytes are not UTF-8.
+    NotUtf8,
+    /// The text ends within a value.
+    EndsEarly,
+    /// Another byte is due.
+    Expected(&'static str),
+    /// A control character stands in a string.
+    ControlCharacter,
+    /// A backslash is not followed by an escape.
+    BadEscape,
+    /// Half of a surrogate pair.
+    LoneSurrogate,
+    /// More than [`MAX_DEPTH`] levels.
+    TooDeep,
+    /// Something follows the value.
+    TrailingText,
+}
+
+impl fmt::Display for Flaw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Flaw::NotUtf8 => f.write_str("bytes that are not UTF-8"),
+            Flaw::EndsEarly => f.write_str("the text ends early"),
+            Flaw::Expected(what) => write!(f, "expected {what}"),
+            Flaw::ControlCharacter => f.write_str("a control character in a string"),
+            Flaw::BadEscape => f.write_str("an unknown escape in a string"),
+            Flaw::LoneSurrogate => f.write_str("half of a surrogate pair"),
+            Flaw::TooDeep => write!(f, "more than {MAX_DEPTH} levels of nesting"),
+            Flaw::TrailingText => f.write_str("text after the value"),
+        }
+    }
+}
+
+/// What a value is, told by its first byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `{…}`
+    Object,
+    /// `[…]`
+    List,
+    /// `"…"`
+    Text,
+    /// A number.
+    Number,
+    /// `true`
+    True,
+    /// `false`
+    False,
+    /// `null`
+    Null,
+}
+
+/// A number, as far as counting needs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Number {
+    /// Digits alone; what is beyond `u64` is `u64::MAX`.
+    Natural(u64),
+    /// Zero written otherwise: `-0`, `0.0`, `0e9`.
+    Zero,
+    /// Negative, fractional, or with an exponent.
+    Other,
+}
+
+/// An object or a list that is being read.
+#[derive(Debug)]
+#[must_use]
+pub struct Open {
+    empty: bool,
+}
+
+/// The scanner: a place in a text.
+#[derive(Debug)]
+pub struct Scanner<'a> {
+    text: &'a str,
+    bytes: &'a [u8],
+    at: usize,
+    depth: u32,
+    ascii: bool,
+    unicode: bool,
+}
+
+impl<'a> Scanner<'a> {
+    /// At the start of a text, after its encoding was checked.
+    ///
+    /// # Errors
+    /// When the bytes are not UTF-8.
+    pub fn new(bytes: &'a [u8]) -> Result<Scanner<'a>, Fault> {
+        let text = std::str::from_utf8(bytes).map_err(|fault| Fault { at: fault.valid_up_to(), flaw: Flaw::NotUtf8 })?;
+        let ascii = text.is_ascii();
+        Ok(Scanner { text, bytes, at: 0, depth: 0, ascii, unicode: !ascii })
+    }
+
+    /// The whole text.
+    #[must_use]
+    pub fn whole(&self) -> &'a str {
+        self.text
+    }
+
+    /// Whether anything but ASCII was met up to here: the whole text is looked at for raw bytes, what was passed for `\u`.
+    #[must_use]
+    pub fn beyond_ascii(&self) -> bool {
+        self.unicode
+    }
+
+    /// The offset of the next byte to read.
+    #[must_use]
+    pub fn at(&self) -> usize {
+        self.at
+    }
+
+    /// What the next value is.
+    ///
+    /// # Errors
+    /// When no value begins here.
+    #[inline]
+    pub fn kind(&mut self) -> Result<Kind, Fault> {
+        self.space();
+        match self.bytes.get(self.at) {
+            Some(b'{') => Ok(Kind::Object),
+            Some(b'[') => Ok(Kind::List),
+            Some(b'"') => Ok(Kind::Text),
+            Some(b'-' | b'0'..=b'9') => Ok(Kind::Number),
+            Some(b't') => Ok(Kind::True),
+            Some(b'f') => Ok(Kind::False),
+            Some(b'n') => Ok(Kind::Null),
+            Some(_) => Err(self.fault(Flaw::Expected("a value"))),
+            None => Err(self.fault(Flaw::EndsEarly)),
+        }
+    }
+
+    /// Opens an object.
+    ///
+    /// # Errors
+    /// When none begins here, or it lies too deep.
+    pub fn object(&mut self) -> Result<Open, Fault> {
+        self.enter(b'{', "an object")?;
+        Ok(Open { empty: true })
+    }
+
+    /// Opens a list.
+    ///
+    /// # Errors
+    /// When none begins here, or it lies too deep.
+    pub fn list(&mut self) -> Result<Open, Fault> {
+        self.enter(b'[', "a list")?;
+        Ok(Open { empty: true })
+    }
+
+    /// The next key of an object; its value must be read or skipped before the next call. `None` closes the object.
+    ///
+    /// # Errors
+    /// When the text is not JSON here.
+    #[inline]
+    pub fn key(&mut self, open: &mut Open) -> Result<Option<Text<'a>>, Fault> {
+        if !self.more(open, b'}', "`,` or `}`")? {
+            return Ok(None);
+        }
+        self.name().map(Some)
+    }
+
+    /// Whether a list has another item, which must be read or skipped before the next call. `false` closes the list.
+    ///
+    /// # Errors
+    /// When the text is not JSON here.
+    #[inline]
+    pub fn item(&mut self, open: &mut Open) -> Result<bool, Fault> {
+        self.more(open, b']', "`,` or `]`")
+    }
+
+    /// Reads a string.
+    ///
+    /// # Errors
+    /// When none stands here, or it is malformed.
+    pub fn text(&mut self) -> Result<Text<'a>, Fault> {
+        self.expect(b'"', "a string")?;
+        self.string()
+    }
+
+    /// Reads a number.
+    ///
+    /// # Errors
+    /// When none stands here, or it is malformed.
+    pub fn number(&mut self) -> Result<Number, Fault> {
+        self.space();
+        let start = self.at;
+        self.digits_and_signs()?;
+        let written = self.bytes.get(start..self.at).unwrap_or_default();
+        if written.iter().all(u8::is_ascii_digit) {
+            let step = |sum: u64, digit: &u8| sum.checked_mul(10)?.checked_add(u64::from(digit - b'0'));
+            return Ok(Number::Natural(written.iter().try_fold(0, step).unwrap_or(u64::MAX)));
+        }
+        let mantissa = written.split(|byte| matches!(byte, b'e' | b'E')).next().unwrap_or_default();
+        Ok(if mantissa.iter().any(|byte| matches!(byte, b'1'..=b'9')) { Number::Other } else { Number::Zero })
+    }
+
+    /// Skips a value and gives its span. Non-recursive: which brackets are open is a stack of bits.
+    ///
+    /// # Errors
+    /// When the value is malformed.
+    pub fn skip(&mut self) -> Result<Range<usize>, Fault> {
+        self.space();
+        let start = self.at;
+        let floor = self.depth;
+        let mut objects = 0_u64;
+        loop {
+            match self.kind()? {
+                Kind::Object => {
+                    self.enter(b'{', "an object")?;
+                    objects = objects << 1 | 1;
+                    if !self.closes(b'}') {
+                        self.name()?;
+                        continue;
+                    }
+                    objects >>= 1;
+                }
+                Kind::List => {
+                    self.enter(b'[', "a list")?;
+                    objects <<= 1;
+                    if !self.closes(b']') {
+                        continue;
+                    }
+                    objects >>= 1;
+                }
+                Kind::Text => {
+                    self.at += 1;
+                    self.string()?;
+                }
+                Kind::Number => self.digits_and_signs()?,
+                Kind::True => self.literal(b"true")?,
+                Kind::False => self.literal(b"false")?,
+                Kind::Null => self.literal(b"null")?,
+            }
+            // A value has ended, and with it all brackets that close here.
+            loop {
+                if self.depth == floor {
+                    return Ok(start..self.at);
+                }
+                let object = objects & 1 == 1;
+                if self.closes(if object { b'}' } else { b']' }) {
+                    objects >>= 1;
+                    continue;
+                }
+                self.expect(b',', if object { "`,` or `}`" } else { "`,` or `]`" })?;
+                if object {
+                    self.name()?;
+                }
+                break;
+            }
+        }
+    }
+
+    /// Skips a value whose span nobody needs.
+    ///
+    /// # Errors
+    /// When the value is malformed.
+    pub fn pass(&mut self) -> Result<(), Fault> {
+        self.skip().map(|_| ())
+    }
+
+    /// Checks that nothing follows.
+    ///
+    /// # Errors
+    /// When something does.
+    pub fn finish(&mut self) -> Result<(), Fault> {
+        self.space();
+        if self.at == self.bytes.len() { Ok(()) } else { Err(self.fault(Flaw::TrailingText)) }
+    }
+
+    fn fault(&self, flaw: Flaw) -> Fault {
+        Fault { at: self.at, flaw }
+    }
+
+    #[inline]
+    fn space(&mut self) {
+        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.bytes.get(self.at) {
+            self.at += 1;
+        }
+    }
+
+    #[inline]
+    fn expect(&mut self, byte: u8, what: &'static str) -> Result<(), Fault> {
+        self.space();
+        match self.bytes.get(self.at) {
+            Some(found) if *found == byte => {
+                self.at += 1;
+                Ok(())
+            }
+            Some(_) => Err(self.fault(Flaw::Expected(what))),
+            None => Err(self.fault(Flaw::EndsEarly)),
+        }
+    }
+
+    #[inline]
+    fn enter(&mut self, bracket: u8, what: &'static str) -> Result<(), Fault> {
+        self.space();
+        if self.depth == MAX_DEPTH {
+            return Err(self.fault(Flaw::TooDeep));
+        }
+        self.expect(bracket, what)?;
+        self.depth += 1;
+        Ok(())
+    }
+
+    #[inline]
+    fn closes(&mut self, bracket: u8) -> bool {
+        self.space();
+        let closes = self.bytes.get(self.at) == Some(&bracket);
+        if closes {
+            self.at += 1;
+            self.depth -= 1;
+        }
+        closes
+    }
+
+    #[inline]
+    fn more(&mut self, open: &mut Open, bracket: u8, what: &'static str) -> Result<bool, Fault> {
+        if self.closes(bracket) {
+            return Ok(false);
+        }
+        if !open.empty {
+            self.expect(b',', what)?;
+        }
+        open.empty = false;
+        Ok(true)
+    }
+
+    #[inline]
+    fn name(&mut self) -> Result<Text<'a>, Fault> {
+        self.expect(b'"', "a key in quotes")?;
+        let name = self.string()?;
+        self.expect(b':', "`:`")?;
+        Ok(name)
+    }
+
+    /// A string whose opening quote was read.
+    #[inline]
+    fn string(&mut self) -> Result<Text<'a>, Fault> {
+        let start = self.at;
+        let mut excess = 0;
+        loop {
+            self.at = plain_end(self.bytes, self.at);
+            match self.bytes.get(self.at) {
+                Some(b'"') => {
+                    let raw = self.text.get(start..self.at).unwrap_or_default();
+                    self.at += 1;
+                    return Ok(Text { raw, start, excess, ascii: self.ascii });
+                }
+                Some(b'\\') => excess += self.escape()?,
+                Some(_) => return Err(self.fault(Flaw::ControlCharacter)),
+                None => return Err(self.fault(Flaw::EndsEarly)),
+            }
+        }
+    }
+
+    /// Passes an escape and gives its bytes beyond one.
+    fn escape(&mut self) -> Result<usize, Fault> {
+        match self.bytes.get(self.at + 1) {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => {
+                self.at += 2;
+                Ok(1)
+            }
+            Some(b'u') => {
+                self.unicode = true;
+                let first = self.code_unit()?;
+                if !(0xd800..0xe000).contains(&first) {
+                    return Ok(5);
+                }
+                if first >= 0xdc00 || self.bytes.get(self.at..self.at + 2) != Some(b"\\u") {
+                    return Err(self.fault(Flaw::LoneSurrogate));
+                }
+                if (0xdc00..0xe000).contains(&self.code_unit()?) { Ok(11) } else { Err(self.fault(Flaw::LoneSurrogate)) }
+            }
+            Some(_) => Err(self.fault(Flaw::BadEscape)),
+            None => Err(self.fault(Flaw::EndsEarly)),
+        }
+    }
+
+    fn code_unit(&mut self) -> Result<u32, Fault> {
+        let digits = self.bytes.get(self.at + 2..self.at + 6).ok_or(self.fault(Flaw::EndsEarly))?;
+        let step = |sum: u32, digit: &u8| char::from(*digit).to_digit(16).map(|digit| sum << 4 | digit);
+        let code = digits.iter().try_fold(0, step).ok_or(self.fault(Flaw::BadEscape))?;
+        self.at += 6;
+        Ok(code)
+    }
+
+    fn digits_and_signs(&mut self) -> Result<(), Fault> {
+        if self.bytes.get(self.at) == Some(&b'-') {
+            self.at += 1;
+        }
+        if self.bytes.get(self.at) == Some(&b'0') {
+            self.at += 1;
+        } else {
+            self.digits()?;
+        }
+        if self.bytes.get(self.at) == Some(&b'.') {
+            self.at += 1;
+            self.digits()?;
+        }
+        if let Some(b'e' | b'E') = self.bytes.get(self.at) {
+            self.at += 1;
+            if let Some(b'+' | b'-') = self.bytes.get(self.at) {
+                self.at += 1;
+            }
+            self.digits()?;
+        }
+        Ok(())
+    }
+
+    fn digits(&mut self) -> Result<(), Fault> {
+        let start = self.at;
+        while self.bytes.get(self.at).is_some_and(u8::is_ascii_digit) {
+            self.at += 1;
+        }
+        if self.at > start { Ok(()) } else { Err(self.fault(Flaw::Expected("a digit"))) }
+    }
+
+    fn literal(&mut self, word: &'static [u8]) -> Result<(), Fault> {
+        if self.bytes.get(self.at..self.at + word.len()) != Some(word) {
+            return Err(self.fault(Flaw::Expected("a value")));
+        }
+        self.at += word.len();
+        Ok(())
+    }
+}
+
+/// The first byte from `from` on that is no plain text of a string: a quote, a backslash or a control character; else the end.
+#[inline]
+fn plain_end(bytes: &[u8], from: usize) -> usize {
+    let mut at = from;
+    while at < from + NEAR
+        && let Some(word) = bytes.get(at..).and_then(<[u8]>::first_chunk)
+    {
+        let special = specials(u64::from_le_bytes(*word));
+        if special != 0 {
+            return at + special.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+    }
+    let rest = bytes.get(at..).unwrap_or_default();
+    let plain = rest.get(..memchr2(b'"', b'\\', rest).unwrap_or(rest.len())).unwrap_or_default();
+    // Folded whole, so that it becomes a vector loop.
+    let controls = plain.iter().fold(false, |found, byte| found | (*byte < 0x20));
+    at + if controls { plain.iter().position(|byte| *byte < 0x20).unwrap_or(plain.len()) } else { plain.len() }
+}
+
+/// Eight bytes at once: the lowest bit set lies in the first quote, backslash or control character. Bits above it may lie.
+#[inline]
+fn specials(word: u64) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word;
+    (below(word ^ (ONES * 0x22), 1) | below(word ^ (ONES * 0x5c), 1) | below(word, 0x20)) & (ONES * 0x80)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn scan(text: &[u8]) -> Result<(), Fault> {
+        let mut scanner = Scanner::new(text)?;
+        scanner.pass()?;
+        scanner.finish()
+    }
+
+    #[track_caller]
+    fn check(text: &str, flaw: Option<Flaw>) {
+        assert_eq!(scan(text.as_bytes()).err().map(|fault| fault.flaw), flaw, "{text}");
+    }
+
+    #[test]
+    fn what_is_no_json_is_refused_by_its_flaw() {
+        for good in
+            ["null", " [ ] ", "{\"a\":[1,-0,0.5e+3,{}],\"b\":\"\\u00e9\\ud83d\\ude00\\n\"}", "\"\u{7f}ünïcödé, longer than what is near\""]
+        {
+            check(good, None);
+        }
+        check("", Some(Flaw::EndsEarly));
+        check("[1", Some(Flaw::EndsEarly));
+        check("{\"a", Some(Flaw::EndsEarly));
+        check("NaN", Some(Flaw::Expected("a value")));
+        check("[-Infinity]", Some(Flaw::Expected("a digit")));
+        check("[1,]", Some(Flaw::Expected("a value")));
+        check("{\"a\":1,}", Some(Flaw::Expected("a key in quotes")));
+        check("[1}", Some(Flaw::Expected("`,` or `]`")));
+        check("01", Some(Flaw::TrailingText));
+        check("1.", Some(Flaw::Expected("a digit")));
+        check("{} x", Some(Flaw::TrailingText));
+        check("\"a\nb\"", Some(Flaw::ControlCharacter));
+        check("\"a long string with\tin its far part\"", Some(Flaw::ControlCharacter));
+        check("\"\\x\"", Some(Flaw::BadEscape));
+        check("\"\\u12g4\"", Some(Flaw::BadEscape));
+        check("\"\\ud800\"", Some(Flaw::LoneSurrogate));
+        check("\"\\udc00\\ud800\"", Some(Flaw::LoneSurrogate));
+        assert_eq!(scan(b"\"\xff\"").err(), Some(Fault { at: 1, flaw: Flaw::NotUtf8 }));
+    }
+
+    #[test]
+    fn nesting_ends_at_the_limit() {
+        let nested = |levels: usize| "[{\"a\":".repeat(levels / 2) + "1" + &"}]".repeat(levels / 2);
+        check(&nested(64), None);
+        check(&nested(66), Some(Flaw::TooDeep));
+        check(&"[".repeat(1_000_000), Some(Flaw::TooDeep));
+    }
+
+    #[test]
+    fn numbers_count_when_they_are_natural() {
+        let number = |text: &str| Scanner::new(text.as_bytes()).and_then(|mut scanner| scanner.number()).unwrap();
+        assert_eq!(number("18446744073709551616"), Number::Natural(u64::MAX));
+        assert_eq!(number("42"), Number::Natural(42));
+        assert_eq!(number("-0.0e5"), Number::Zero);
+        assert_eq!(number("1e2"), Number::Other);
+        assert_eq!(number("-1"), Number::Other);
+    }
+
+    fn fragments() -> impl Strategy<Value = String> {
+        let fragment = prop::sample::select(vec![
+            "{",
+            "}",
+            "[",
+            "]",
+            ",",
+            ":",
+            "\"",
+            "\\",
+            "\"a\"",
+            "\"a\":",
+            "\\u00e9",
+            "\\ud83d",
+            "\\ude00",
+            "1",
+            "-",
+            "0",
+            ".5",
+            "e3",
+            "true",
+            "null",
+            " ",
+            "\n",
+            "é",
+            "\\n",
+            "\\\"",
+            "a text that is longer than near",
+        ]);
+        prop::collection::vec(fragment, 0..14).prop_map(|parts| parts.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn it_takes_what_serde_json_takes(text in fragments()) {
+            prop_assert_eq!(scan(text.as_bytes()).is_ok(), serde_json::from_str::<serde_json::Value>(&text).is_ok(), "{}", text);
+        }
+
+        #[test]
+        fn a_string_says_what_serde_json_reads(said in any::<String>(), ascii in any::<bool>()) {
+            let mut written = serde_json::to_string(&said).unwrap();
+            if ascii {
+                written = written.encode_utf16().map(|unit| if unit < 128 { char::from(u8::try_from(unit).unwrap()).to_string() } else { format!("\\u{unit:04x}") }).collect();
+            }
+            let mut scanner = Scanner::new(written.as_bytes()).unwrap();
+            let text = scanner.text().unwrap();
+            prop_assert_eq!(&*text.unescape(), said.as_str());
+            prop_assert_eq!(text.chars(), said.chars().count());
+            prop_assert!(text.is(&said));
+            prop_assert_eq!(text.span(), 0..written.len());
+        }
+    }
+}

@@ -1,0 +1,459 @@
+//! A chat stream on its way through: events leave as they arrive, unchanged but for the model's name and the usage chunk
+//! that the client did not ask for; usage and the size of the output are read on the way past.
+//!
+//! Fails closed: a payload that is no JSON ends the relay. Holds at most one event that is not complete, with a cap.
+
+use super::answer::{self, Answer};
+use super::edit::{quoted, spliced};
+use super::json::{Kind, Scanner};
+use super::sse::{Event, Piece, Splitter};
+use aex_core::usage::Usage;
+use bytes::{Bytes, BytesMut};
+use std::borrow::Cow;
+use std::ops::Range;
+
+/// The largest event, in bytes: chunks are small, but some servers send an image as one.
+pub const MAX_EVENT_BYTES: usize = 4 << 20;
+
+/// Whose the usage chunk is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UsageChunk {
+    /// The client asked for it: it passes.
+    Pass,
+    /// The daemon asked for it: it is read and taken out.
+    Strip,
+}
+
+/// Why a stream is not relayed any further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StreamFault {
+    /// An event beyond [`MAX_EVENT_BYTES`].
+    #[error("the provider sent an event of more than {MAX_EVENT_BYTES} bytes")]
+    EventTooLarge,
+    /// A payload that is not JSON, or no payload at all.
+    #[error("the provider sent something that is no chat stream")]
+    Garbage,
+}
+
+/// What to send to the client now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Relay {
+    /// Whole events and comments; may be empty.
+    pub bytes: Bytes,
+    /// Nothing follows the bytes but an error event.
+    pub fault: Option<StreamFault>,
+}
+
+/// What was read in a stream.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Meter {
+    /// The usage that the provider reported last; reports are cumulative.
+    pub usage: Option<Usage>,
+    /// Bytes of output in what was relayed: no fewer than its visible output tokens.
+    pub relayed_output_bytes: u64,
+    /// The provider sent an error in the stream.
+    pub provider_error: bool,
+    /// `[DONE]` came.
+    pub done: bool,
+    /// Chunks that were read.
+    pub events: u64,
+}
+
+/// The end of a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Ending {
+    /// What is still to be sent.
+    pub tail: Bytes,
+    /// The answer is whole: `[DONE]` came, or every choice was finished.
+    pub complete: bool,
+    /// What was wrong with the stream.
+    pub fault: Option<StreamFault>,
+    /// What was read in it.
+    pub meter: Meter,
+}
+
+/// A place in the bytes, and what stands there instead.
+type Splice = (Range<usize>, Bytes);
+
+/// The editor of one stream.
+#[derive(Debug)]
+pub struct StreamEditor {
+    client_model: String,
+    quoted_model: Bytes,
+    usage_chunk: UsageChunk,
+    choices: u64,
+    splitter: Splitter,
+    /// The start of an event that is not complete.
+    pending: BytesMut,
+    finished: u128,
+    /// The last event was taken out: a late line feed of it goes too.
+    stripped: bool,
+    fault: Option<StreamFault>,
+    meter: Meter,
+}
+
+impl StreamEditor {
+    /// For the answer to a request for `choices` choices, whose client knows the model as `client_model`.
+    #[must_use]
+    pub fn new(client_model: &str, choices: u64, usage_chunk: UsageChunk) -> StreamEditor {
+        StreamEditor {
+            client_model: client_model.to_owned(),
+            quoted_model: Bytes::from(quoted(client_model)),
+            usage_chunk,
+            choices: choices.max(1),
+            splitter: Splitter::default(),
+            pending: BytesMut::new(),
+            finished: 0,
+            stripped: false,
+            fault: None,
+            meter: Meter::default(),
+        }
+    }
+
+    /// What was read up to here: all that a stream cut by its client leaves.
+    #[must_use]
+    pub fn meter(&self) -> &Meter {
+        &self.meter
+    }
+
+    /// Takes the next bytes of the provider and gives those for the client. A frame of whole events that need no edit comes
+    /// back as it is, without a copy.
+    pub fn push(&mut self, frame: Bytes) -> Relay {
+        if self.fault.is_some() {
+            return Relay { bytes: Bytes::new(), fault: self.fault };
+        }
+        let (bytes, splices) = if self.pending.is_empty() {
+            let (settled, splices) = self.read(&frame);
+            self.pending.extend_from_slice(frame.get(settled..).unwrap_or_default());
+            let whole = settled == frame.len();
+            (if whole { frame } else { frame.slice(..settled) }, splices)
+        } else {
+            self.pending.extend_from_slice(&frame);
+            let mut pending = std::mem::take(&mut self.pending);
+            let (settled, splices) = self.read(&pending);
+            let bytes = pending.split_to(settled).freeze();
+            if !pending.is_empty() {
+                self.pending = pending;
+            }
+            (bytes, splices)
+        };
+        self.splitter.shift(bytes.len());
+        if self.fault.is_none() && self.pending.len() > MAX_EVENT_BYTES {
+            self.fault = Some(StreamFault::EventTooLarge);
+        }
+        if self.fault.is_some() {
+            self.pending = BytesMut::new();
+        }
+        let bytes = if splices.is_empty() { bytes } else { spliced(&bytes, &splices) };
+        Relay { bytes, fault: self.fault }
+    }
+
+    /// The provider's stream has ended.
+    pub fn finish(mut self) -> Ending {
+        let pending = std::mem::take(&mut self.pending).freeze();
+        let mut splices = Vec::new();
+        let mut tail = pending.clone();
+        if self.fault.is_none()
+            && let Some(event) = self.splitter.last(&pending)
+            && let Err(fault) = self.read_event(&pending, &event, &mut splices)
+        {
+            // Half an event: the client would take it for a whole one, joined with what follows.
+            tail = Bytes::new();
+            self.fault = Some(fault);
+        }
+        if self.fault.is_none() && self.meter.events == 0 {
+            self.fault = Some(StreamFault::Garbage);
+        }
+        let all_finished = u64::from(self.finished.count_ones()) >= self.choices;
+        let complete = self.fault.is_none() && (self.meter.done || all_finished);
+        if !splices.is_empty() {
+            tail = spliced(&tail, &splices);
+        }
+        if !complete && !tail.is_empty() {
+            // An error event follows, which must not become a part of this one.
+            tail = [&tail, b"\n\n".as_slice()].concat().into();
+        }
+        Ending { tail, complete, fault: self.fault, meter: self.meter }
+    }
+
+    /// Reads what is complete, up to a fault: how many bytes are done with, and the edits in them.
+    fn read(&mut self, bytes: &[u8]) -> (usize, Vec<Splice>) {
+        let mut splices = Vec::new();
+        while let Some(piece) = self.splitter.next(bytes) {
+            match piece {
+                Piece::Event(event) => {
+                    if let Err(fault) = self.read_event(bytes, &event, &mut splices) {
+                        self.fault = Some(fault);
+                        return (event.span.start, splices);
+                    }
+                }
+                Piece::LateLineFeed(at) if self.stripped => splices.push((at..at + 1, Bytes::new())),
+                Piece::LateLineFeed(_) => {}
+            }
+        }
+        (self.splitter.settled(), splices)
+    }
+
+    fn read_event(&mut self, bytes: &[u8], event: &Event, splices: &mut Vec<Splice>) -> Result<(), StreamFault> {
+        self.stripped = false;
+        self.meter.provider_error |= event.named_error;
+        if event.span.len() > MAX_EVENT_BYTES {
+            return Err(StreamFault::EventTooLarge);
+        }
+        let payload = payload(bytes, event);
+        match payload.trim_ascii() {
+            b"" => return Ok(()),
+            b"[DONE]" => {
+                self.meter.done = true;
+                return Ok(());
+            }
+            _ => {}
+        }
+        let Some(answer) = self.read_payload(&payload)? else {
+            return Ok(());
+        };
+        self.note(&answer);
+        if self.usage_chunk == UsageChunk::Strip && answer.no_choices && answer.has_usage && !answer.is_error {
+            self.stripped = true;
+            splices.push((event.span.clone(), Bytes::new()));
+        } else if answer.foreign_model
+            && let Some(span) = answer.model_span.and_then(|span| place(event, span))
+        {
+            splices.push((span, self.quoted_model.clone()));
+        }
+        Ok(())
+    }
+
+    fn read_payload(&self, payload: &[u8]) -> Result<Option<Answer>, StreamFault> {
+        let mut scanner = Scanner::new(payload).map_err(|_| StreamFault::Garbage)?;
+        let answer = match scanner.kind() {
+            Ok(Kind::Object) => answer::read_object(&mut scanner, Some(&self.client_model)).map(Some),
+            _ => scanner.skip().and_then(|_| scanner.finish()).map(|()| None),
+        };
+        answer.map_err(|_| StreamFault::Garbage)
+    }
+
+    fn note(&mut self, answer: &Answer) {
+        self.meter.events += 1;
+        self.meter.relayed_output_bytes = self.meter.relayed_output_bytes.saturating_add(answer.relayed_output_bytes);
+        self.meter.provider_error |= answer.is_error;
+        self.finished |= answer.finished;
+        if let Some(usage) = &answer.usage {
+            self.meter.usage = Some(usage.clone());
+        }
+    }
+}
+
+/// The payload of an event: its `data` lines, joined by line feeds.
+fn payload<'a>(bytes: &'a [u8], event: &Event) -> Cow<'a, [u8]> {
+    if let Some(line) = event.only_line() {
+        return Cow::Borrowed(bytes.get(line.clone()).unwrap_or_default());
+    }
+    let lines: Vec<&[u8]> = event.lines().map(|line| bytes.get(line.clone()).unwrap_or_default()).collect();
+    Cow::Owned(lines.join(&b'\n'))
+}
+
+/// Where a span of the payload stands in the bytes. A string of JSON holds no line end, so it lies in one line.
+fn place(event: &Event, span: Range<usize>) -> Option<Range<usize>> {
+    let mut joined = 0;
+    for line in event.lines() {
+        if span.end <= joined + line.len() {
+            return Some(line.start + span.start - joined..line.start + span.end - joined);
+        }
+        joined += line.len() + 1;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// What comes out of a stream, whole.
+    #[derive(Debug, PartialEq)]
+    struct Outcome {
+        bytes: String,
+        complete: bool,
+        fault: Option<StreamFault>,
+        meter: Meter,
+    }
+
+    fn run(choices: u64, chunk: UsageChunk, frames: &[&[u8]]) -> Outcome {
+        let mut editor = StreamEditor::new("mine", choices, chunk);
+        let mut bytes = Vec::new();
+        for frame in frames {
+            let relay = editor.push(Bytes::copy_from_slice(frame));
+            bytes.extend_from_slice(&relay.bytes);
+        }
+        let Ending { tail, complete, fault, meter } = editor.finish();
+        bytes.extend_from_slice(&tail);
+        Outcome { bytes: String::from_utf8(bytes).unwrap(), complete, fault, meter }
+    }
+
+    const TEXT: &str =
+        r#"data: {"model":"mine","choices":[{"index":0,"delta":{"role":"assistant","content":"four"},"finish_reason":null}],"usage":null}"#;
+    const STOP: &str = r#"data: {"model":"mine","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#;
+    const USAGE: &str = r#"data: {"model":"mine","choices":[],"usage":{"prompt_tokens":7,"completion_tokens":2,"total_tokens":9}}"#;
+    const DONE: &str = "data: [DONE]";
+
+    fn stream(events: &[&str]) -> String {
+        events.iter().map(|event| format!("{event}\n\n")).collect()
+    }
+
+    #[test]
+    fn a_frame_without_an_edit_passes_without_a_copy() {
+        let mut editor = StreamEditor::new("mine", 1, UsageChunk::Strip);
+        let frame = Bytes::from(stream(&[": ping", TEXT, STOP, DONE]));
+        assert_eq!(editor.push(frame.clone()).bytes.as_ptr(), frame.as_ptr());
+        let split = frame.slice(..frame.len() - 5);
+        let relay = editor.push(split.clone());
+        assert_eq!((relay.bytes.as_ptr(), relay.bytes.len()), (split.as_ptr(), frame.len() - DONE.len() - 2));
+    }
+
+    #[test]
+    fn the_usage_chunk_is_metered_and_taken_out_unless_it_was_asked_for() {
+        let all = stream(&[TEXT, STOP, USAGE, DONE]);
+        let passed = run(1, UsageChunk::Pass, &[all.as_bytes()]);
+        assert_eq!(passed.bytes, all);
+        let stripped = run(1, UsageChunk::Strip, &[all.as_bytes()]);
+        assert_eq!(stripped.bytes, stream(&[TEXT, STOP, DONE]));
+        let meter = Meter { usage: Some(Usage::text(7, 2)), relayed_output_bytes: 4, provider_error: false, done: true, events: 3 };
+        assert_eq!((passed.meter, stripped.meter.clone(), stripped.complete), (meter.clone(), meter, true));
+    }
+
+    #[test]
+    fn usage_is_read_wherever_a_provider_puts_it() {
+        let groq = r#"data: {"x_groq":{"id":"r","usage":{"prompt_tokens":3,"completion_tokens":1}},"choices":[{"delta":{},"finish_reason":"stop"}]}"#;
+        assert_eq!(run(1, UsageChunk::Strip, &[stream(&[groq]).as_bytes()]).meter.usage, Some(Usage::text(3, 1)));
+        let last = r#"data: {"usage":{"prompt_tokens":4,"completion_tokens":0},"choices":[{"delta":{},"finish_reason":"stop"}]}"#;
+        let outcome = run(1, UsageChunk::Strip, &[stream(&[groq, last]).as_bytes()]);
+        assert_eq!(outcome.meter.usage, Some(Usage::text(4, 0)));
+        assert_eq!(outcome.bytes, stream(&[groq, last]));
+    }
+
+    #[test]
+    fn the_model_is_the_one_that_the_client_named() {
+        let foreign = TEXT.replace("\"mine\"", "\"real-\\u0041\"");
+        assert_eq!(run(1, UsageChunk::Strip, &[stream(&[&foreign, DONE]).as_bytes()]).bytes, stream(&[TEXT, DONE]));
+        let lines = "id: 1\r\ndata:{\"choices\":[],\r\ndata: \"model\": \"real\"\r\ndata: }\r\n\r\n";
+        assert_eq!(run(1, UsageChunk::Strip, &[lines.as_bytes()]).bytes, lines.replace("real", "mine"));
+    }
+
+    #[test]
+    fn output_is_counted_where_it_stands() {
+        let delta = |delta: &str| format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{delta}}}]}}");
+        let bytes = |text: &str| run(1, UsageChunk::Strip, &[stream(&[&delta(text)]).as_bytes()]).meter.relayed_output_bytes;
+        assert_eq!(bytes(r#"{"role":"assistant","content":null}"#), 0);
+        assert_eq!(bytes(r#"{"content":"ab","refusal":"c","reasoning":"de","reasoning_content":"f"}"#), 6);
+        assert_eq!(bytes(r#"{"tool_calls":[{"index":0,"id":"call_1","type":"function","function":{"name":"fn","arguments":"{}"}}]}"#), 4);
+        assert_eq!(bytes(r#"{"function_call":{"name":"fn","arguments":"{}"}}"#), 4);
+    }
+
+    #[test]
+    fn an_end_is_complete_after_done_or_when_all_choices_are_finished() {
+        let complete = |choices, text: &str| run(choices, UsageChunk::Strip, &[text.as_bytes()]).complete;
+        assert!(complete(1, &stream(&[TEXT, DONE])));
+        assert!(complete(1, &stream(&[TEXT, STOP])));
+        assert!(!complete(2, &stream(&[TEXT, STOP])));
+        assert!(!complete(1, &stream(&[TEXT])));
+        assert!(complete(1, &(stream(&[TEXT, STOP]) + DONE)));
+    }
+
+    #[test]
+    fn a_tail_without_its_blank_line_is_relayed_and_half_an_event_is_not() {
+        let outcome = run(1, UsageChunk::Strip, &[(stream(&[TEXT]) + DONE).as_bytes()]);
+        assert_eq!((outcome.bytes, outcome.complete), (stream(&[TEXT]) + DONE, true));
+        let outcome = run(1, UsageChunk::Strip, &[(stream(&[TEXT]) + STOP).as_bytes()]);
+        assert_eq!((outcome.bytes, outcome.complete), (stream(&[TEXT]) + STOP, true));
+        let cut = run(1, UsageChunk::Strip, &[(stream(&[TEXT]) + "data: {\"choi").as_bytes()]);
+        assert_eq!((cut.bytes, cut.complete, cut.fault), (stream(&[TEXT]), false, Some(StreamFault::Garbage)));
+        let unterminated = run(1, UsageChunk::Strip, &[TEXT.as_bytes()]);
+        assert_eq!((unterminated.bytes, unterminated.complete), (stream(&[TEXT]), false));
+    }
+
+    #[test]
+    fn garbage_ends_the_relay_behind_what_was_good() {
+        let outcome = run(1, UsageChunk::Strip, &[stream(&[TEXT, "data: {oops", DONE]).as_bytes(), stream(&[TEXT]).as_bytes()]);
+        assert_eq!((outcome.bytes, outcome.complete, outcome.fault), (stream(&[TEXT]), false, Some(StreamFault::Garbage)));
+        for text in ["", "<html>\n\n<body>", "data: [DONE]\n\n", ": ping\n\n"] {
+            assert_eq!(run(1, UsageChunk::Strip, &[text.as_bytes()]).fault, Some(StreamFault::Garbage), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_error_in_the_stream_passes_and_is_told() {
+        let text = stream(&[TEXT, "event: error\ndata: {\"error\":{\"message\":\"over\"}}"]);
+        let outcome = run(1, UsageChunk::Strip, &[text.as_bytes()]);
+        assert_eq!(outcome.bytes, text);
+        assert!(outcome.meter.provider_error && !outcome.complete);
+    }
+
+    #[test]
+    fn an_event_that_never_ends_is_cut_at_the_cap() {
+        let mut editor = StreamEditor::new("mine", 1, UsageChunk::Strip);
+        let frame = Bytes::from("data: ".to_owned() + &"x".repeat(1 << 20));
+        let faults = (0..5).map(|_| editor.push(frame.clone())).filter(|relay| relay.fault == Some(StreamFault::EventTooLarge)).count();
+        assert_eq!(faults, 2);
+        assert_eq!(editor.pending.capacity(), 0);
+    }
+
+    #[test]
+    fn a_comment_does_not_wait_for_the_next_event() {
+        let mut editor = StreamEditor::new("mine", 1, UsageChunk::Strip);
+        assert_eq!(editor.push(Bytes::from_static(b": ping\n")).bytes, ": ping\n");
+        assert_eq!(editor.push(Bytes::from_static(b"\n: p")).bytes, "\n");
+        assert_eq!(editor.push(Bytes::from_static(b"ong\r")).bytes, ": pong\r");
+        assert_eq!(editor.push(Bytes::from_static(b"\n\r")).bytes, "\n\r");
+    }
+
+    fn events() -> impl Strategy<Value = (Vec<u8>, Vec<u8>)> {
+        let foreign = TEXT.replace("mine", "real-ünïcödé").replace("four", "漢字");
+        let event = prop::sample::select(vec![
+            (TEXT.to_owned(), Some(TEXT.to_owned())),
+            (foreign.clone(), Some(foreign.replace("real-ünïcödé", "mine"))),
+            (USAGE.to_owned(), None),
+            (STOP.to_owned(), Some(STOP.to_owned())),
+            (DONE.to_owned(), Some(DONE.to_owned())),
+            (": ping".to_owned(), Some(": ping".to_owned())),
+            ("event: x\ndata:\nretry: 3".to_owned(), Some("event: x\ndata:\nretry: 3".to_owned())),
+            ("data: {\"model\":\ndata: \"r\"}".to_owned(), Some("data: {\"model\":\ndata: \"mine\"}".to_owned())),
+        ]);
+        let end = prop::sample::select(vec!["\n", "\r\n", "\r"]);
+        prop::collection::vec((event, end), 0..8).prop_map(|events| {
+            let mut written = String::new();
+            let mut expected = String::new();
+            for ((event, after), end) in events {
+                written += &(event + "\n\n").replace('\n', end);
+                expected += &after.map(|event| event + "\n\n").unwrap_or_default().replace('\n', end);
+            }
+            (written.into_bytes(), expected.into_bytes())
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn however_it_is_split_a_stream_comes_out_the_same((written, expected) in events(), cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..12)) {
+            let whole = run(1, UsageChunk::Strip, &[&written]);
+            let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(written.len() + 1)).collect();
+            cuts.extend([0, written.len()]);
+            cuts.sort_unstable();
+            let frames: Vec<&[u8]> = cuts.windows(2).map(|pair| &written[pair[0]..pair[1]]).collect();
+            prop_assert_eq!(&run(1, UsageChunk::Strip, &frames), &whole);
+            let bytes: Vec<&[u8]> = written.chunks(1).collect();
+            prop_assert_eq!(&run(1, UsageChunk::Strip, &bytes), &whole);
+            prop_assert_eq!(whole.bytes.as_bytes(), expected);
+        }
+
+        #[test]
+        fn no_bytes_break_it(frames in prop::collection::vec(prop::collection::vec(prop::sample::select(b"data: {}[]\"\r\n\n:x\xff".to_vec()), 0..20), 0..8)) {
+            let mut editor = StreamEditor::new("mine", 1, UsageChunk::Strip);
+            for frame in frames {
+                let _relay = editor.push(Bytes::from(frame));
+            }
+            let _ending = editor.finish();
+        }
+    }
+}
