@@ -167,7 +167,8 @@ mod tests {
 
     #[test]
     fn dollars_are_written_with_all_and_only_their_decimals() {
-        let rows = [(0, "0.00"), (5 * PER_USD, "5.00"), (125_000_000, "0.000125"), (-1, "-0.000000000001"), (i64::MAX, "9223372.036854775807")];
+        let rows =
+            [(0, "0.00"), (5 * PER_USD, "5.00"), (125_000_000, "0.000125"), (-1, "-0.000000000001"), (i64::MAX, "9223372.036854775807")];
         for (pico, text) in rows {
             assert_eq!(Pico(pico).usd(), text);
         }

@@ -1,0 +1,366 @@
+//! Accounts: agents, their budgets, their policy.
+
+use crate::token::{Scope, Token};
+use crate::value::{AccountId, NewToken, Pico, Stamp};
+use serde::{Deserialize, Deserializer, Serialize};
+use std::fmt;
+use std::str::FromStr;
+
+/// The period of a budget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Period {
+    /// Once and for all.
+    Total,
+    /// From midnight to midnight.
+    Day,
+    /// From Monday to Monday.
+    Week,
+    /// From the first to the first.
+    Month,
+}
+
+impl Period {
+    /// All periods.
+    pub const ALL: [Period; 4] = [Period::Total, Period::Day, Period::Week, Period::Month];
+
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Period::Total => "total",
+            Period::Day => "day",
+            Period::Week => "week",
+            Period::Month => "month",
+        }
+    }
+
+    /// The period of a name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Period> {
+        Period::ALL.into_iter().find(|period| period.name() == name)
+    }
+
+    const fn total() -> Period {
+        Period::Total
+    }
+}
+
+/// The state of an account. Anything but active denies every call below it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AccountState {
+    /// Calls pass.
+    Active,
+    /// Paused by a person; `resume` lifts it.
+    Paused,
+    /// Suspended because a bill went beyond its bound.
+    Suspended,
+    /// Killed by a person; `resume` lifts it.
+    Killed,
+    /// Closed for ever.
+    Closed,
+}
+
+impl AccountState {
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            AccountState::Active => "active",
+            AccountState::Paused => "paused",
+            AccountState::Suspended => "suspended",
+            AccountState::Killed => "killed",
+            AccountState::Closed => "closed",
+        }
+    }
+}
+
+/// The name of an agent: 1 to 64 printable characters, no `/`, no space at the ends, no `-` at the start.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct AgentName(String);
+
+impl AgentName {
+    /// Most characters of a name.
+    pub const MAX_CHARS: usize = 64;
+
+    /// Its text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for AgentName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<AgentName, String> {
+        let printable = text.chars().all(|c| !c.is_control() && c != '/');
+        let fits = (1..=AgentName::MAX_CHARS).contains(&text.chars().count());
+        if fits && printable && text.trim() == text && !text.starts_with('-') {
+            Ok(AgentName(text.to_owned()))
+        } else {
+            Err(format!("{text:?} is no name of an agent: 1 to 64 printable characters, no `/`, no space at the ends, no `-` at the start"))
+        }
+    }
+}
+
+impl fmt::Display for AgentName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for AgentName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<AgentName, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// What an agent may ask for. `None` restricts nothing. What is left out has the value that [`AgentPolicy::seed`] has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentPolicy {
+    /// Names of models as in models.yaml.
+    #[serde(default)]
+    pub allowed_models: Option<Vec<String>>,
+    /// Largest input, in estimated tokens.
+    #[serde(default)]
+    pub max_input_tokens: Option<u64>,
+    /// Largest output, in tokens.
+    #[serde(default)]
+    pub max_output_tokens: Option<u64>,
+    /// Streams may be asked for.
+    #[serde(default = "yes")]
+    pub allow_streaming: bool,
+    /// Tools may be offered.
+    #[serde(default = "yes")]
+    pub allow_tools: bool,
+    /// Names of functions that may be offered.
+    #[serde(default)]
+    pub allowed_tool_names: Option<Vec<String>>,
+    /// `tool_choice` and `function_call` may be stated.
+    #[serde(default = "yes")]
+    pub allow_function_calling: bool,
+    /// Images may be sent.
+    #[serde(default)]
+    pub allow_vision: bool,
+    /// Unknown top-level fields and tools that the provider runs are refused.
+    #[serde(default)]
+    pub strict: bool,
+    /// The agent may bring its own provider key.
+    #[serde(default)]
+    pub allow_passthrough: bool,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+impl AgentPolicy {
+    /// All is allowed but images and passthrough.
+    #[must_use]
+    pub const fn seed() -> AgentPolicy {
+        AgentPolicy {
+            allowed_models: None,
+            max_input_tokens: None,
+            max_output_tokens: None,
+            allow_streaming: true,
+            allow_tools: true,
+            allowed_tool_names: None,
+            allow_function_calling: true,
+            allow_vision: false,
+            strict: false,
+            allow_passthrough: false,
+        }
+    }
+}
+
+/// `agent.create`: a new agent below the root.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentCreate {
+    /// A name that no living agent has.
+    pub name: AgentName,
+    /// What it may spend in a period.
+    pub budget_pico: Pico,
+    /// The period.
+    #[serde(default = "Period::total")]
+    pub per: Period,
+    /// Requests in any 60 seconds; 0 denies every call.
+    pub rpm: u32,
+    /// Requests in flight; `None`: no limit of its own.
+    #[serde(default)]
+    pub max_concurrent: Option<u32>,
+    /// What its token may do.
+    #[serde(default = "Scope::execution")]
+    pub scope: Scope,
+    /// How long its token lives; `None`: for ever.
+    #[serde(default)]
+    pub ttl_ms: Option<u64>,
+    /// What it may ask for.
+    #[serde(default = "AgentPolicy::seed")]
+    pub policy: AgentPolicy,
+}
+
+/// Names one agent: the parameters of `agent.inspect`, `agent.delete` and `agent.resume`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentRef {
+    /// Its name.
+    pub name: AgentName,
+}
+
+/// `agent.pause`: every call is denied until `agent.resume`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentPause {
+    /// The agent.
+    pub name: AgentName,
+    /// Why, as the denials will say.
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+/// `agent.rotate_token`: a new token; the old ones are revoked at once, or after the grace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentRotateToken {
+    /// The agent.
+    pub name: AgentName,
+    /// How long the new token lives; `None`: for ever.
+    #[serde(default)]
+    pub ttl_ms: Option<u64>,
+    /// How long the old tokens still pass; `None`: not at all.
+    #[serde(default)]
+    pub grace_ms: Option<u64>,
+}
+
+/// One budget with its balance in the current window.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Budget {
+    /// Its period.
+    pub period: Period,
+    /// What may be spent in it.
+    pub limit_pico: Pico,
+    /// The same in USD.
+    pub limit_usd: String,
+    /// What is spent.
+    pub spent_pico: Pico,
+    /// The same in USD.
+    pub spent_usd: String,
+    /// What calls in flight hold.
+    pub reserved_pico: Pico,
+    /// The same in USD.
+    pub reserved_usd: String,
+    /// limit − spent − reserved; negative in overdraft.
+    pub remaining_pico: Pico,
+    /// The same in USD.
+    pub remaining_usd: String,
+    /// How far spent + reserved lie above the limit.
+    pub overdraft_pico: Pico,
+    /// When the window began; `None` for a total.
+    pub since: Option<Stamp>,
+    /// When the window ends; `None` for a total.
+    pub resets_at: Option<Stamp>,
+}
+
+impl Budget {
+    /// Computes what follows from the balance. A difference out of range stays at the end of the range.
+    #[must_use]
+    pub fn new(period: Period, limit: Pico, spent: Pico, reserved: Pico, since: Option<Stamp>, resets_at: Option<Stamp>) -> Budget {
+        let remaining = Pico::new(limit.get().saturating_sub(spent.get()).saturating_sub(reserved.get()));
+        Budget {
+            period,
+            limit_pico: limit,
+            limit_usd: limit.usd(),
+            spent_pico: spent,
+            spent_usd: spent.usd(),
+            reserved_pico: reserved,
+            reserved_usd: reserved.usd(),
+            remaining_pico: remaining,
+            remaining_usd: remaining.usd(),
+            overdraft_pico: Pico::new(remaining.get().saturating_neg().max(0)),
+            since,
+            resets_at,
+        }
+    }
+}
+
+/// One agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Agent {
+    /// Its number: a name may be used again, a number never.
+    pub id: AccountId,
+    /// Its name.
+    pub name: String,
+    /// Its state.
+    pub state: AccountState,
+    /// Why it is not active.
+    pub state_reason: Option<String>,
+    /// What its newest living token may do; `None`: it has none.
+    pub scope: Option<Scope>,
+    /// When that token ends; `None`: never, or there is none.
+    pub token_expires_at: Option<Stamp>,
+    /// Its budgets, at least one; the first is the one that `agent create` set.
+    pub budgets: Vec<Budget>,
+    /// Requests in any 60 seconds; `None`: no limit of its own.
+    pub rpm: Option<u32>,
+    /// Requests in flight; `None`: no limit of its own.
+    pub max_concurrent: Option<u32>,
+    /// What it may ask for.
+    pub policy: AgentPolicy,
+    /// When it was made.
+    pub created_at: Stamp,
+    /// Its last request, denied ones included; `None`: there was none.
+    pub last_activity_at: Option<Stamp>,
+}
+
+/// Reply of `agent.list`: living agents in the order in which they were made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentList {
+    /// The agents.
+    pub agents: Vec<Agent>,
+}
+
+/// Reply of `agent.create`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentCreated {
+    /// The agent.
+    #[serde(flatten)]
+    pub agent: Agent,
+    /// Its token: shown here and never again.
+    pub token: NewToken,
+}
+
+/// Reply of `agent.inspect`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentInspection {
+    /// The agent.
+    #[serde(flatten)]
+    pub agent: Agent,
+    /// Its tokens, revoked and expired ones included, newest first.
+    pub tokens: Vec<Token>,
+    /// Calls charged since it was made, its runs included.
+    pub calls: u64,
+    /// Calls denied since it was made, its runs included.
+    pub denials: u64,
+    /// Runs that are open.
+    pub active_runs: u32,
+}
+
+/// Reply of `agent.delete`: its events stay, its name is free.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentDeleted {
+    /// Its number.
+    pub id: AccountId,
+    /// Its name.
+    pub name: String,
+    /// What it spent in all.
+    pub spent_pico: Pico,
+    /// The same in USD.
+    pub spent_usd: String,
+    /// Runs that were ended with it.
+    pub runs_ended: u32,
+}

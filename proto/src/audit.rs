@@ -1,0 +1,92 @@
+//! The audit: the ledger recomputed from its events.
+
+use crate::value::{Digest, Stamp};
+use serde::{Deserialize, Serialize};
+
+/// What must hold, in the order in which it is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InvariantName {
+    /// spent + reserved − overdraft ≤ limit, for every account and window.
+    SpentWithinBudget,
+    /// No amount is below zero.
+    NoNegativeValues,
+    /// Everything reserved belongs to a call in flight of this daemon.
+    NoOrphanedReservations,
+    /// Every event's hash follows from the one before and its body.
+    EventLogIntegrity,
+    /// What each account spent is the sum of its charges in the events.
+    SpentMatchesEvents,
+    /// Each charge is the sum of its lines at the prices that held for it.
+    ChargesRepriced,
+    /// Each admission, and each denial by policy, follows from its inputs again.
+    DecisionsRecomputed,
+}
+
+impl InvariantName {
+    /// All, in order: the five of the earlier program first.
+    pub const ALL: [InvariantName; 7] = [
+        InvariantName::SpentWithinBudget,
+        InvariantName::NoNegativeValues,
+        InvariantName::NoOrphanedReservations,
+        InvariantName::EventLogIntegrity,
+        InvariantName::SpentMatchesEvents,
+        InvariantName::ChargesRepriced,
+        InvariantName::DecisionsRecomputed,
+    ];
+
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            InvariantName::SpentWithinBudget => "spent_within_budget",
+            InvariantName::NoNegativeValues => "no_negative_values",
+            InvariantName::NoOrphanedReservations => "no_orphaned_reservations",
+            InvariantName::EventLogIntegrity => "event_log_integrity",
+            InvariantName::SpentMatchesEvents => "spent_matches_events",
+            InvariantName::ChargesRepriced => "charges_repriced",
+            InvariantName::DecisionsRecomputed => "decisions_recomputed",
+        }
+    }
+}
+
+/// One invariant and what was found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Invariant {
+    /// Its name.
+    pub name: InvariantName,
+    /// Whether it holds.
+    pub passed: bool,
+    /// Rows looked at.
+    pub checked: u64,
+    /// What was found, in one line.
+    pub detail: String,
+    /// Rows that break it, each in one line; at most [`Audit::MAX_BROKEN`].
+    pub broken: Vec<String>,
+}
+
+/// Reply of `audit.run`, and what `aexd audit --json` prints.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Audit {
+    /// Whether all hold.
+    pub passed: bool,
+    /// The invariants, in the order of [`InvariantName::ALL`].
+    pub invariants: Vec<Invariant>,
+    /// When it was made.
+    pub at: Stamp,
+    /// The last event that it covers.
+    pub head_seq: u64,
+    /// The hash of that event.
+    pub head_hash: Digest,
+    /// Charges that are exact.
+    pub exact: u64,
+    /// Charges that are estimates.
+    pub estimated: u64,
+    /// Charges at the bound, because the meter was lost.
+    pub worst_case: u64,
+}
+
+impl Audit {
+    /// Most broken rows that are listed for one invariant.
+    pub const MAX_BROKEN: usize = 100;
+}

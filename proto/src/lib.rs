@@ -1,0 +1,20 @@
+//! The admin protocol of aexd and the value types that every crate shares.
+//!
+//! Owns: the text form of each value, the JSON-RPC envelope, the frame on the socket, the table of methods and one module
+//! of request and reply types per noun. Must not: know HTTP, SQL, files or a clock.
+
+pub mod value;
+
+pub mod frame;
+pub mod rpc;
+
+pub mod method;
+
+pub mod account;
+pub mod audit;
+pub mod daemon;
+pub mod event;
+pub mod model;
+pub mod run;
+pub mod status;
+pub mod token;

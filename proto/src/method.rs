@@ -1,0 +1,253 @@
+//! The one table of methods and notifications. What is not in it does not exist on the socket.
+
+use crate::{account, audit, daemon, event, model, run, status, token};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// What a method does to the daemon. A viewer may only read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Changes nothing.
+    Read,
+    /// Changes something, or answers with a token.
+    Write,
+}
+
+/// One method with its types.
+pub trait Method {
+    /// Its name on the socket: `noun.verb`.
+    const NAME: &'static str;
+    /// What it does to the daemon.
+    const ACCESS: Access;
+    /// Its parameters.
+    type Params: Serialize + DeserializeOwned;
+    /// Its reply.
+    type Reply: Serialize + DeserializeOwned;
+}
+
+/// One notification that the daemon pushes.
+pub trait Notice {
+    /// Its name on the socket.
+    const NAME: &'static str;
+    /// Its parameters.
+    type Params: Serialize + DeserializeOwned;
+}
+
+/// The parameters of a method that takes none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Nothing {}
+
+macro_rules! methods {
+    ($($(#[doc = $doc:literal])+ $access:ident $name:literal $verb:ident($params:ty) -> $reply:ty;)+) => {
+        /// Every method, for a server's one `match`.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Verb {
+            $($(#[doc = $doc])+ $verb,)+
+        }
+
+        impl Verb {
+            /// All of them, in the order of the table.
+            pub const ALL: &[Verb] = &[$(Verb::$verb),+];
+
+            /// Its name on the socket.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Verb::$verb => $name,)+
+                }
+            }
+
+            /// What it does to the daemon.
+            #[must_use]
+            pub const fn access(self) -> Access {
+                match self {
+                    $(Verb::$verb => Access::$access,)+
+                }
+            }
+
+            /// What it does, in a line.
+            #[must_use]
+            pub fn doc(self) -> &'static str {
+                match self {
+                    $(Verb::$verb => concat!($($doc),+).trim_ascii(),)+
+                }
+            }
+        }
+
+        $(
+            $(#[doc = $doc])+
+            #[derive(Clone, Copy, Debug)]
+            pub struct $verb;
+
+            impl Method for $verb {
+                const NAME: &'static str = $name;
+                const ACCESS: Access = Access::$access;
+                type Params = $params;
+                type Reply = $reply;
+            }
+        )+
+    };
+}
+
+methods! {
+    /// Who the daemon is and which protocol it speaks.
+    Read "daemon.hello" DaemonHello(Nothing) -> daemon::Hello;
+    /// What the daemon is doing, and its health.
+    Read "daemon.status" DaemonStatus(Nothing) -> daemon::DaemonStatus;
+    /// Stops the daemon: no new calls, those in flight finish, then it exits.
+    Write "daemon.stop" DaemonStop(Nothing) -> daemon::Stopping;
+
+    /// Makes an agent and its token.
+    Write "agent.create" AgentCreate(account::AgentCreate) -> account::AgentCreated;
+    /// All living agents with their balances.
+    Read "agent.list" AgentList(Nothing) -> account::AgentList;
+    /// One agent with its policy and its tokens' digests.
+    Read "agent.inspect" AgentInspect(account::AgentRef) -> account::AgentInspection;
+    /// Closes an agent and frees its name; its events stay.
+    Write "agent.delete" AgentDelete(account::AgentRef) -> account::AgentDeleted;
+    /// Gives an agent a new token and revokes the old ones.
+    Write "agent.rotate_token" AgentRotateToken(account::AgentRotateToken) -> token::Rotated;
+    /// Denies every call of an agent until it is resumed.
+    Write "agent.pause" AgentPause(account::AgentPause) -> account::Agent;
+    /// Lifts a pause, a suspension or a kill.
+    Write "agent.resume" AgentResume(account::AgentRef) -> account::Agent;
+
+    /// The models of the configuration in force.
+    Read "model.list" ModelList(Nothing) -> model::ModelList;
+    /// Reads the configuration and the keys again; a bad file leaves the old ones in force.
+    Write "model.reload" ModelReload(Nothing) -> model::ModelReloaded;
+
+    /// Opens a run below an agent, tied to this connection.
+    Write "run.open" RunOpen(run::RunOpen) -> run::RunOpened;
+    /// Ties an open run to this connection, after the daemon was restarted.
+    Write "run.attach" RunAttach(run::RunAttach) -> run::RunAttached;
+    /// Ends a run and sums it up.
+    Write "run.close" RunClose(run::RunClose) -> run::RunSummary;
+
+    /// The whole in figures.
+    Read "status.get" StatusGet(Nothing) -> status::Status;
+    /// Recomputes the ledger from its events.
+    Read "audit.run" AuditRun(Nothing) -> audit::Audit;
+    /// A part of the event chain.
+    Read "event.list" EventList(event::EventQuery) -> event::EventList;
+    /// The event chain as it grows, as notifications on this connection.
+    Read "event.tail" EventTail(event::EventTail) -> event::Subscription;
+}
+
+impl Verb {
+    /// The method of a name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Verb> {
+        Verb::ALL.iter().copied().find(|verb| verb.name() == name)
+    }
+}
+
+/// A run was ended from elsewhere.
+#[derive(Clone, Copy, Debug)]
+pub struct RunEnded;
+
+impl Notice for RunEnded {
+    const NAME: &'static str = "run.ended";
+    type Params = run::RunEnded;
+}
+
+/// An event of a subscription.
+#[derive(Clone, Copy, Debug)]
+pub struct EventPushed;
+
+impl Notice for EventPushed {
+    const NAME: &'static str = "event";
+    type Params = event::EventNotice;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rpc::{ErrorObject, Fault, Id, Incoming, Outgoing, Request, Response};
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_method_is_found_by_its_name_and_has_a_doc() {
+        let names: BTreeSet<&str> = Verb::ALL.iter().map(|verb| verb.name()).collect();
+        assert_eq!(names.len(), Verb::ALL.len());
+        for verb in Verb::ALL {
+            assert_eq!(Verb::parse(verb.name()), Some(*verb));
+            assert!(verb.name().contains('.') && verb.doc().ends_with('.'), "{verb:?}");
+        }
+        assert_eq!(Verb::parse("agent.Create"), None);
+    }
+
+    #[test]
+    fn faults_have_codes_of_their_own_in_the_range_for_servers() {
+        let codes: BTreeSet<i64> = Fault::ALL.iter().map(|fault| fault.code()).collect();
+        assert_eq!(codes.len(), Fault::ALL.len());
+        assert!(codes.iter().all(|code| (-32099..=-32000).contains(code)));
+        for fault in Fault::ALL {
+            assert_eq!(ErrorObject::fault(fault, "x").which(), Some(fault));
+        }
+    }
+
+    #[test]
+    fn what_is_left_out_of_a_new_agent_has_the_seeds_value() {
+        let line =
+            br#"{"jsonrpc":"2.0","id":7,"method":"agent.create","params":{"name":"a","budget_pico":"5","rpm":3,"policy":{"strict":true}}}"#;
+        let Incoming::One(Ok(request)) = Incoming::parse(line) else { unreachable!("the line is a request") };
+        let params: account::AgentCreate = request.params().unwrap_or_else(|fault| unreachable!("{fault}"));
+        assert_eq!(params.policy, account::AgentPolicy { strict: true, ..account::AgentPolicy::seed() });
+        assert_eq!((params.per, params.scope, params.ttl_ms), (account::Period::Total, token::Scope::Execution, None));
+    }
+
+    #[track_caller]
+    fn refused(line: &str, code: i64) {
+        let error = match Incoming::parse(line.as_bytes()) {
+            Incoming::One(Err(response)) => *response,
+            Incoming::One(Ok(request)) => match request.params::<account::AgentRef>() {
+                Err(error) => Response::error(Id::Null, error),
+                Ok(params) => unreachable!("{params:?}"),
+            },
+            Incoming::Batch(batch) => unreachable!("{batch:?}"),
+        };
+        assert_eq!(error.typed::<DaemonHello>().map_err(|error| error.code), Err(code), "{line}");
+    }
+
+    #[test]
+    fn a_bad_line_gets_the_standard_error() {
+        refused("{", -32700);
+        refused("[]", -32600);
+        refused("7", -32600);
+        refused(r#"{"jsonrpc":"1.0","id":1,"method":"x"}"#, -32600);
+        refused(r#"{"jsonrpc":"2.0","id":1.5,"method":"x"}"#, -32600);
+        refused(r#"{"jsonrpc":"2.0","id":1}"#, -32600);
+        refused(r#"{"jsonrpc":"2.0","id":1,"method":"x","params":["a"]}"#, -32602);
+        refused(r#"{"jsonrpc":"2.0","id":1,"method":"x","params":{"name":"a","nam":"b"}}"#, -32602);
+        refused(r#"{"jsonrpc":"2.0","id":1,"method":"x","params":{"name":"a/b"}}"#, -32602);
+        refused(r#"{"jsonrpc":"2.0","id":1,"method":"x"}"#, -32602);
+    }
+
+    #[test]
+    fn a_batch_is_answered_one_by_one_and_a_null_id_is_an_id() {
+        let batch = br#"[{"jsonrpc":"2.0","method":"a"},{"jsonrpc":"2.0","id":null,"method":"b"},3]"#;
+        let Incoming::Batch(parts) = Incoming::parse(batch) else { unreachable!("the line is a batch") };
+        let ids: Vec<Option<Option<Id>>> = parts.iter().map(|part| part.as_ref().ok().map(|request| request.id.clone())).collect();
+        assert_eq!(ids, vec![Some(None), Some(Some(Id::Null)), None]);
+    }
+
+    #[test]
+    fn a_client_tells_a_response_from_a_notification() {
+        let ended = run::RunEnded {
+            run: run::RunId::new(crate::value::AccountId::new(17)),
+            reason: run::RunEnd::Killed,
+            message: "killed".to_owned(),
+        };
+        let notice = Request::notice::<RunEnded>(&ended).unwrap_or_else(|fault| unreachable!("{fault}"));
+        let text = serde_json::to_string(&notice).unwrap_or_default();
+        assert_eq!(text, r#"{"jsonrpc":"2.0","method":"run.ended","params":{"message":"killed","reason":"killed","run":"run_17"}}"#);
+        assert_eq!(serde_json::from_str::<Outgoing>(&text).ok(), Some(Outgoing::Notice(notice)));
+        let error = Response::error(Id::Number(3), ErrorObject::fault(Fault::NotFound, "no agent 'x'").hint("aexctl agent list"));
+        let text = serde_json::to_string(&error).unwrap_or_default();
+        let wanted = r#"{"jsonrpc":"2.0","id":3,"error":{"code":-32000,"message":"no agent 'x'","data":{"hint":"aexctl agent list"}}}"#;
+        assert_eq!(text, wanted);
+        assert_eq!(serde_json::from_str::<Outgoing>(&text).ok(), Some(Outgoing::Response(error)));
+    }
+}

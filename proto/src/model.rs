@@ -1,0 +1,80 @@
+//! Models that the configuration offers.
+
+use crate::value::Pico;
+use serde::{Deserialize, Serialize};
+
+/// Whether the daemon can authenticate to a provider.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyState {
+    /// The key is there.
+    Present,
+    /// The variable is not set, or empty: calls are denied.
+    Missing,
+    /// The provider takes none.
+    NotNeeded,
+}
+
+/// Prices per unit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prices {
+    /// One token of input.
+    pub input_pico: Pico,
+    /// One token of output, reasoning included.
+    pub output_pico: Pico,
+    /// One token of input read from a cache; `None`: as input.
+    pub cached_input_pico: Option<Pico>,
+    /// One token of input written to a cache; `None`: as input.
+    pub cache_write_pico: Option<Pico>,
+    /// One call, beside its tokens.
+    pub call_pico: Option<Pico>,
+}
+
+/// One model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Model {
+    /// The name that clients use.
+    pub name: String,
+    /// A request without `model` gets this one.
+    pub default: bool,
+    /// The provider that serves it.
+    pub provider: String,
+    /// The provider's type.
+    pub provider_type: String,
+    /// The name that is sent to the provider.
+    pub provider_model: String,
+    /// Its prices; `None`: every call is denied.
+    pub prices: Option<Prices>,
+    /// Largest output, in tokens.
+    pub max_tokens: u64,
+    /// Size of its context, in tokens.
+    pub context_tokens: Option<u64>,
+    /// It thinks before it answers.
+    pub reasoning: bool,
+    /// It takes tools.
+    pub tools: bool,
+    /// It takes images.
+    pub vision: bool,
+    /// Whether there is a key for its provider.
+    pub key: KeyState,
+    /// The environment variable of that key; `None` where none is needed.
+    pub key_variable: Option<String>,
+}
+
+/// Reply of `model.list`: in the order of models.yaml.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelList {
+    /// The models.
+    pub models: Vec<Model>,
+}
+
+/// Reply of `model.reload`: the new configuration is in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelReloaded {
+    /// Models that it has.
+    pub models: u32,
+    /// Providers that it has.
+    pub providers: u32,
+    /// Warnings with file and line.
+    pub warnings: Vec<String>,
+}

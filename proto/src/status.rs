@@ -1,0 +1,40 @@
+//! The whole in figures.
+
+use crate::daemon::DaemonStatus;
+use crate::value::Pico;
+use serde::{Deserialize, Serialize};
+
+/// Reply of `status.get`. Sums are over living agents and their current windows; counts are over all events.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Living agents.
+    pub agents: u64,
+    /// Sum of their budgets.
+    pub budget_pico: Pico,
+    /// The same in USD.
+    pub budget_usd: String,
+    /// What they have spent.
+    pub spent_pico: Pico,
+    /// The same in USD.
+    pub spent_usd: String,
+    /// What calls in flight hold.
+    pub reserved_pico: Pico,
+    /// The same in USD.
+    pub reserved_usd: String,
+    /// budget − spent − reserved.
+    pub remaining_pico: Pico,
+    /// The same in USD.
+    pub remaining_usd: String,
+    /// Calls that were charged.
+    pub requests: u64,
+    /// Calls denied for want of money.
+    pub budget_denials: u64,
+    /// Calls denied by a rate.
+    pub rate_denials: u64,
+    /// Calls denied by policy, scope or state.
+    pub policy_denials: u64,
+    /// Runs that are open.
+    pub active_runs: u64,
+    /// The daemon.
+    pub daemon: DaemonStatus,
+}
