@@ -1,0 +1,329 @@
+//! The command line: clap types only. Their docs are the help.
+
+use crate::units;
+use aex_proto::account::{AgentName, Period};
+use aex_proto::token::Scope;
+use aex_proto::value::Pico;
+use clap::{Args, Parser, Subcommand};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done                   3  daemon not reachable
+  1  failed                 4  not found
+  2  wrong command line     5  denied             70  a bug
+  `aexctl run` ends with the status of its command (128 + n for signal n),
+  125 for a failure of its own, 126 when the command cannot be executed, 127 when it is not found.";
+
+/// Governs the LLM calls of AI agents through the local daemon aexd.
+#[derive(Debug, Parser)]
+#[command(name = "aexctl", version, after_help = EXIT_CODES, max_term_width = 110, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Flags of every command.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// Print JSON instead of text
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// The daemon's home directory [default: ~/.aex]
+    #[arg(long, global = true, value_name = "DIR", env = "AEX_HOME", hide_env_values = true)]
+    pub(crate) home: Option<PathBuf>,
+    /// No colour, even on a terminal (as NO_COLOR)
+    #[arg(long, global = true)]
+    pub(crate) no_color: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Write the default configuration and an empty ledger; nothing that exists is overwritten
+    Init,
+    /// Start, stop or look at the daemon
+    #[command(subcommand)]
+    Daemon(Daemon),
+    /// Make and manage agents
+    #[command(subcommand)]
+    Agent(Agent),
+    /// Run a command with an agent's budget: its LLM calls go through the daemon
+    Run(Run),
+    /// Show the totals: agents, budgets, requests, denials
+    Status,
+    /// Recompute the ledger from its events and check what must hold; works without the daemon, too
+    Audit,
+    /// Show the ledger's events
+    Events(Events),
+    /// List the models, or read the configuration again
+    #[command(subcommand)]
+    Models(Models),
+    /// Show a governed agent from its first call to its spent budget, in a throwaway daemon without any key
+    Demo,
+    /// Show the versions of aexctl and of the running daemon
+    Version,
+    /// The demo's agent, where there is no python3
+    #[command(hide = true)]
+    DemoAgent,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Daemon {
+    /// Start the daemon; a fresh home is initialised first
+    Start {
+        /// The port to listen on [default: that of aexd.yaml, else 9000]
+        #[arg(long)]
+        port: Option<u16>,
+        /// Stay in the foreground, with the log on the terminal
+        #[arg(long)]
+        foreground: bool,
+    },
+    /// Stop the daemon: calls in flight finish first
+    Stop,
+    /// Show what the daemon is doing
+    Status,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Agent {
+    /// Make an agent and print its token, which is shown only here
+    Create(Box<AgentCreate>),
+    /// List the agents with their balances
+    List {
+        /// Whole µUSD amounts, and what is reserved
+        #[arg(long, short)]
+        verbose: bool,
+    },
+    /// Show one agent: balances, policy, tokens' digests
+    Inspect {
+        /// The agent
+        name: AgentName,
+    },
+    /// Delete an agent; its events stay, and its name is free again
+    Delete {
+        /// The agent
+        name: AgentName,
+    },
+    /// Give an agent a new token and revoke the old one
+    RotateToken {
+        /// The agent
+        name: AgentName,
+        /// How long the new token lives: hours, or a span such as 30m [default: for ever]
+        #[arg(long, value_name = "HOURS", value_parser = units::ttl_ms)]
+        ttl: Option<u64>,
+        /// How long the old token still works, such as 10m [default: not at all]
+        #[arg(long, value_name = "DURATION", value_parser = units::span_ms)]
+        grace: Option<u64>,
+    },
+    /// Deny every call of an agent until it is resumed
+    Pause {
+        /// The agent
+        name: AgentName,
+        /// Why, as the denials will say
+        #[arg(long)]
+        reason: Option<String>,
+    },
+    /// Lift a pause, a suspension or a kill
+    Resume {
+        /// The agent
+        name: AgentName,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AgentCreate {
+    /// Its name
+    pub(crate) name: AgentName,
+    /// What it may spend, in USD, such as 5 or 0.25
+    #[arg(value_parser = usd)]
+    pub(crate) budget: Pico,
+    /// Requests in any 60 seconds; 0 denies every call
+    pub(crate) rpm: u32,
+    /// The period of the budget: total, day, week or month
+    #[arg(long, value_name = "PERIOD", default_value = "total", value_parser = period)]
+    pub(crate) per: Period,
+    /// Requests in flight [default: no limit]
+    #[arg(long, value_name = "N")]
+    pub(crate) max_concurrent: Option<u32>,
+    /// Names of models that it may use [default: all]
+    #[arg(long, value_name = "A,B", value_parser = names)]
+    pub(crate) allowed_models: Option<Names>,
+    /// Largest input, in tokens [default: no limit]
+    #[arg(long, value_name = "N")]
+    pub(crate) max_input_tokens: Option<u64>,
+    /// Largest output, in tokens [default: the model's]
+    #[arg(long, value_name = "N")]
+    pub(crate) max_output_tokens: Option<u64>,
+    /// Deny streams
+    #[arg(long)]
+    pub(crate) no_streaming: bool,
+    /// Deny tools
+    #[arg(long)]
+    pub(crate) no_tools: bool,
+    /// Names of functions that it may offer to a model [default: all]
+    #[arg(long, value_name = "A,B", value_parser = names)]
+    pub(crate) allowed_tool_names: Option<Names>,
+    /// Deny `tool_choice` and `function_call`
+    #[arg(long)]
+    pub(crate) no_function_calling: bool,
+    /// Allow images
+    #[arg(long)]
+    pub(crate) allow_vision: bool,
+    /// Deny unknown fields and tools that the provider runs
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// What the token may do: execution or read-only
+    #[arg(long, default_value = "execution", value_parser = scope)]
+    pub(crate) scope: Scope,
+    /// Allow calls with a provider key of the agent's own
+    #[arg(long)]
+    pub(crate) allow_passthrough: bool,
+    /// How long the token lives: hours, or a span such as 30m [default: for ever]
+    #[arg(long, value_name = "HOURS", value_parser = units::ttl_ms)]
+    pub(crate) ttl: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// The agent that pays [default: the agent `default`]
+    #[arg(long, short, value_name = "NAME")]
+    pub(crate) agent: Option<AgentName>,
+    /// What this run may spend, in USD, within the agent's budget
+    #[arg(long, value_name = "USD", value_parser = usd)]
+    pub(crate) budget: Option<Pico>,
+    /// Requests of this run in any 60 seconds
+    #[arg(long, value_name = "N")]
+    pub(crate) rpm: Option<u32>,
+    /// How long the run may last: hours, or a span such as 30m
+    #[arg(long, value_name = "HOURS", value_parser = units::ttl_ms)]
+    pub(crate) ttl: Option<u64>,
+    /// End the run at the first call that the budget denies
+    #[arg(long)]
+    pub(crate) stop_on_budget: bool,
+    /// The command and its arguments
+    #[arg(value_name = "CMD", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Events {
+    /// Go on with events as they happen
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+    /// Only those of this agent and its runs
+    #[arg(long, value_name = "NAME")]
+    pub(crate) agent: Option<AgentName>,
+    /// The newest so many
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 20)]
+    pub(crate) limit: u32,
+}
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub(crate) enum Models {
+    /// List the models with their prices
+    List,
+    /// Read models.yaml and the keys again; a bad file leaves the old ones in force
+    Reload,
+}
+
+/// A comma list. A type of its own, because clap takes a Vec for a flag that may be repeated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Names(pub(crate) Vec<String>);
+
+fn names(text: &str) -> Result<Names, String> {
+    let names: Vec<String> = text.split(',').map(|name| name.trim().to_owned()).collect();
+    if names.iter().any(String::is_empty) { Err("an empty name in the list".to_owned()) } else { Ok(Names(names)) }
+}
+
+fn usd(text: &str) -> Result<Pico, String> {
+    Pico::parse_usd(text.strip_prefix('$').unwrap_or(text)).map_err(|fault| fault.to_string())
+}
+
+fn period(text: &str) -> Result<Period, String> {
+    Period::parse(text).ok_or_else(|| "expected total, day, week or month".to_owned())
+}
+
+fn scope(text: &str) -> Result<Scope, String> {
+    Scope::parse(text).ok_or_else(|| "expected execution or read-only".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn parse(line: &str) -> Command {
+        Cli::try_parse_from(line.split(' ')).unwrap_or_else(|fault| unreachable!("{fault}")).command
+    }
+
+    #[test]
+    fn the_definition_holds() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn an_agent_takes_the_seeds_flags() {
+        let line = "aexctl agent create bot 0.25 60 --allowed-models a,b --max-input-tokens 10 --max-output-tokens 20 --no-streaming --no-tools \
+                    --allowed-tool-names f --no-function-calling --allow-vision --strict --scope read-only --allow-passthrough --ttl 0.5 --per day";
+        let Command::Agent(Agent::Create(agent)) = parse(&line.split_whitespace().collect::<Vec<_>>().join(" ")) else {
+            unreachable!("{line}")
+        };
+        assert_eq!((agent.budget, agent.rpm, agent.per, agent.scope), (Pico::new(250_000_000_000), 60, Period::Day, Scope::ReadOnly));
+        assert_eq!(agent.allowed_models, Some(Names(vec!["a".to_owned(), "b".to_owned()])));
+        assert_eq!(agent.ttl, Some(1_800_000));
+    }
+
+    #[track_caller]
+    fn run(line: &str, command: &[&str]) -> Run {
+        let Command::Run(run) = parse(line) else { unreachable!("{line}") };
+        assert_eq!(run.command, command.iter().map(OsString::from).collect::<Vec<_>>(), "{line}");
+        run
+    }
+
+    #[test]
+    fn what_follows_the_command_belongs_to_it_with_and_without_two_dashes() {
+        run("aexctl run -- python x.py --json -v", &["python", "x.py", "--json", "-v"]);
+        run("aexctl run python x.py --json --home /x", &["python", "x.py", "--json", "--home", "/x"]);
+        let run = run("aexctl run -a bot --budget 1.5 --ttl 2 --stop-on-budget sh -c -- --", &["sh", "-c", "--", "--"]);
+        assert_eq!(run.agent.map(|name| name.to_string()), Some("bot".to_owned()));
+        assert_eq!((run.budget, run.ttl, run.stop_on_budget), (Some(Pico::new(1_500_000_000_000)), Some(7_200_000), true));
+    }
+
+    #[test]
+    fn a_global_flag_means_the_same_in_every_place() {
+        for line in ["aexctl --json agent list -v", "aexctl agent --json list -v", "aexctl agent list -v --json"] {
+            let cli = Cli::try_parse_from(line.split(' ')).unwrap_or_else(|fault| unreachable!("{fault}"));
+            assert!(cli.global.json, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_command_line_is_refused() {
+        for line in [
+            "aexctl",
+            "aexctl run",
+            "aexctl agent create a -1 60",
+            "aexctl agent create a 1e3 60",
+            "aexctl agent create a/b 1 60",
+            "aexctl agent create a 1 60 --per year",
+            "aexctl agent create a 1 60 --allowed-models a,,b",
+            "aexctl agent create a 1 60 --ttl 0",
+            "aexctl agent rotate-token a --grace 5",
+            "aexctl daemon start --port 70000",
+        ] {
+            assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_help_lists_the_exit_codes() {
+        let help = <Cli as clap::CommandFactory>::command().render_help().to_string();
+        for text in ["3  daemon not reachable", "5  denied", "70  a bug", "125 for a failure of its own"] {
+            assert!(help.contains(text), "{help}");
+        }
+        assert!(!help.contains("demo-agent"));
+    }
+}

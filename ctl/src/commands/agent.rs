@@ -1,0 +1,331 @@
+//! `aexctl agent`.
+
+use super::Context;
+use crate::cli::{self, Agent as Verb};
+use crate::exit::{Exit, Failure};
+use crate::units::{count, instant, instant_or};
+use crate::view::{Paint, table};
+use aex_proto::account::{
+    AccountState, Agent, AgentCreate, AgentCreated, AgentDeleted, AgentInspection, AgentList, AgentPause, AgentPolicy, AgentRef,
+    AgentRotateToken, Budget, Period,
+};
+use aex_proto::method::{self, Nothing};
+use aex_proto::token::{Rotated, Scope, Token};
+use aex_proto::value::Pico;
+
+pub(super) fn run(context: &Context<'_>, verb: Verb) -> Result<Exit, Failure> {
+    let mut client = context.connect()?;
+    let view = context.view;
+    match verb {
+        Verb::Create(flags) => {
+            let created = client.call::<method::AgentCreate>(&params(*flags))?;
+            view.show(&created, |_| created_text(&created))?;
+        }
+        Verb::List { verbose } => {
+            let list = client.call::<method::AgentList>(&Nothing {})?;
+            view.show(&list, |_| if verbose { verbose_text(&list) } else { list_text(&list) })?;
+        }
+        Verb::Inspect { name } => {
+            let agent = client.call::<method::AgentInspect>(&AgentRef { name })?;
+            view.show(&agent, |paint| inspection_text(&agent, paint))?;
+        }
+        Verb::Delete { name } => {
+            let deleted = client.call::<method::AgentDelete>(&AgentRef { name })?;
+            view.show(&deleted, |_| deleted_text(&deleted))?;
+        }
+        Verb::RotateToken { name, ttl, grace } => {
+            let rotated = client.call::<method::AgentRotateToken>(&AgentRotateToken { name, ttl_ms: ttl, grace_ms: grace })?;
+            view.show(&rotated, |_| rotated_text(&rotated))?;
+        }
+        Verb::Pause { name, reason } => {
+            let agent = client.call::<method::AgentPause>(&AgentPause { name, reason })?;
+            view.show(&agent, |_| format!("Agent '{}' paused.", agent.name))?;
+        }
+        Verb::Resume { name } => {
+            let agent = client.call::<method::AgentResume>(&AgentRef { name })?;
+            view.show(&agent, |_| format!("Agent '{}' resumed.", agent.name))?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn params(flags: cli::AgentCreate) -> AgentCreate {
+    AgentCreate {
+        name: flags.name,
+        budget_pico: flags.budget,
+        per: flags.per,
+        rpm: flags.rpm,
+        max_concurrent: flags.max_concurrent,
+        scope: flags.scope,
+        ttl_ms: flags.ttl,
+        policy: AgentPolicy {
+            allowed_models: flags.allowed_models.map(|names| names.0),
+            max_input_tokens: flags.max_input_tokens,
+            max_output_tokens: flags.max_output_tokens,
+            allow_streaming: !flags.no_streaming,
+            allow_tools: !flags.no_tools,
+            allowed_tool_names: flags.allowed_tool_names.map(|names| names.0),
+            allow_function_calling: !flags.no_function_calling,
+            allow_vision: flags.allow_vision,
+            strict: flags.strict,
+            allow_passthrough: flags.allow_passthrough,
+        },
+    }
+}
+
+fn created_text(created: &AgentCreated) -> String {
+    let agent = &created.agent;
+    let mut lines = vec![format!("Agent '{}' created.", agent.name), format!("Token: {}", created.token.expose())];
+    lines.extend(agent.budgets.iter().map(|budget| format!("Budget: {}", limit(budget))));
+    let restrictions = restrictions(&agent.policy);
+    if !restrictions.is_empty() {
+        lines.push(format!("Capabilities: {}", restrictions.join(", ")));
+    }
+    lines.extend(agent.token_expires_at.map(|at| format!("Expires: {}", instant(at))));
+    lines.extend(agent.scope.filter(|scope| *scope != Scope::Execution).map(|scope| format!("Scope: {}", scope.name())));
+    lines.join("\n")
+}
+
+fn limit(budget: &Budget) -> String {
+    let per = if budget.period == Period::Total { String::new() } else { format!(" per {}", budget.period.name()) };
+    format!("{} ({} micro){per}", budget.limit_pico, budget.limit_pico.micro())
+}
+
+/// What a policy takes away from, or adds to, the seed's: one text each, as the flags name it.
+fn restrictions(policy: &AgentPolicy) -> Vec<String> {
+    let flags = [
+        ("no streaming", !policy.allow_streaming),
+        ("no tools", !policy.allow_tools),
+        ("no function calling", !policy.allow_function_calling),
+        ("vision", policy.allow_vision),
+        ("strict", policy.strict),
+        ("passthrough", policy.allow_passthrough),
+    ];
+    let mut texts: Vec<String> = flags.into_iter().filter(|(_, set)| *set).map(|(text, _)| text.to_owned()).collect();
+    texts.extend(policy.allowed_models.as_ref().map(|names| format!("models {}", names.join(", "))));
+    texts.extend(policy.allowed_tool_names.as_ref().map(|names| format!("functions {}", names.join(", "))));
+    texts.extend(policy.max_input_tokens.map(|tokens| format!("input ≤ {tokens} tokens")));
+    texts.extend(policy.max_output_tokens.map(|tokens| format!("output ≤ {tokens} tokens")));
+    texts
+}
+
+fn list_text(list: &AgentList) -> String {
+    let row = |agent: &Agent| {
+        let [limit, spent, _, remaining] = amounts(agent, |pico| pico.to_string());
+        [name(agent), limit, spent, remaining, rpm(agent), scope(agent), caps(&agent.policy), instant_or(agent.last_activity_at, "-")]
+    };
+    table(["Name", "Budget", "Spent", "Remaining", "RPM", "Scope", "Caps", "Last Activity"], list.agents.iter().map(row))
+}
+
+fn verbose_text(list: &AgentList) -> String {
+    let row = |agent: &Agent| {
+        let [limit, spent, reserved, remaining] = amounts(agent, |pico| pico.micro().to_string());
+        [
+            name(agent),
+            limit,
+            spent,
+            reserved,
+            remaining,
+            rpm(agent),
+            scope(agent),
+            caps(&agent.policy),
+            instant_or(agent.last_activity_at, "-"),
+        ]
+    };
+    let head = ["Name", "Budget (µ)", "Spent (µ)", "Reserved (µ)", "Remaining (µ)", "RPM", "Scope", "Caps", "Last Activity"];
+    table(head, list.agents.iter().map(row))
+}
+
+fn name(agent: &Agent) -> String {
+    if agent.state == AccountState::Active { agent.name.clone() } else { format!("{} ({})", agent.name, agent.state.name()) }
+}
+
+/// Limit, spent, reserved and remaining of the first budget.
+fn amounts(agent: &Agent, text: fn(Pico) -> String) -> [String; 4] {
+    let Some(budget) = agent.budgets.first() else { return std::array::from_fn(|_| "-".to_owned()) };
+    let per = if budget.period == Period::Total { String::new() } else { format!("/{}", budget.period.name()) };
+    [format!("{}{per}", text(budget.limit_pico)), text(budget.spent_pico), text(budget.reserved_pico), text(budget.remaining_pico)]
+}
+
+fn rpm(agent: &Agent) -> String {
+    agent.rpm.map_or_else(|| "-".to_owned(), |rpm| rpm.to_string())
+}
+
+fn scope(agent: &Agent) -> String {
+    match agent.scope {
+        Some(Scope::Execution) => "exec",
+        Some(Scope::ReadOnly) => "RO",
+        None => "-",
+    }
+    .to_owned()
+}
+
+/// Capabilities in the seed's short form.
+fn caps(policy: &AgentPolicy) -> String {
+    let all = [
+        ("!stream", !policy.allow_streaming),
+        ("!tools", !policy.allow_tools),
+        ("!functions", !policy.allow_function_calling),
+        ("vision", policy.allow_vision),
+        ("STRICT", policy.strict),
+        ("PT", policy.allow_passthrough),
+    ];
+    let set: Vec<&str> = all.into_iter().filter(|(_, set)| *set).map(|(name, _)| name).collect();
+    if set.is_empty() { "-".to_owned() } else { set.join(" ") }
+}
+
+fn inspection_text(inspection: &AgentInspection, paint: Paint) -> String {
+    let agent = &inspection.agent;
+    let policy = &agent.policy;
+    let all = |list: &Option<Vec<String>>| list.as_ref().map_or_else(|| "all".to_owned(), |names| names.join(", "));
+    let cap = |limit: Option<u64>| limit.map_or_else(|| "no limit".to_owned(), |limit| limit.to_string());
+    let yes = |allowed: bool| if allowed { "yes" } else { "no" }.to_owned();
+    let state = match &agent.state_reason {
+        Some(reason) => paint.bad(&format!("{}: {reason}", agent.state.name())),
+        None => agent.state.name().to_owned(),
+    };
+    let mut rows = vec![("Name", agent.name.clone()), ("Account", agent.id.to_string()), ("State", state)];
+    for budget in &agent.budgets {
+        rows.push(("Budget", limit(budget)));
+        rows.push(("Spent", format!("{} ({} micro)", budget.spent_pico, budget.spent_pico.micro())));
+        rows.push(("Reserved", format!("{} ({} micro)", budget.reserved_pico, budget.reserved_pico.micro())));
+        rows.push(("Remaining", format!("{} ({} micro)", budget.remaining_pico, budget.remaining_pico.micro())));
+        rows.extend(budget.resets_at.map(|at| ("Resets", instant(at))));
+    }
+    let concurrent = cap(agent.max_concurrent.map(u64::from));
+    rows.extend([
+        ("RPM", rpm(agent)),
+        ("Concurrent", concurrent),
+        ("Allowed models", all(&policy.allowed_models)),
+        ("Max input tokens", cap(policy.max_input_tokens)),
+        ("Max output tokens", cap(policy.max_output_tokens)),
+        ("Streaming", yes(policy.allow_streaming)),
+        ("Tools", yes(policy.allow_tools)),
+        ("Allowed tool names", all(&policy.allowed_tool_names)),
+        ("Function calling", yes(policy.allow_function_calling)),
+        ("Vision", yes(policy.allow_vision)),
+        ("Strict", yes(policy.strict)),
+        ("Passthrough", yes(policy.allow_passthrough)),
+        ("Scope", agent.scope.map_or_else(|| "no living token".to_owned(), |scope| scope.name().to_owned())),
+        ("Expires", instant_or(agent.token_expires_at, "never")),
+        ("Calls", inspection.calls.to_string()),
+        ("Denials", inspection.denials.to_string()),
+        ("Active runs", inspection.active_runs.to_string()),
+        ("Created", instant(agent.created_at)),
+        ("Last activity", instant_or(agent.last_activity_at, "none")),
+    ]);
+    let tokens = table(["Token's SHA-256", "Scope", "Created", "Expires", "Revoked"], inspection.tokens.iter().map(token));
+    format!("{}\n\n{tokens}", super::daemon::rows(&rows))
+}
+
+fn token(token: &Token) -> [String; 5] {
+    let (expires, revoked) = (instant_or(token.expires_at, "never"), instant_or(token.revoked_at, "-"));
+    [format!("{}…", token.hash_prefix), token.scope.name().to_owned(), instant(token.created_at), expires, revoked]
+}
+
+fn rotated_text(rotated: &Rotated) -> String {
+    let mut lines = vec![format!("New Token: {}", rotated.token.expose())];
+    lines.extend(rotated.expires_at.map(|at| format!("Expires: {}", instant(at))));
+    lines.push(match rotated.old_until {
+        Some(at) => format!("The old one works until {}.", instant(at)),
+        None => "The old one is revoked.".to_owned(),
+    });
+    lines.join("\n")
+}
+
+fn deleted_text(deleted: &AgentDeleted) -> String {
+    let runs = if deleted.runs_ended == 0 { String::new() } else { format!(" {} ended.", count(u64::from(deleted.runs_ended), "run")) };
+    format!("Agent '{}' deleted; it spent {}.{runs}", deleted.name, deleted.spent_pico)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aex_proto::value::{AccountId, NewToken, Stamp};
+
+    fn agent() -> Agent {
+        let usd = |text: &str| Pico::parse_usd(text).unwrap_or(Pico::ZERO);
+        Agent {
+            id: AccountId::new(3),
+            name: "bot".to_owned(),
+            state: AccountState::Active,
+            state_reason: None,
+            scope: Some(Scope::Execution),
+            token_expires_at: None,
+            budgets: vec![Budget::new(Period::Total, usd("5"), usd("0.0125"), usd("0.5"), None, None)],
+            rpm: Some(60),
+            max_concurrent: None,
+            policy: AgentPolicy::seed(),
+            created_at: Stamp::new(1_795_253_580_000_001),
+            last_activity_at: None,
+        }
+    }
+
+    #[test]
+    fn a_new_agent_keeps_the_lines_that_scripts_read() {
+        let created = AgentCreated { agent: agent(), token: NewToken::new("aex_x".to_owned()) };
+        assert_eq!(created_text(&created), "Agent 'bot' created.\nToken: aex_x\nBudget: $5.00 (5000000 micro)");
+        let policy =
+            AgentPolicy { allow_streaming: false, strict: true, allowed_models: Some(vec!["m".to_owned()]), ..AgentPolicy::seed() };
+        let budgets = vec![Budget::new(Period::Day, Pico::new(1_000_000), Pico::ZERO, Pico::ZERO, None, None)];
+        let token_expires_at = Some(Stamp::new(1_795_253_580_000_001));
+        let narrow = Agent { policy, budgets, token_expires_at, scope: Some(Scope::ReadOnly), ..agent() };
+        let wanted = "\
+Agent 'bot' created.
+Token: aex_x
+Budget: $0.000001 (1 micro) per day
+Capabilities: no streaming, strict, models m
+Expires: 2026-11-21 09:33:00Z
+Scope: read-only";
+        assert_eq!(created_text(&AgentCreated { agent: narrow, token: NewToken::new("aex_x".to_owned()) }), wanted);
+    }
+
+    #[test]
+    fn the_list_shows_balances_and_capabilities() {
+        let paused = Agent {
+            state: AccountState::Paused,
+            policy: AgentPolicy { allow_tools: false, allow_passthrough: true, ..AgentPolicy::seed() },
+            ..agent()
+        };
+        let list = AgentList { agents: vec![agent(), paused] };
+        let wanted = "
+ Name         | Budget | Spent   | Remaining | RPM | Scope | Caps      | Last Activity
+--------------+--------+---------+-----------+-----+-------+-----------+---------------
+ bot          | $5.00  | $0.0125 | $4.4875   | 60  | exec  | -         | -
+ bot (paused) | $5.00  | $0.0125 | $4.4875   | 60  | exec  | !tools PT | -";
+        assert_eq!(list_text(&list), wanted.trim_start_matches('\n'));
+        let verbose = verbose_text(&AgentList { agents: vec![agent()] });
+        assert!(verbose.contains(" bot  | 5000000    | 12500     | 500000       | 4487500 "), "{verbose}");
+    }
+
+    #[test]
+    fn an_inspection_shows_every_field_and_no_token() {
+        let tokens = vec![Token {
+            hash_prefix: "0123456789ab".to_owned(),
+            scope: Scope::Execution,
+            created_at: Stamp::new(1_795_253_580_000_001),
+            expires_at: None,
+            revoked_at: None,
+        }];
+        let text = inspection_text(&AgentInspection { agent: agent(), tokens, calls: 3, denials: 1, active_runs: 0 }, Paint::PLAIN);
+        for wanted in
+            ["State:              active", "Vision:             no", "0123456789ab…", "Remaining:          $4.4875 (4487500 micro)"]
+        {
+            assert!(text.contains(wanted), "{text}");
+        }
+        assert!(!text.contains("aex_"));
+    }
+
+    #[test]
+    fn a_rotation_keeps_the_line_that_scripts_read() {
+        let rotated = Rotated {
+            agent: "bot".to_owned(),
+            token: NewToken::new("aex_y".to_owned()),
+            scope: Scope::Execution,
+            expires_at: None,
+            old_until: None,
+            old_tokens: 1,
+        };
+        assert_eq!(rotated_text(&rotated), "New Token: aex_y\nThe old one is revoked.");
+    }
+}

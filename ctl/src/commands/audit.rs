@@ -1,0 +1,86 @@
+//! `aexctl audit`: by the daemon when it runs, else by its binary on the ledger itself.
+
+use super::Context;
+use crate::aexd;
+use crate::client::{self, Client};
+use crate::exit::{Exit, Failure};
+use crate::units::{count, grouped};
+use crate::view::Paint;
+use aex_proto::audit::Audit;
+use aex_proto::method::{AuditRun, Nothing};
+use std::process::Stdio;
+
+pub(super) fn run(context: &Context<'_>) -> Result<Exit, Failure> {
+    let audit = match Client::connect(&context.paths) {
+        Ok(mut client) => client.call_within::<AuditRun>(&Nothing {}, client::AUDIT)?,
+        Err(failure) if failure.exit == Exit::Unreachable => offline(context)?,
+        Err(failure) => return Err(failure),
+    };
+    context.view.show(&audit, |paint| text(&audit, paint))?;
+    Ok(if audit.passed { Exit::Done } else { Exit::Failed })
+}
+
+/// `aexd audit` reads the ledger without a daemon. What it says on stderr is its own, and so is its exit code.
+fn offline(context: &Context<'_>) -> Result<Audit, Failure> {
+    let output = aexd::output(aexd::command("audit", &context.paths).arg("--json").stdin(Stdio::null()))?;
+    let silent = Failure::silent(match aexd::exit_of(output.status) {
+        Exit::Command(0) => Exit::Bug,
+        exit => exit,
+    });
+    serde_json::from_slice(&output.stdout).map_err(|_| silent)
+}
+
+fn text(audit: &Audit, paint: Paint) -> String {
+    let mut lines = Vec::new();
+    for invariant in &audit.invariants {
+        let verdict = if invariant.passed { paint.good("PASS") } else { paint.bad("FAIL") };
+        lines.push(format!("{}: {verdict}", invariant.name.name()));
+        lines.push(format!("  {} checked; {}", count(invariant.checked, "row"), invariant.detail));
+        lines.extend(invariant.broken.iter().map(|row| format!("  - {row}")));
+    }
+    let held = audit.invariants.iter().filter(|invariant| invariant.passed).count();
+    lines.push(format!("{held} of {} invariants hold", audit.invariants.len()));
+    let (exact, estimated, worst) = (grouped(audit.exact), grouped(audit.estimated), grouped(audit.worst_case));
+    lines.push(format!("charges: {exact} exact, {estimated} estimated, {worst} worst case; chain of {}", count(audit.head_seq, "event")));
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aex_proto::audit::{Invariant, InvariantName};
+    use aex_proto::value::{Digest, Stamp};
+
+    #[test]
+    fn each_invariant_keeps_the_line_that_scripts_read() {
+        let row = |name, passed, broken: &[&str]| Invariant {
+            name,
+            passed,
+            checked: 3,
+            detail: "looked at".to_owned(),
+            broken: broken.iter().map(ToString::to_string).collect(),
+        };
+        let audit = Audit {
+            passed: false,
+            invariants: vec![
+                row(InvariantName::SpentWithinBudget, true, &[]),
+                row(InvariantName::NoNegativeValues, false, &["account 7: −1"]),
+            ],
+            at: Stamp::new(0),
+            head_seq: 1200,
+            head_hash: Digest::ZERO,
+            exact: 9,
+            estimated: 1,
+            worst_case: 0,
+        };
+        let wanted = "\
+spent_within_budget: PASS
+  3 rows checked; looked at
+no_negative_values: FAIL
+  3 rows checked; looked at
+  - account 7: −1
+1 of 2 invariants hold
+charges: 9 exact, 1 estimated, 0 worst case; chain of 1,200 events";
+        assert_eq!(text(&audit, Paint::PLAIN), wanted);
+    }
+}

@@ -1,0 +1,172 @@
+//! `aexctl events`: the ledger's chain, and what its events say in a line.
+
+use super::Context;
+use crate::cli;
+use crate::exit::{Exit, Failure};
+use crate::units::{instant, span};
+use crate::view::table;
+use aex_core::decision::{Denial, RateKind};
+use aex_core::event::{self as ledger, Settled};
+use aex_proto::event::{Event, EventList, EventQuery, EventTail};
+use aex_proto::method;
+use aex_proto::value::Pico;
+use serde_json::Value;
+
+/// Most characters of a fact of an event that has no wording of its own.
+const FACT_CHARS: usize = 24;
+
+pub(super) fn run(context: &Context<'_>, query: cli::Events) -> Result<Exit, Failure> {
+    let mut client = context.connect()?;
+    let list =
+        client.call::<method::EventList>(&EventQuery { after: None, limit: query.limit, agent: query.agent.clone(), account: None })?;
+    if !query.follow {
+        context.view.show(&list, |_| text(&list))?;
+        return Ok(Exit::Done);
+    }
+    // The tail begins behind what is listed, so that none is missed and none comes twice.
+    let after = list.events.last().map_or(list.head_seq, |event| event.seq);
+    for event in &list.events {
+        context.view.stream(event, |_| line(event))?;
+    }
+    client.call::<method::EventTail>(&EventTail { after: Some(after), agent: query.agent })?;
+    loop {
+        let event = client.wait_notice::<method::EventPushed>()?.event;
+        context.view.stream(&event, |_| line(&event))?;
+    }
+}
+
+fn text(list: &EventList) -> String {
+    table(["Seq", "Time", "Agent", "Event", "Facts"], list.events.iter().map(columns))
+}
+
+fn columns(event: &Event) -> [String; 5] {
+    [event.seq.to_string(), instant(event.at), event.agent.clone().unwrap_or_else(|| "-".to_owned()), event.kind.clone(), facts(event)]
+}
+
+fn line(event: &Event) -> String {
+    let [seq, at, agent, kind, facts] = columns(event);
+    format!("{seq:>6}  {at}  {agent:<12}  {kind:<17}  {facts}")
+}
+
+/// What an event says, in one line.
+pub(crate) fn facts(event: &Event) -> String {
+    use ledger::Event as Known;
+    match Known::parse(&event.kind, &event.body.to_string()) {
+        Ok(Known::CallHeld(held)) => format!("{} {}, held {}", held.request, held.ask.model, held.amount),
+        Ok(Known::CallSettled(settled)) => {
+            let lines: Vec<String> = settled.lines.iter().map(|line| format!("{} {}", line.1, name(&line.0))).collect();
+            let state = match settled.state {
+                Settled::Exact => String::new(),
+                Settled::Estimated | Settled::WorstCase => format!(", {}", name(&settled.state)),
+            };
+            format!("{} charged {} ({}){state}", settled.request, settled.charge, lines.join(", "))
+        }
+        Ok(Known::CallReleased(released)) => format!("{} released: {}", released.request, name(&released.reason)),
+        Ok(Known::CallDenied(denied)) => format!("{} denied: {}", denied.request, refusal(&denied.denial, &denied.rule)),
+        Ok(Known::CallDeniedAgain(again)) => format!("{} more denied by {}", again.count, again.rule),
+        _ => generic(&event.body),
+    }
+}
+
+/// A refusal for a person who reads the ledger.
+fn refusal(denial: &Denial, rule: &str) -> String {
+    match denial {
+        Denial::Budget { account, asked, left, period, .. } => {
+            format!("budget ({}) of {}: {left} left, {asked} asked", period.name(), account.name)
+        }
+        Denial::Rate { account, kind, limit, retry_after_ms } => {
+            let unit = match kind {
+                RateKind::RequestsPerMinute => "requests a minute",
+                RateKind::Concurrent => "requests in flight",
+            };
+            format!("{limit} {unit} of {}, again in {}", account.name, span(*retry_after_ms))
+        }
+        Denial::Account { account, state, reason } => format!("{} is {}: {reason}", account.name, state.name()),
+        Denial::Policy { breach, .. } => format!("{rule}: {} asked, {} allowed", breach.asked, breach.limit),
+        Denial::UnknownModel { model } => format!("no model `{model}`"),
+        _ => rule.to_owned(),
+    }
+}
+
+/// The JSON name of an enum's value.
+fn name<T: serde::Serialize>(value: &T) -> String {
+    serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+/// `key=value` for every fact that is no table and is said nowhere else; money as dollars.
+fn generic(body: &Value) -> String {
+    let Value::Object(facts) = body else { return String::new() };
+    let text = |(key, value): (&String, &Value)| {
+        let value = match value {
+            Value::String(amount) if matches!(key.as_str(), "limit" | "spent" | "amount" | "charge") => dollars(amount),
+            Value::String(text) => short(text),
+            Value::Number(_) | Value::Bool(_) => value.to_string(),
+            Value::Null | Value::Array(_) | Value::Object(_) => return None,
+        };
+        Some(format!("{key}={value}"))
+    };
+    facts.iter().filter_map(text).collect::<Vec<_>>().join(" ")
+}
+
+fn dollars(amount: &str) -> String {
+    amount.parse().map_or_else(|_| amount.to_owned(), |pico| Pico::new(pico).to_string())
+}
+
+fn short(text: &str) -> String {
+    let digest = text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    let keep = if digest { 12 } else { FACT_CHARS };
+    if text.chars().count() <= FACT_CHARS { text.to_owned() } else { text.chars().take(keep).chain(['…']).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aex_core::decision::Named;
+    use aex_core::window::Period;
+    use aex_proto::value::{AccountId, Digest, RequestId, Stamp};
+
+    fn event(kind: &str, body: &str) -> Event {
+        let body = serde_json::from_str(body).unwrap_or_default();
+        Event {
+            seq: 12,
+            at: Stamp::new(1_795_253_580_000_001),
+            kind: kind.to_owned(),
+            hash: Digest::ZERO,
+            account: None,
+            agent: Some("bot".to_owned()),
+            body,
+        }
+    }
+
+    #[test]
+    fn a_charge_tells_its_lines() {
+        let settled = ledger::CallSettled {
+            attempt: 0,
+            charge: Pico::new(75_000_000),
+            lines: vec![aex_core::price::Line(aex_core::usage::Bucket::Input, 15, Pico::new(1_000_000))],
+            outcome: ledger::Outcome::Answered,
+            request: RequestId::new(1, 2),
+            state: Settled::Exact,
+            status: Some(200),
+            unknown_usage: vec![],
+        };
+        let event = event("call.settled", &ledger::Event::from(settled).body());
+        let wanted = "    12  2026-11-21 09:33:00Z  bot           call.settled       req_0000010000000002 charged $0.000075 (15 input)";
+        assert_eq!(line(&event), wanted);
+    }
+
+    #[test]
+    fn a_refusal_says_what_was_left_and_what_was_asked() {
+        let account = Named { id: AccountId::new(3), name: "bot".to_owned() };
+        let (asked, left, limit) = (Pico::new(5_000_000), Pico::new(1_000_000), Pico::new(9_000_000));
+        let denial = Denial::Budget { account, asked, left, limit, period: Period::Day, resets_at: None };
+        assert_eq!(refusal(&denial, "budget"), "budget (day) of bot: $0.000001 left, $0.000005 asked");
+    }
+
+    #[test]
+    fn an_event_of_a_newer_daemon_still_tells_its_facts() {
+        let body = format!(r#"{{"count":2,"list":[1],"spent":"5000000000000","token":"{}"}}"#, "ab".repeat(32));
+        assert_eq!(facts(&event("new.kind", &body)), "count=2 spent=$5.00 token=abababababab…");
+        assert_eq!(facts(&event("call.settled", r#"{"new":"shape"}"#)), "new=shape");
+    }
+}

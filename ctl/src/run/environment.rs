@@ -1,0 +1,136 @@
+//! The environment of a run's command. Computes only.
+
+use aex_proto::run::RunOpened;
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+
+/// Variables in which SDKs look for a provider's key or address; the configuration's own come from the daemon.
+const TAKEN_AWAY: [&str; 24] = [
+    "ANTHROPIC_API_KEY",
+    "ANTHROPIC_AUTH_TOKEN",
+    "AZURE_OPENAI_API_KEY",
+    "CEREBRAS_API_KEY",
+    "COHERE_API_KEY",
+    "CO_API_KEY",
+    "DEEPSEEK_API_KEY",
+    "FIREWORKS_API_KEY",
+    "GEMINI_API_KEY",
+    "GOOGLE_API_KEY",
+    "GROQ_API_KEY",
+    "HF_TOKEN",
+    "HUGGINGFACE_API_KEY",
+    "MISTRAL_API_KEY",
+    "OPENAI_ADMIN_KEY",
+    "OPENAI_API_BASE",
+    "OPENAI_API_KEY",
+    "OPENAI_ORGANIZATION",
+    "OPENAI_ORG_ID",
+    "OPENAI_PROJECT_ID",
+    "OPENROUTER_API_KEY",
+    "PERPLEXITY_API_KEY",
+    "TOGETHER_API_KEY",
+    "XAI_API_KEY",
+];
+
+/// Ours, without every provider's key, with the run's token and addresses.
+pub(super) fn of(ours: impl Iterator<Item = (OsString, OsString)>, opened: &RunOpened) -> BTreeMap<OsString, OsString> {
+    let configured = |name: &OsString| opened.provider_key_variables.iter().any(|variable| name == variable.as_str());
+    let known = |name: &OsString| TAKEN_AWAY.iter().any(|variable| name == variable);
+    let mut environment: BTreeMap<OsString, OsString> = ours.filter(|(name, _)| !configured(name) && !known(name)).collect();
+    let token = opened.token.expose();
+    let (origin, openai) = (opened.origin.as_str(), opened.openai_base_url.as_str());
+    let run = opened.run.to_string();
+    let given = [
+        ("OPENAI_BASE_URL", openai),
+        ("OPENAI_API_KEY", token),
+        ("AEX_AGENT_TOKEN", token),
+        ("AEX_BASE_URL", origin),
+        // Groq's SDK adds /openai/v1, Anthropic's /v1, to the origin.
+        ("GROQ_BASE_URL", origin),
+        ("GROQ_API_KEY", token),
+        ("ANTHROPIC_BASE_URL", origin),
+        ("ANTHROPIC_AUTH_TOKEN", token),
+        ("AEX_RUN_ID", &run),
+        // The agents SDK sends traces to OpenAI itself, with the key that it finds.
+        ("OPENAI_AGENTS_DISABLE_TRACING", "1"),
+    ];
+    environment.extend(given.map(|(name, value)| (OsString::from(name), OsString::from(value))));
+    spare_the_proxy(&mut environment, origin);
+    environment
+}
+
+/// SDKs would send calls to the daemon through a proxy of the environment, unless its host is excepted.
+fn spare_the_proxy(environment: &mut BTreeMap<OsString, OsString>, origin: &str) {
+    let set = |name: &str| environment.contains_key(OsStr::new(name));
+    if !["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"].into_iter().any(set) {
+        return;
+    }
+    let host = origin.trim_start_matches("http://").rsplit_once(':').map_or(origin, |(host, _)| host);
+    for name in ["NO_PROXY", "no_proxy"] {
+        let exceptions = environment.entry(OsString::from(name)).or_default();
+        if !exceptions.is_empty() {
+            exceptions.push(",");
+        }
+        exceptions.push(host);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aex_proto::run::RunId;
+    use aex_proto::value::{AccountId, NewToken};
+
+    fn opened() -> RunOpened {
+        RunOpened {
+            run: RunId::new(AccountId::new(17)),
+            account: AccountId::new(17),
+            agent: "bot".to_owned(),
+            token: NewToken::new("aex_t".to_owned()),
+            expires_at: None,
+            origin: "http://127.0.0.1:9000".to_owned(),
+            openai_base_url: "http://127.0.0.1:9000/v1".to_owned(),
+            provider_key_variables: vec!["MY_LLMEU_API_KEY".to_owned()],
+        }
+    }
+
+    fn child(ours: &[&str]) -> Vec<String> {
+        let child = of(ours.iter().map(|name| (OsString::from(name), OsString::from("old"))), &opened());
+        child.iter().map(|(name, value)| format!("{}={}", name.to_string_lossy(), value.to_string_lossy())).collect()
+    }
+
+    #[test]
+    fn the_command_gets_the_runs_token_and_no_providers_key() {
+        let child = child(&[
+            "PATH",
+            "MY_LLMEU_API_KEY",
+            "OPENAI_API_KEY",
+            "ANTHROPIC_API_KEY",
+            "GEMINI_API_KEY",
+            "OPENAI_API_BASE",
+            "OPENAI_BASE_URL",
+            "OTHER_API_KEY",
+        ]);
+        let wanted = [
+            "AEX_AGENT_TOKEN=aex_t",
+            "AEX_BASE_URL=http://127.0.0.1:9000",
+            "AEX_RUN_ID=run_17",
+            "ANTHROPIC_AUTH_TOKEN=aex_t",
+            "ANTHROPIC_BASE_URL=http://127.0.0.1:9000",
+            "GROQ_API_KEY=aex_t",
+            "GROQ_BASE_URL=http://127.0.0.1:9000",
+            "OPENAI_AGENTS_DISABLE_TRACING=1",
+            "OPENAI_API_KEY=aex_t",
+            "OPENAI_BASE_URL=http://127.0.0.1:9000/v1",
+            "OTHER_API_KEY=old",
+            "PATH=old",
+        ];
+        assert_eq!(child, wanted);
+    }
+
+    #[test]
+    fn calls_to_the_daemon_never_go_through_a_proxy() {
+        let child = child(&["http_proxy", "NO_PROXY"]);
+        assert!(child.contains(&"NO_PROXY=old,127.0.0.1".to_owned()) && child.contains(&"no_proxy=127.0.0.1".to_owned()), "{child:?}");
+    }
+}
