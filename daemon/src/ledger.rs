@@ -7,17 +7,21 @@
 mod admin;
 mod directory;
 mod disk;
+mod entries;
 mod load;
 mod queue;
 mod read;
+mod report;
 mod schema;
+mod shell;
 mod writer;
 
 pub use admin::{NewAccount, NewTokenRow, Refused};
 pub use directory::{AccountView, Directory, StopFlag, TokenView};
 pub use load::read_only_audit;
-pub use read::{AccountRow, AuditReport, BalanceRow, CallSums, EventFilter, EventRow};
-pub use writer::{EndCall, Ending, HoldCall, Held, Writer};
+pub use read::{AccountRow, AuditReport, BalanceRow, CallSums, EventFilter, EventRow, Reader};
+pub use report::{OwnedEvent, RunSums, TokenRow};
+pub use writer::{EndCall, Ending, Held, HoldCall, Writer};
 
 use crate::config::Durability;
 use crate::os::clock;
@@ -119,7 +123,7 @@ impl Ledger {
         let queue = Arc::new(Queue::default());
         let disk = disk::Disk::start(&options.path, options.wal_limit)?;
         let (head_sender, head) = watch::channel(state.head.seq);
-        let start = writer::Start {
+        let start = shell::Start {
             conn,
             state,
             zone_name: options.zone.iana_name().unwrap_or("UTC").to_owned(),
@@ -129,7 +133,7 @@ impl Ledger {
             head: head_sender,
         };
         let (ready_sender, ready) = std::sync::mpsc::sync_channel(1);
-        let thread = std::thread::Builder::new().name("aex-ledger".to_owned()).spawn(move || writer::run(start, &ready_sender));
+        let thread = std::thread::Builder::new().name("aex-ledger".to_owned()).spawn(move || shell::run(start, &ready_sender));
         let thread = thread.map_err(|fault| LedgerFault::File { path: options.path.clone(), fault })?;
         let opened = ready.recv().map_err(|_| LedgerFault::Unavailable)??;
         let readers = read::Readers::open(&options.path)?;

@@ -1,7 +1,17 @@
-//! placeholder
+//! The daemon, in reading order: its commands and life, the dialects, the gate, the ledger, the proxy and the admin socket.
+//!
+//! Direction: command → daemon → proxy | control → gate → ledger → core; wire → core. ARCHITECTURE.md says what each module
+//! owns and must not do.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly"))]
 
+pub mod command;
 pub mod config;
+pub mod control;
+pub mod daemon;
+pub mod gate;
 pub mod ledger;
+pub mod log;
 pub mod os;
+pub mod proxy;
+pub mod wire;

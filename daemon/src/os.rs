@@ -3,5 +3,8 @@
 //! Must not: know accounts, prices or policy.
 
 pub mod clock;
+pub mod limits;
+pub mod notify;
 pub mod paths;
+pub mod port;
 pub mod secret;

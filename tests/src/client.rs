@@ -56,21 +56,11 @@ impl Connection {
     #[track_caller]
     pub fn open(url: &str) -> Self {
         let (host, _) = split_url(url);
-        let stream =
-            TcpStream::connect(&host).unwrap_or_else(|fault| panic!("connect to {host}: {fault}"));
-        stream
-            .set_read_timeout(Some(PATIENCE))
-            .expect("set the read deadline");
-        stream
-            .set_write_timeout(Some(PATIENCE))
-            .expect("set the write deadline");
+        let stream = TcpStream::connect(&host).unwrap_or_else(|fault| panic!("connect to {host}: {fault}"));
+        stream.set_read_timeout(Some(PATIENCE)).expect("set the read deadline");
+        stream.set_write_timeout(Some(PATIENCE)).expect("set the write deadline");
         stream.set_nodelay(true).expect("set TCP_NODELAY");
-        Self {
-            stream: BufReader::new(stream),
-            host,
-            rest: Rest::None,
-            line: Vec::new(),
-        }
+        Self { stream: BufReader::new(stream), host, rest: Rest::None, line: Vec::new() }
     }
 
     /// Sends bytes as they are. An error is the other side's leaving.
@@ -79,13 +69,7 @@ impl Connection {
     }
 
     /// Sends a request with `host`, `content-length` and the given headers.
-    pub fn request(
-        &mut self,
-        method: &str,
-        path: &str,
-        headers: &[(&str, &str)],
-        body: &[u8],
-    ) -> io::Result<()> {
+    pub fn request(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> io::Result<()> {
         let mut bytes = format!("{method} {path} HTTP/1.1\r\nhost: {}\r\n", self.host).into_bytes();
         for (name, value) in headers {
             bytes.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
@@ -106,8 +90,7 @@ impl Connection {
         if !token.is_empty() {
             headers.push(("authorization", &bearer));
         }
-        self.request("POST", path, &headers, body.to_string().as_bytes())
-            .expect("send the request");
+        self.request("POST", path, &headers, body.to_string().as_bytes()).expect("send the request");
     }
 
     /// Reads the head of the next answer, past any 1xx.
@@ -124,17 +107,14 @@ impl Connection {
     fn one_head(&mut self) -> io::Result<Head> {
         let first = self.read_line()?;
         let status = first.split(' ').nth(1).and_then(|word| word.parse().ok());
-        let status =
-            status.ok_or_else(|| io::Error::other(format!("not an HTTP answer: {first:?}")))?;
+        let status = status.ok_or_else(|| io::Error::other(format!("not an HTTP answer: {first:?}")))?;
         let mut headers = Vec::new();
         loop {
             let line = self.read_line()?;
             if line.is_empty() {
                 return Ok(Head { status, headers });
             }
-            let (name, value) = line
-                .split_once(':')
-                .ok_or_else(|| io::Error::other(format!("not a header: {line:?}")))?;
+            let (name, value) = line.split_once(':').ok_or_else(|| io::Error::other(format!("not a header: {line:?}")))?;
             headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
         }
     }
@@ -182,8 +162,7 @@ impl Connection {
     fn next_chunk(&mut self) -> io::Result<Option<Vec<u8>>> {
         let line = self.read_line()?;
         let digits = line.split(';').next().unwrap_or_default().trim();
-        let size = usize::from_str_radix(digits, 16)
-            .map_err(|_| io::Error::other(format!("not a chunk size: {line:?}")))?;
+        let size = usize::from_str_radix(digits, 16).map_err(|_| io::Error::other(format!("not a chunk size: {line:?}")))?;
         if size == 0 {
             while !self.read_line()?.is_empty() {}
             self.rest = Rest::None;
@@ -219,27 +198,16 @@ impl Connection {
             match self.next_bytes() {
                 Ok(Some(bytes)) => body.extend_from_slice(&bytes),
                 Ok(None) => break End::Complete,
-                Err(fault) if is_deadline(&fault) => panic!(
-                    "no byte within {PATIENCE:?}, after {} of the body",
-                    body.len()
-                ),
+                Err(fault) if is_deadline(&fault) => panic!("no byte within {PATIENCE:?}, after {} of the body", body.len()),
                 Err(_) => break End::Broken,
             }
         };
-        Ok(Answer {
-            status: head.status,
-            headers: head.headers,
-            body,
-            end,
-        })
+        Ok(Answer { status: head.status, headers: head.headers, body, end })
     }
 
     /// Says that nothing more will be sent; the answer can still be read.
     pub fn finish_sending(&mut self) {
-        self.stream
-            .get_ref()
-            .shutdown(Shutdown::Write)
-            .expect("shut down the sending side");
+        self.stream.get_ref().shutdown(Shutdown::Write).expect("shut down the sending side");
     }
 
     /// Leaves with FIN.
@@ -249,13 +217,9 @@ impl Connection {
 
     /// Leaves with RST.
     pub fn reset(self) {
-        let linger = nix::libc::linger {
-            l_onoff: 1,
-            l_linger: 0,
-        };
+        let linger = nix::libc::linger { l_onoff: 1, l_linger: 0 };
         let option = nix::sys::socket::sockopt::Linger;
-        nix::sys::socket::setsockopt(self.stream.get_ref(), option, &linger)
-            .expect("set SO_LINGER");
+        nix::sys::socket::setsockopt(self.stream.get_ref(), option, &linger).expect("set SO_LINGER");
     }
 }
 
@@ -264,9 +228,7 @@ impl Connection {
 pub fn post_json(url: &str, token: &str, body: &Value) -> Answer {
     let mut connection = Connection::open(url);
     connection.post_json(split_url(url).1, token, body);
-    connection
-        .answer()
-        .unwrap_or_else(|fault| panic!("POST {url}: {fault}"))
+    connection.answer().unwrap_or_else(|fault| panic!("POST {url}: {fault}"))
 }
 
 /// Sends raw bytes as the body, with more headers.
@@ -275,9 +237,7 @@ pub fn post_bytes(url: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
     let mut connection = Connection::open(url);
     // A server may answer and close before it read a body that is too large.
     let sent = connection.request("POST", split_url(url).1, headers, body);
-    connection
-        .answer()
-        .unwrap_or_else(|fault| panic!("POST {url}: {fault} (sent: {sent:?})"))
+    connection.answer().unwrap_or_else(|fault| panic!("POST {url}: {fault} (sent: {sent:?})"))
 }
 
 /// The same body with `stream: true`.
@@ -292,23 +252,12 @@ pub fn stream(url: &str, token: &str, body: &Value) -> Answer {
 #[track_caller]
 pub fn fetch(method: &str, url: &str, headers: &[(&str, &str)]) -> Answer {
     let mut connection = Connection::open(url);
-    connection
-        .request(method, split_url(url).1, headers, b"")
-        .unwrap_or_else(|fault| panic!("{method} {url}: {fault}"));
+    connection.request(method, split_url(url).1, headers, b"").unwrap_or_else(|fault| panic!("{method} {url}: {fault}"));
     if method == "HEAD" {
-        let head = connection
-            .head()
-            .unwrap_or_else(|fault| panic!("{method} {url}: {fault}"));
-        return Answer {
-            status: head.status,
-            headers: head.headers,
-            body: Vec::new(),
-            end: End::Complete,
-        };
+        let head = connection.head().unwrap_or_else(|fault| panic!("{method} {url}: {fault}"));
+        return Answer { status: head.status, headers: head.headers, body: Vec::new(), end: End::Complete };
     }
-    connection
-        .answer()
-        .unwrap_or_else(|fault| panic!("{method} {url}: {fault}"))
+    connection.answer().unwrap_or_else(|fault| panic!("{method} {url}: {fault}"))
 }
 
 /// GET with a bearer token; an empty one sends none.
@@ -323,21 +272,14 @@ fn rest_of(head: &Head) -> Rest {
     if matches!(head.status, 204 | 304) {
         return Rest::None;
     }
-    if head
-        .header("transfer-encoding")
-        .is_some_and(|coding| coding.eq_ignore_ascii_case("chunked"))
-    {
+    if head.header("transfer-encoding").is_some_and(|coding| coding.eq_ignore_ascii_case("chunked")) {
         return Rest::Chunked;
     }
-    head.header("content-length")
-        .and_then(|text| text.parse().ok())
-        .map_or(Rest::UntilClose, Rest::Length)
+    head.header("content-length").and_then(|text| text.parse().ok()).map_or(Rest::UntilClose, Rest::Length)
 }
 
 fn split_url(url: &str) -> (String, &str) {
-    let rest = url
-        .strip_prefix("http://")
-        .unwrap_or_else(|| panic!("not a plain http URL: {url}"));
+    let rest = url.strip_prefix("http://").unwrap_or_else(|| panic!("not a plain http URL: {url}"));
     match rest.find('/') {
         Some(at) => {
             let (host, path) = rest.split_at(at);
@@ -348,10 +290,7 @@ fn split_url(url: &str) -> (String, &str) {
 }
 
 fn is_deadline(fault: &io::Error) -> bool {
-    matches!(
-        fault.kind(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
-    )
+    matches!(fault.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
 fn length(bytes: &[u8]) -> u64 {

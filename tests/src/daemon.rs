@@ -72,21 +72,14 @@ impl Daemon {
         let home = dir.path().join("home");
         std::fs::create_dir(&home).expect("make the home");
         config.write(&home);
-        Self {
-            dir,
-            config,
-            running: None,
-        }
+        Self { dir, config, running: None }
     }
 
     /// Starts it in its home, and waits until it is ready.
     #[track_caller]
     pub fn run(&mut self) {
         if let Err(output) = self.try_run() {
-            panic!(
-                "aexd ended with {} before it was ready; its standard error:\n{}",
-                output.code, output.stderr
-            );
+            panic!("aexd ended with {} before it was ready; its standard error:\n{}", output.code, output.stderr);
         }
     }
 
@@ -98,58 +91,29 @@ impl Daemon {
         // Left by the run before.
         let _ = std::fs::remove_file(&socket_path).is_ok();
         let notify = UnixDatagram::bind(&socket_path).expect("bind the notify socket");
-        notify
-            .set_read_timeout(Some(GLANCE))
-            .expect("set the read deadline");
+        notify.set_read_timeout(Some(GLANCE)).expect("set the read deadline");
         let log = self.dir.path().join("stderr");
-        let log = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(log)
-            .expect("open the log");
+        let log = OpenOptions::new().create(true).append(true).open(log).expect("open the log");
         let mut command = self.command("aexd");
-        command
-            .arg("serve")
-            .arg("--home")
-            .arg(self.home())
-            .args(["--port", "0"])
-            .args(&self.config.flags);
-        command
-            .env("NOTIFY_SOCKET", &socket_path)
-            .envs(self.config.env.iter().map(|(name, value)| (name, value)));
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log);
+        command.arg("serve").arg("--home").arg(self.home()).args(["--port", "0"]).args(&self.config.flags);
+        command.env("NOTIFY_SOCKET", &socket_path).envs(self.config.env.iter().map(|(name, value)| (name, value)));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let mut child = command.spawn().expect("start aexd");
         let pid = Pid::from_raw(i32::try_from(child.id()).expect("a process id"));
         let (sender, exit) = channel();
         // The only one to wait for the child; it ends when the child does. Nobody may be left to hear.
-        drop(std::thread::spawn(move || {
-            child.wait().map(|status| sender.send(status).is_ok())
-        }));
-        let mut running = Running {
-            pid,
-            address: String::new(),
-            exit,
-        };
+        drop(std::thread::spawn(move || child.wait().map(|status| sender.send(status).is_ok())));
+        let mut running = Running { pid, address: String::new(), exit };
         match ready(&notify, &running) {
             Ok(address) => {
                 running.address = address;
                 self.running = Some(running);
                 Ok(())
             }
-            Err(Some(status)) => Err(Output {
-                code: code(status),
-                stdout: String::new(),
-                stderr: self.stderr(),
-            }),
+            Err(Some(status)) => Err(Output { code: code(status), stdout: String::new(), stderr: self.stderr() }),
             Err(None) => {
                 end(&running, Signal::SIGKILL);
-                panic!(
-                    "aexd was not ready within {PATIENCE:?}; its standard error:\n{}",
-                    self.stderr()
-                );
+                panic!("aexd was not ready within {PATIENCE:?}; its standard error:\n{}", self.stderr());
             }
         }
     }
@@ -159,14 +123,8 @@ impl Daemon {
     #[track_caller]
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new(binary(program));
-        command
-            .env_clear()
-            .env("AEX_HOME", self.home())
-            .env("HOME", self.dir.path())
-            .env("LANG", "C.UTF-8");
-        command
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .current_dir(self.dir.path());
+        command.env_clear().env("AEX_HOME", self.home()).env("HOME", self.dir.path()).env("LANG", "C.UTF-8");
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).current_dir(self.dir.path());
         command
     }
 
@@ -234,10 +192,7 @@ impl Daemon {
         let status = end(&running, Signal::SIGTERM);
         let Some(status) = status else {
             end(&running, Signal::SIGKILL);
-            panic!(
-                "aexd did not end within {PATIENCE:?} of SIGTERM; its standard error:\n{}",
-                self.stderr()
-            );
+            panic!("aexd did not end within {PATIENCE:?} of SIGTERM; its standard error:\n{}", self.stderr());
         };
         assert_eq!(code(status), 0, "aexd's standard error:\n{}", self.stderr());
     }
@@ -246,10 +201,7 @@ impl Daemon {
     #[track_caller]
     pub fn wait(&mut self) -> i32 {
         let running = self.current();
-        let status = running
-            .exit
-            .recv_timeout(PATIENCE)
-            .expect("the daemon ends before the deadline");
+        let status = running.exit.recv_timeout(PATIENCE).expect("the daemon ends before the deadline");
         self.running = None;
         code(status)
     }
@@ -283,8 +235,7 @@ impl Daemon {
     /// Calls an admin method; fails the test on an error.
     #[track_caller]
     pub fn rpc(&self, method: &str, params: &Value) -> Value {
-        self.try_rpc(method, params)
-            .unwrap_or_else(|error| panic!("{method} {params}: {error}"))
+        self.try_rpc(method, params).unwrap_or_else(|error| panic!("{method} {params}: {error}"))
     }
 
     /// Calls an admin method; its result or its error object.
@@ -313,17 +264,8 @@ impl Daemon {
     #[track_caller]
     pub fn agent_with(&self, name: &str, budget_usd: &str, rpm: u32, flags: &[&str]) -> String {
         let rpm = rpm.to_string();
-        let created = self
-            .ctl(
-                ["agent", "create", name, budget_usd, &rpm, "--json"]
-                    .iter()
-                    .chain(flags),
-            )
-            .json();
-        created["token"]
-            .as_str()
-            .unwrap_or_else(|| panic!("no token in {created}"))
-            .to_owned()
+        let created = self.ctl(["agent", "create", name, budget_usd, &rpm, "--json"].iter().chain(flags)).json();
+        created["token"].as_str().unwrap_or_else(|| panic!("no token in {created}")).to_owned()
     }
 }
 
@@ -353,10 +295,7 @@ fn ready(notify: &UnixDatagram, running: &Running) -> Result<String, Option<Exit
         } else if let Ok(status) = running.exit.try_recv() {
             return Err(Some(status));
         }
-        let address = said
-            .lines()
-            .rev()
-            .find_map(|line| line.strip_prefix("STATUS=listening on "));
+        let address = said.lines().rev().find_map(|line| line.strip_prefix("STATUS=listening on "));
         if let Some(address) = address.filter(|_| said.lines().any(|line| line == "READY=1")) {
             return Ok(address.trim().to_owned());
         }
@@ -372,13 +311,7 @@ fn end(running: &Running, signal: Signal) -> Option<ExitStatus> {
 }
 
 fn write_private(path: &Path, text: &str) {
-    let opened = OpenOptions::new()
-        .create(true)
-        .write(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path);
+    let opened = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(path);
     let mut file: File = opened.unwrap_or_else(|fault| panic!("open {}: {fault}", path.display()));
-    file.write_all(text.as_bytes())
-        .expect("write a private file");
+    file.write_all(text.as_bytes()).expect("write a private file");
 }

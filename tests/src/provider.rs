@@ -50,14 +50,7 @@ pub struct Setup {
 impl Default for Setup {
     fn default() -> Self {
         let models = vec!["m1-upstream".to_owned(), "m2-upstream".to_owned()];
-        Self {
-            port: 0,
-            tls: false,
-            key: KEY.to_owned(),
-            models,
-            always: Script::default(),
-            record: true,
-        }
+        Self { port: 0, tls: false, key: KEY.to_owned(), models, always: Script::default(), record: true }
     }
 }
 
@@ -88,39 +81,20 @@ impl Provider {
     /// Starts one over https; see `ca`.
     #[must_use]
     pub fn start_tls() -> Self {
-        Self::with(Setup {
-            tls: true,
-            ..Setup::default()
-        })
+        Self::with(Setup { tls: true, ..Setup::default() })
     }
 
     /// Starts one as told.
     #[must_use]
     pub fn with(setup: Setup) -> Self {
-        let dir = setup
-            .tls
-            .then(|| tempfile::tempdir().expect("a temporary folder"));
+        let dir = setup.tls.then(|| tempfile::tempdir().expect("a temporary folder"));
         let ca = dir.as_ref().map(|dir| dir.path().join("ca.pem"));
         let acceptor = ca.as_deref().map(tls::acceptor);
         let book = Book::new(setup.always, setup.record);
-        let site = Arc::new(Site {
-            book: Arc::clone(&book),
-            key: setup.key,
-            models: setup.models,
-        });
+        let site = Arc::new(Site { book: Arc::clone(&book), key: setup.key, models: setup.models });
         let listener = listen(SocketAddr::from(([127, 0, 0, 1], setup.port)));
-        let address = listener
-            .local_addr()
-            .expect("a bound socket has an address");
-        let mut provider = Self {
-            address,
-            book,
-            site,
-            acceptor,
-            ca,
-            _dir: dir,
-            server: None,
-        };
+        let address = listener.local_addr().expect("a bound socket has an address");
+        let mut provider = Self { address, book, site, acceptor, ca, _dir: dir, server: None };
         provider.server = Some(provider.serve(listener));
         provider
     }
@@ -130,13 +104,10 @@ impl Provider {
         let acceptor = self.acceptor.clone();
         let (stop, stopped) = oneshot::channel();
         let run = move || {
-            let builder = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build();
+            let builder = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let runtime = builder.expect("a runtime");
             runtime.block_on(async move {
-                let listener =
-                    tokio::net::TcpListener::from_std(listener).expect("a listening socket");
+                let listener = tokio::net::TcpListener::from_std(listener).expect("a listening socket");
                 tokio::select! {
                     () = accept(&listener, &site, acceptor.as_ref()) => {}
                     // Both a message and a dropped provider stop the server.
@@ -146,21 +117,14 @@ impl Provider {
             // A test that still waits over HTTP holds nobody up.
             runtime.shutdown_background();
         };
-        let thread = std::thread::Builder::new()
-            .name("provider".to_owned())
-            .spawn(run)
-            .expect("a thread");
+        let thread = std::thread::Builder::new().name("provider".to_owned()).spawn(run).expect("a thread");
         Server { stop, thread }
     }
 
     /// `http://127.0.0.1:PORT`
     #[must_use]
     pub fn origin(&self) -> String {
-        let scheme = if self.acceptor.is_some() {
-            "https"
-        } else {
-            "http"
-        };
+        let scheme = if self.acceptor.is_some() { "https" } else { "http" };
         format!("{scheme}://{}", self.address)
     }
 
@@ -286,19 +250,12 @@ impl Drop for Provider {
 }
 
 fn listen(address: SocketAddr) -> TcpListener {
-    let listener =
-        TcpListener::bind(address).unwrap_or_else(|fault| panic!("listen on {address}: {fault}"));
-    listener
-        .set_nonblocking(true)
-        .expect("a non-blocking socket");
+    let listener = TcpListener::bind(address).unwrap_or_else(|fault| panic!("listen on {address}: {fault}"));
+    listener.set_nonblocking(true).expect("a non-blocking socket");
     listener
 }
 
-async fn accept(
-    listener: &tokio::net::TcpListener,
-    site: &Arc<Site>,
-    acceptor: Option<&TlsAcceptor>,
-) {
+async fn accept(listener: &tokio::net::TcpListener, site: &Arc<Site>, acceptor: Option<&TlsAcceptor>) {
     loop {
         // A client that left before it was accepted is none.
         let Ok((stream, _)) = listener.accept().await else {
@@ -307,10 +264,7 @@ async fn accept(
         stream.set_nodelay(true).ok();
         site.book.connected();
         let reset = ResetFlag::default();
-        let wire = Wire {
-            stream,
-            reset: reset.clone(),
-        };
+        let wire = Wire { stream, reset: reset.clone() };
         let site = Arc::clone(site);
         let acceptor = acceptor.cloned();
         drop(tokio::spawn(async move {

@@ -290,9 +290,10 @@ impl Books {
     /// The first account on a path that is not active, as a denial.
     #[must_use]
     pub fn stopped(&self, path: &[AccountId]) -> Option<Denial> {
-        path.iter().filter_map(|id| self.accounts.get(id)).find(|account| account.state != AccountState::Active).map(|account| {
-            Denial::Account { account: account.named(), reason: account.reason.clone(), state: account.state }
-        })
+        path.iter()
+            .filter_map(|id| self.accounts.get(id))
+            .find(|account| account.state != AccountState::Active)
+            .map(|account| Denial::Account { account: account.named(), reason: account.reason.clone(), state: account.state })
     }
 
     /// Places a hold on every balance of an account's path, or on none.
@@ -367,7 +368,14 @@ impl Books {
     ///
     /// # Errors
     /// When the books do not fit together.
-    pub fn set_budget(&mut self, account: AccountId, period: Period, limit: Option<Pico>, at: Stamp, spent: Pico) -> Result<(BalanceId, bool), BooksFault> {
+    pub fn set_budget(
+        &mut self,
+        account: AccountId,
+        period: Period,
+        limit: Option<Pico>,
+        at: Stamp,
+        spent: Pico,
+    ) -> Result<(BalanceId, bool), BooksFault> {
         let node = self.accounts.get_mut(&account).ok_or(BooksFault::NoAccount(account))?;
         match limit {
             Some(limit) => node.budgets.insert(period, limit),
@@ -380,7 +388,8 @@ impl Books {
             return Ok((id, false));
         }
         let id = self.open_balance(account, period, window, limit);
-        let inside: Vec<HoldKey> = self.holds.iter().filter(|(_, hold)| self.path(hold.account).contains(&account)).map(|(key, _)| *key).collect();
+        let inside: Vec<HoldKey> =
+            self.holds.iter().filter(|(_, hold)| self.path(hold.account).contains(&account)).map(|(key, _)| *key).collect();
         let balance = self.balances.get_mut(&id).ok_or(BooksFault::NoBalance(id))?;
         balance.spent = spent;
         for key in inside {

@@ -376,7 +376,16 @@ mod tests {
         let held = CallHeld {
             account: AccountId::new(3),
             amount: Pico::new(5),
-            ask: Ask { body_bytes: 9, choices: 1, messages: 1, model: "é\u{7f}\"\n".to_owned(), stream: true, images: 2, tools: 1, ..Ask::default() },
+            ask: Ask {
+                body_bytes: 9,
+                choices: 1,
+                messages: 1,
+                model: "é\u{7f}\"\n".to_owned(),
+                stream: true,
+                images: 2,
+                tools: 1,
+                ..Ask::default()
+            },
             attempt: 0,
             balances: vec![BalanceId::new(1), BalanceId::new(2)],
             card: Digest::ZERO,

@@ -5,7 +5,16 @@
 //! files, a clock, randomness or an async runtime; all of these come in as arguments.
 
 #![deny(clippy::arithmetic_side_effects, clippy::as_conversions, clippy::float_arithmetic, clippy::indexing_slicing)]
-#![cfg_attr(test, allow(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly"))]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::arithmetic_side_effects,
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        clippy::panic,
+        reason = "a test may fail loudly"
+    )
+)]
 
 pub mod ask;
 pub mod books;

@@ -140,25 +140,11 @@ mod tests {
         let run = ("XDG_RUNTIME_DIR", "/run/user/1");
         check(&[user], None, "/u/.aex", "/u/.aex/config", "/u/.aex/aexd.sock", "/u/.aex/ledger.db");
         check(&[user, run], None, "/u/.aex", "/u/.aex/config", "/run/user/1/aex/aexd.sock", "/u/.aex/ledger.db");
-        check(
-            &[user, run, ("AEX_HOME", "/u/.aex/")],
-            None,
-            "/u/.aex",
-            "/u/.aex/config",
-            "/run/user/1/aex/aexd.sock",
-            "/u/.aex/ledger.db",
-        );
+        check(&[user, run, ("AEX_HOME", "/u/.aex/")], None, "/u/.aex", "/u/.aex/config", "/run/user/1/aex/aexd.sock", "/u/.aex/ledger.db");
         check(&[user, run, ("AEX_HOME", "/h")], None, "/h", "/h/config", "/h/aexd.sock", "/h/ledger.db");
         check(&[user, run, ("AEX_HOME", "/h")], Some("/f"), "/f", "/f/config", "/f/aexd.sock", "/f/ledger.db");
         check(&[user, ("AEX_HOME", "")], None, "/u/.aex", "/u/.aex/config", "/u/.aex/aexd.sock", "/u/.aex/ledger.db");
-        check(
-            &[user, ("AEX_CONFIG_DIR", "/c"), ("AEX_DB_PATH", "/d/x.db")],
-            None,
-            "/u/.aex",
-            "/c",
-            "/u/.aex/aexd.sock",
-            "/d/x.db",
-        );
+        check(&[user, ("AEX_CONFIG_DIR", "/c"), ("AEX_DB_PATH", "/d/x.db")], None, "/u/.aex", "/c", "/u/.aex/aexd.sock", "/d/x.db");
         check(&[("AEX_HOME", "/h"), ("XDG_RUNTIME_DIR", "run")], None, "/h", "/h/config", "/h/aexd.sock", "/h/ledger.db");
     }
 

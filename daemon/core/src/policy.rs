@@ -161,7 +161,9 @@ pub fn breaches(ask: &Ask, card: &ModelCard, policy: &Policy) -> Vec<Breach> {
     breach(ask.function_calling && !policy.allow_function_calling, Rule::AllowFunctionCalling, &|| "tool_choice".to_owned(), &off);
     breach(ask.images > 0 && !policy.allow_vision, Rule::AllowVision, &images, &off);
     let unknown = ask.unknown_fields.first().or(ask.hosted_tools.first());
-    breach(policy.strict && unknown.is_some(), Rule::Strict, &|| unknown.cloned().unwrap_or_default(), &|| "known fields and functions only".to_owned());
+    breach(policy.strict && unknown.is_some(), Rule::Strict, &|| unknown.cloned().unwrap_or_default(), &|| {
+        "known fields and functions only".to_owned()
+    });
     let input = ask.estimated_input_tokens();
     let over = |limit: Option<u64>, asked: u64| limit.is_some_and(|limit| asked > limit);
     let limit = |limit: Option<u64>| limit.map(|limit| limit.to_string()).unwrap_or_default();

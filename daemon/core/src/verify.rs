@@ -241,7 +241,12 @@ impl Audit {
             tally.reserved = tally.reserved.plus(held.amount).unwrap_or(Pico::MAX);
             let used = tally.spent.plus(tally.reserved).unwrap_or(Pico::MAX);
             self.budget.check(tally.limit.is_none_or(|limit| used <= limit), || {
-                format!("event {seq}: {} was admitted with {} of {} used on balance {id}", held.request, used, tally.limit.unwrap_or(Pico::ZERO))
+                format!(
+                    "event {seq}: {} was admitted with {} of {} used on balance {id}",
+                    held.request,
+                    used,
+                    tally.limit.unwrap_or(Pico::ZERO)
+                )
             });
         }
         let row = Held { amount: held.amount, balances: held.balances, card: held.card };
@@ -256,7 +261,8 @@ impl Audit {
         };
         let again = policy::decide(&held.ask, card, policy).map(|limit| (limit, price::bound(&held.ask, card, limit)));
         let same = again.as_ref().is_ok_and(|(limit, bound)| {
-            *limit == held.max_tokens && bound.as_ref().is_ok_and(|bound| bound.amount == held.amount && bound.input_tokens == held.input_tokens)
+            *limit == held.max_tokens
+                && bound.as_ref().is_ok_and(|bound| bound.amount == held.amount && bound.input_tokens == held.input_tokens)
         });
         self.decisions.check(same, || format!("event {seq}: {} is decided differently from its inputs: {again:?}", held.request));
     }
@@ -268,7 +274,8 @@ impl Audit {
             return;
         };
         let again = policy::decide(ask, card, policy);
-        self.decisions.check(again.as_ref() == Err(&denied.denial), || format!("event {seq}: {} is decided differently: {again:?}", denied.request));
+        self.decisions
+            .check(again.as_ref() == Err(&denied.denial), || format!("event {seq}: {} is decided differently: {again:?}", denied.request));
     }
 
     fn settled(&mut self, seq: i64, settled: &CallSettled) {
@@ -331,7 +338,9 @@ impl Audit {
             return;
         };
         self.sums.check(tally.spent == row.spent, || format!("balance {id}: spent {}, its events say {}", row.spent, tally.spent));
-        self.sums.check(tally.reserved == row.reserved, || format!("balance {id}: reserved {}, its events say {}", row.reserved, tally.reserved));
+        self.sums.check(tally.reserved == row.reserved, || {
+            format!("balance {id}: reserved {}, its events say {}", row.reserved, tally.reserved)
+        });
         self.sums.check(tally.limit == row.limit, || format!("balance {id}: its limit is not the one that its events say"));
         self.sums.check(row.window.end.is_some() || row.window == Window::TOTAL, || format!("balance {id}: its window is no window"));
     }
@@ -339,9 +348,11 @@ impl Audit {
     /// Compares an open hold's row. Those of the living epoch within their deadline are calls in flight, no orphans.
     pub fn open(&mut self, row: &OpenRow, now: Stamp, living: Option<u32>) {
         let alive = living == Some(row.epoch) && now <= row.deadline;
-        self.orphans.check(alive, || format!("{}: held by epoch {} until {}, and nobody works on it", row.key.request, row.epoch, row.deadline));
+        self.orphans
+            .check(alive, || format!("{}: held by epoch {} until {}, and nobody works on it", row.key.request, row.epoch, row.deadline));
         let held = self.open.remove(&row.key);
-        self.sums.check(held.is_some_and(|held| held.amount == row.amount), || format!("{}: its row and its event differ", row.key.request));
+        self.sums
+            .check(held.is_some_and(|held| held.amount == row.amount), || format!("{}: its row and its event differ", row.key.request));
     }
 
     /// Compares a call's terminal row.
@@ -366,7 +377,8 @@ impl Audit {
     #[must_use]
     pub fn finish(mut self, stored: Option<Head>) -> Vec<Finding> {
         if let Some(stored) = stored {
-            self.integrity.check(stored == self.head, || format!("the events end at {}, the ledger's head is {}", self.head.seq, stored.seq));
+            self.integrity
+                .check(stored == self.head, || format!("the events end at {}, the ledger's head is {}", self.head.seq, stored.seq));
         }
         for id in self.tallies.keys() {
             self.sums.fail(format!("balance {id}: its row is missing"));

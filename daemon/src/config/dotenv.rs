@@ -174,9 +174,6 @@ mod tests {
     fn a_name_set_twice_counts_as_its_last_with_a_warning() {
         let variables = parse("A=1\nA=2").unwrap_or_default();
         assert_eq!(variables.get("A"), Some("2"));
-        assert_eq!(
-            variables.warnings.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            [".env:2: A is set twice; the last one counts"]
-        );
+        assert_eq!(variables.warnings.iter().map(ToString::to_string).collect::<Vec<_>>(), [".env:2: A is set twice; the last one counts"]);
     }
 }

@@ -123,8 +123,7 @@ fn read_model(name: &str, field: &Field<'_>, providers: &Providers, report: &mut
 
 fn read_pricing(model: &mut Section<'_>, report: &mut Report) -> Option<Price> {
     let Some(field) = model.get("pricing") else {
-        let text =
-            format!("{}.pricing: missing, so every call of this model is denied; `pricing: free` if it costs nothing", model.key);
+        let text = format!("{}.pricing: missing, so every call of this model is denied; `pricing: free` if it costs nothing", model.key);
         report.warn(model.line, text);
         return None;
     };

@@ -109,10 +109,7 @@ pub(super) fn read(name: &str, field: &Field<'_>, config_dir: &Path, report: &mu
     let timeouts = read_timeouts(&mut section, report);
     let key_variable = key_variable(name);
     if auth == Some(Auth::Bearer) && key_variable == "_API_KEY" {
-        report.refuse(
-            field.line,
-            format!("{}: expected a name with at least one of A-Z, 0-9, for the variable of its key", field.key),
-        );
+        report.refuse(field.line, format!("{}: expected a name with at least one of A-Z, 0-9, for the variable of its key", field.key));
     }
     section.finish(Unknown::Warn, report);
     Some(Provider {

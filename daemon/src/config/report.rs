@@ -219,8 +219,7 @@ impl<'a> Section<'a> {
 
     fn field(&self, entry: &'a Entry) -> Field<'a> {
         // A mapping or list begins on the line below its key, a scalar mostly on the same.
-        let line =
-            if matches!(entry.node.value, Value::Map(_) | Value::List(_) | Value::Null) { entry.line } else { entry.node.line };
+        let line = if matches!(entry.node.value, Value::Map(_) | Value::List(_) | Value::Null) { entry.line } else { entry.node.line };
         Field { key: self.path(&entry.key), line, node: &entry.node }
     }
 

@@ -153,12 +153,7 @@ struct File<'s, 'a> {
 }
 
 impl File<'_, '_> {
-    fn setting<T>(
-        &mut self,
-        name: &'static str,
-        default: T,
-        read: impl FnOnce(&mut Report, &Field<'_>) -> Option<T>,
-    ) -> Sourced<T> {
+    fn setting<T>(&mut self, name: &'static str, default: T, read: impl FnOnce(&mut Report, &Field<'_>) -> Option<T>) -> Sourced<T> {
         let found = self.top.get(name).and_then(|field| Some((read(self.report, &field)?, field.line)));
         match found {
             Some((value, line)) => Sourced { value, source: Source::File(line) },
@@ -286,8 +281,7 @@ impl Settings {
                 Source::File(line) => (super::SETTINGS_FILE.to_owned(), Some(line)),
                 other => (other.to_string(), None),
             };
-            let text =
-                format!("listen: {} can be reached from other machines, which needs `allow_remote: true`", self.listen.value);
+            let text = format!("listen: {} can be reached from other machines, which needs `allow_remote: true`", self.listen.value);
             errors.push(Problem { file, line, text });
         }
     }

@@ -74,10 +74,7 @@ fn the_seeds_own_file_loads_and_charges_as_written() {
     let config = warn(&home(SEED), &[]);
     let card = config.catalog.model("gpt-oss-20b").unwrap();
     assert_eq!(config.catalog.default_model, "gpt-oss-20b");
-    assert_eq!(
-        (card.provider_model.as_str(), card.max_tokens, card.tools, card.vision),
-        ("llama-3.1-8b-instant", 8192, true, false)
-    );
+    assert_eq!((card.provider_model.as_str(), card.max_tokens, card.tools, card.vision), ("llama-3.1-8b-instant", 8192, true, false));
     let price = card.price.clone().unwrap();
     assert_eq!((price.input, price.output), (Pico::new(50_000_000), Pico::new(100_000_000)));
     let charge = Charge::of(&Usage::text(10, 3), &price).unwrap();
@@ -146,8 +143,7 @@ fn the_settings_that_init_writes_name_every_key_with_its_default() {
     let absent = home(SEED).load().unwrap().settings;
     let written = home(SEED).settings(&uncommented).load().unwrap().settings;
     let values = |settings: &Settings| {
-        let Settings { listen, port, allow_remote, allowed_hosts, max_body, max_calls, durability, wal_limit, .. } =
-            settings.clone();
+        let Settings { listen, port, allow_remote, allowed_hosts, max_body, max_calls, durability, wal_limit, .. } = settings.clone();
         let Settings { zone, drain_timeout, run_grace, on_disconnect, charge_on_gateway_error, log_level, log_prompts, .. } =
             settings.clone();
         let first = (
@@ -178,10 +174,7 @@ fn the_settings_that_init_writes_name_every_key_with_its_default() {
 
 #[test]
 fn a_wrong_value_names_file_line_key_and_expectation() {
-    refuse(
-        &seed("8192", "many"),
-        &["models.yaml:18: models.gpt-oss-20b.limits.max_tokens: expected a whole number ≥ 1, found \"many\""],
-    );
+    refuse(&seed("8192", "many"), &["models.yaml:18: models.gpt-oss-20b.limits.max_tokens: expected a whole number ≥ 1, found \"many\""]);
     refuse(&seed("8192", "0"), &["models.yaml:18: models.gpt-oss-20b.limits.max_tokens: expected a whole number ≥ 1, found 0"]);
     refuse(
         &seed("      max_tokens: 8192\n", "      max_tokens:\n"),
@@ -202,9 +195,7 @@ fn a_wrong_value_names_file_line_key_and_expectation() {
     );
     refuse(
         &seed("provider: groq", "provider: grok"),
-        &[
-            "models.yaml:12: models.gpt-oss-20b.provider: expected the name of a provider listed below `providers`, found \"grok\"",
-        ],
+        &["models.yaml:12: models.gpt-oss-20b.provider: expected the name of a provider listed below `providers`, found \"grok\""],
     );
     refuse(
         &seed("https://api.groq.com", "ftp://api.groq.com"),
@@ -262,10 +253,7 @@ fn a_price_is_exact_or_refused() {
 #[test]
 fn keys_without_meaning_warn_inside_providers_and_models_and_are_refused_elsewhere() {
     warn(&seed("type: openai_compatible", "timeout: 3"), &["models.yaml:6: providers.groq.timeout: unknown key, ignored"]);
-    warn(
-        &seed("vision: false", "audio: false"),
-        &["models.yaml:22: models.gpt-oss-20b.capabilities.audio: unknown key, ignored"],
-    );
+    warn(&seed("vision: false", "audio: false"), &["models.yaml:22: models.gpt-oss-20b.capabilities.audio: unknown key, ignored"]);
     warn(
         &seed("input_micro: 50 ", "input_micro: 50\n      cached: 3 "),
         &["models.yaml:16: models.gpt-oss-20b.pricing.cached: unknown key, ignored"],
@@ -283,7 +271,8 @@ fn keys_without_meaning_warn_inside_providers_and_models_and_are_refused_elsewhe
 #[test]
 fn a_model_without_a_price_loads_unpriced_with_a_warning() {
     let home = seed("    pricing:\n      input_micro: 50    # micro-USD per token\n      output_micro: 100\n", "");
-    let text = "models.yaml:11: models.gpt-oss-20b.pricing: missing, so every call of this model is denied; `pricing: free` if it costs nothing";
+    let text =
+        "models.yaml:11: models.gpt-oss-20b.pricing: missing, so every call of this model is denied; `pricing: free` if it costs nothing";
     let config = warn(&home, &[text]);
     assert_eq!(config.catalog.model("gpt-oss-20b").unwrap().price, None);
 }
@@ -343,9 +332,7 @@ fn settings_are_read_with_their_source() {
     assert_eq!((settings.log_level.value, settings.log_prompts.value), (tracing::Level::WARN, true));
     assert_eq!(settings.run_grace, Sourced { value: Duration::from_secs(10), source: Source::Default });
     refuse(
-        &home(SEED).settings(
-            "max_body: 3MB\nzone: Mars/Base\nworkers: 0\nlisten: nowhere\nallowed_hosts: [http://x]\nallow_remote: 1\n",
-        ),
+        &home(SEED).settings("max_body: 3MB\nzone: Mars/Base\nworkers: 0\nlisten: nowhere\nallowed_hosts: [http://x]\nallow_remote: 1\n"),
         &[
             "aexd.yaml:1: max_body: expected a size such as 33554432 or 32MiB, at least 1KiB, found \"3MB\"",
             "aexd.yaml:2: zone: expected a time zone of this machine such as UTC or Europe/Berlin, found \"Mars/Base\"",

@@ -2,12 +2,12 @@
 //!
 //! An action checks all that it needs before it changes anything, so that a refusal leaves nothing behind.
 
+use super::LedgerFault;
 use super::directory::TokenView;
 use super::load;
 use super::writer::Writer;
-use super::LedgerFault;
 use aex_core::books::{Account, AccountKind, Limits};
-use aex_core::decision::AccountState;
+use aex_core::decision::{AccountState, Denial};
 use aex_core::event::{AccountCreated, BudgetSet, By, ConfigLoaded, TokenCreated, TokenRevoked};
 use aex_core::policy::Policy;
 use aex_core::price::ModelCard;
@@ -72,7 +72,37 @@ impl Writer<'_> {
     pub fn find(&self, kind: AccountKind, name: &str) -> Result<Account, Refused> {
         let mut open = self.state.books.accounts().filter(|account| account.state != AccountState::Closed);
         let word = load::name_of(&kind);
-        open.find(|account| account.kind == kind && account.name == name).cloned().ok_or_else(|| Refused::NotFound(format!("{word} '{name}'")))
+        open.find(|account| account.kind == kind && account.name == name)
+            .cloned()
+            .ok_or_else(|| Refused::NotFound(format!("{word} '{name}'")))
+    }
+
+    /// Why calls of an account do not pass, when they do not.
+    #[must_use]
+    pub fn stopped(&self, account: AccountId) -> Option<Denial> {
+        let books = &self.state.books;
+        books.stopped(&books.path(account))
+    }
+
+    /// An account's policy; `None` when what is stored is no policy.
+    #[must_use]
+    pub fn policy(&self, account: AccountId) -> Option<&Policy> {
+        self.state.policies.get(&account).and_then(|stored| stored.policy.as_deref())
+    }
+
+    /// The number that the next account gets.
+    #[must_use]
+    pub fn next_account(&self) -> AccountId {
+        AccountId::new(self.state.next_account)
+    }
+
+    /// Whether an account of a kind and name is open, or ever was.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub fn has_been(&self, kind: AccountKind, name: &str) -> Result<bool, LedgerFault> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM accounts WHERE kind = ? AND name = ?)";
+        Ok(self.conn.prepare_cached(sql)?.query_row(params![load::name_of(&kind), name], |row| row.get(0))?)
     }
 
     /// The account of this machine, made when a ledger is new.
@@ -114,8 +144,25 @@ impl Writer<'_> {
         self.snapshot("policy", digest, &policy)?;
         let mut statement = self.conn.prepare_cached("INSERT INTO accounts VALUES (?, ?, ?, ?, 'active', '', ?, ?, ?, ?, NULL)")?;
         let (rpm, concurrent) = (new.limits.rpm, new.limits.concurrent);
-        statement.execute(params![id.get(), parent.map(AccountId::get), load::name_of(&new.kind), new.name, rpm, concurrent, policy, self.now.micros()])?;
-        let created = AccountCreated { account: id, by: by.clone(), kind: new.kind, limits: new.limits, name: new.name.clone(), parent, policy: digest };
+        statement.execute(params![
+            id.get(),
+            parent.map(AccountId::get),
+            load::name_of(&new.kind),
+            new.name,
+            rpm,
+            concurrent,
+            policy,
+            self.now.micros()
+        ])?;
+        let created = AccountCreated {
+            account: id,
+            by: by.clone(),
+            kind: new.kind,
+            limits: new.limits,
+            name: new.name.clone(),
+            parent,
+            policy: digest,
+        };
         self.append(&created.into())?;
         self.state.books.put_account(Account {
             id,
@@ -207,28 +254,34 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Closes an account and all below it, for ever: tokens are revoked, live calls end.
+    /// Closes an account and all below it, for ever: tokens are revoked, live calls end. Returns those that it closed.
     ///
     /// # Errors
     /// When the ledger cannot be written.
-    pub fn close_account(&mut self, account: AccountId, reason: &str, by: Option<&By>) -> Result<(), LedgerFault> {
+    pub fn close_account(&mut self, account: AccountId, reason: &str, by: Option<&By>) -> Result<Vec<AccountId>, LedgerFault> {
         let books = &self.state.books;
         let open = books.accounts().filter(|node| node.state != AccountState::Closed && load::is_below(books, node.id, account));
         let mut subtree: Vec<Account> = open.cloned().collect();
         subtree.sort_by_key(|node| std::cmp::Reverse(node.id));
-        for node in subtree {
+        for node in &subtree {
             self.revoke_tokens(node.id, self.now, reason, by)?;
             self.state.tokens.retain(|_, token| token.account != node.id);
-            self.set_state(&node, AccountState::Closed, reason, by.cloned())?;
+            self.set_state(node, AccountState::Closed, reason, by.cloned())?;
         }
-        Ok(())
+        Ok(subtree.iter().map(|node| node.id).collect())
     }
 
     /// Records a configuration that came into force, and what its models cost.
     ///
     /// # Errors
     /// When the ledger cannot be written.
-    pub fn config_loaded(&mut self, cards: &[ModelCard], default_model: Option<String>, gateway_errors_charged: bool, by: Option<By>) -> Result<(), LedgerFault> {
+    pub fn config_loaded(
+        &mut self,
+        cards: &[ModelCard],
+        default_model: Option<String>,
+        gateway_errors_charged: bool,
+        by: Option<By>,
+    ) -> Result<(), LedgerFault> {
         let mut digests = BTreeMap::new();
         for card in cards {
             let (text, digest) = card.snapshot();

@@ -115,11 +115,7 @@ pub(super) struct StoredPolicy {
 pub(super) fn view(books: &Books, policies: &BTreeMap<AccountId, StoredPolicy>, id: AccountId, stop: Arc<StopFlag>) -> Option<AccountView> {
     let account = books.account(id)?;
     let path = books.path(id);
-    let agent = path
-        .iter()
-        .filter_map(|id| books.account(*id))
-        .find(|above| above.kind == AccountKind::Agent)
-        .unwrap_or(account);
+    let agent = path.iter().filter_map(|id| books.account(*id)).find(|above| above.kind == AccountKind::Agent).unwrap_or(account);
     let stored = policies.get(&agent.id)?;
     let limits = path
         .iter()

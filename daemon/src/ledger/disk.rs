@@ -70,9 +70,13 @@ impl Disk {
         };
         checkpointer.conn.execute_batch("PRAGMA query_only = 0")?;
         let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
-            std::thread::Builder::new().name(name.to_owned()).spawn(body).map_err(|fault| LedgerFault::File { path: database.to_owned(), fault })
+            std::thread::Builder::new()
+                .name(name.to_owned())
+                .spawn(body)
+                .map_err(|fault| LedgerFault::File { path: database.to_owned(), fault })
         };
-        let threads = vec![spawn("aex-flush", Box::new(move || flusher.run()))?, spawn("aex-checkpoint", Box::new(move || checkpointer.run()))?];
+        let threads =
+            vec![spawn("aex-flush", Box::new(move || flusher.run()))?, spawn("aex-checkpoint", Box::new(move || checkpointer.run()))?];
         if let Ok(mut slot) = shared.threads.lock() {
             *slot = threads;
         }

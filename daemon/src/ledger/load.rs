@@ -58,7 +58,9 @@ pub(super) fn load(conn: &Connection, zone: TimeZone) -> Result<State, LedgerFau
 
 /// The head that is kept beside the events has to be the last event: a tail cut off is noticed at once.
 fn check_head(conn: &Connection, head: Head) -> Result<(), LedgerFault> {
-    let last = conn.query_row("SELECT seq, hash FROM events ORDER BY seq DESC LIMIT 1", [], |row| Ok(Head { seq: row.get(0)?, hash: digest(row, 1)? }));
+    let last = conn.query_row("SELECT seq, hash FROM events ORDER BY seq DESC LIMIT 1", [], |row| {
+        Ok(Head { seq: row.get(0)?, hash: digest(row, 1)? })
+    });
     let last = match last {
         Err(rusqlite::Error::QueryReturnedNoRows) => Head::START,
         other => other?,
@@ -66,7 +68,10 @@ fn check_head(conn: &Connection, head: Head) -> Result<(), LedgerFault> {
     if last == head {
         return Ok(());
     }
-    Err(LedgerFault::Broken(format!("the events end at {}, but the chain's head is {}: events were removed or added by hand", last.seq, head.seq)))
+    Err(LedgerFault::Broken(format!(
+        "the events end at {}, but the chain's head is {}: events were removed or added by hand",
+        last.seq, head.seq
+    )))
 }
 
 /// Accounts that the books need: open ones, those with an open hold, and all above them.
@@ -75,7 +80,9 @@ const NEEDED: &str = "WITH RECURSIVE needed (id) AS (
     UNION SELECT parent FROM accounts JOIN needed USING (id) WHERE parent IS NOT NULL)";
 
 fn accounts(conn: &Connection, state: &mut State) -> Result<(), LedgerFault> {
-    let sql = format!("{NEEDED} SELECT id, parent, kind, name, state, reason, rpm, concurrent, policy FROM accounts JOIN needed USING (id) ORDER BY id");
+    let sql = format!(
+        "{NEEDED} SELECT id, parent, kind, name, state, reason, rpm, concurrent, policy FROM accounts JOIN needed USING (id) ORDER BY id"
+    );
     let mut statement = conn.prepare(&sql)?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
@@ -121,7 +128,9 @@ pub(super) fn stored_policy(text: &str) -> StoredPolicy {
 }
 
 fn balances(conn: &Connection, state: &mut State) -> Result<(), LedgerFault> {
-    let sql = format!("{NEEDED} SELECT b.id, account, period, start_us, end_us, limit_pico, spent_pico, reserved_pico, overdraft_pico FROM balances b JOIN needed n ON n.id = b.account ORDER BY b.id");
+    let sql = format!(
+        "{NEEDED} SELECT b.id, account, period, start_us, end_us, limit_pico, spent_pico, reserved_pico, overdraft_pico FROM balances b JOIN needed n ON n.id = b.account ORDER BY b.id"
+    );
     let mut statement = conn.prepare(&sql)?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {

@@ -1,11 +1,12 @@
 //! The queue before the writer: a vector that the writer swaps out whole, and a parked thread. Bounded.
 
-use super::writer::{EndCall, Held, HoldCall, Writer};
 use super::LedgerFault;
+use super::writer::{EndCall, Held, HoldCall, Writer};
 use aex_core::decision::Denial;
 use aex_core::event::Event;
 use std::sync::{Mutex, OnceLock};
 use std::thread::Thread;
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// Jobs that may wait before new holds are refused.
@@ -77,19 +78,24 @@ impl Queue {
         self.writer.get_or_init(std::thread::current);
     }
 
-    /// Swaps the waiting jobs into `batch`, sleeping until there are some. `false` when closed and empty.
-    pub(super) fn take(&self, batch: &mut Vec<Job>) -> bool {
+    /// Swaps the waiting jobs into `batch`, sleeping until there are some, or for `at_most`. `false` when closed and empty.
+    pub(super) fn take(&self, batch: &mut Vec<Job>, at_most: Option<Duration>) -> bool {
+        let mut slept = false;
         loop {
             let Ok(mut waiting) = self.waiting.lock() else { return false };
             std::mem::swap(&mut waiting.jobs, batch);
-            if !batch.is_empty() {
+            if !batch.is_empty() || (slept && at_most.is_some()) {
                 return true;
             }
             if waiting.closed {
                 return false;
             }
             drop(waiting);
-            std::thread::park();
+            match at_most {
+                Some(limit) => std::thread::park_timeout(limit),
+                None => std::thread::park(),
+            }
+            slept = true;
         }
     }
 

@@ -45,7 +45,7 @@ impl Readers {
 
 /// A reader on one snapshot.
 pub struct Reader<'c> {
-    conn: &'c Connection,
+    pub(super) conn: &'c Connection,
 }
 
 /// An account's row.
@@ -128,28 +128,42 @@ impl<'c> Reader<'c> {
     /// # Errors
     /// When the query fails or a row does not fit.
     pub fn accounts(&self, kind: AccountKind, now: Stamp) -> Result<Vec<AccountRow>, LedgerFault> {
-        let sql = "SELECT id, parent, name, state, reason, rpm, concurrent, policy, created_us FROM accounts WHERE kind = ? AND closed_us IS NULL ORDER BY id";
-        let mut statement = self.conn.prepare_cached(sql)?;
+        let sql = format!("{ACCOUNT} WHERE kind = ? AND closed_us IS NULL ORDER BY id");
+        let mut statement = self.conn.prepare_cached(&sql)?;
         let mut rows = statement.query([super::load::name_of(&kind)])?;
         let mut found = Vec::new();
         while let Some(row) = rows.next()? {
-            let id = AccountId::new(row.get(0)?);
-            let (state, policy): (String, String) = (row.get(3)?, row.get(7)?);
-            found.push(AccountRow {
-                id,
-                parent: row.get::<_, Option<i64>>(1)?.map(AccountId::new),
-                kind,
-                name: row.get(2)?,
-                state: word(&state)?,
-                reason: row.get(4)?,
-                limits: Limits { rpm: row.get(5)?, concurrent: row.get(6)? },
-                policy: serde_json::from_str(&policy).ok(),
-                created_at: Stamp::new(row.get(8)?),
-                balances: self.balances_at(id, now)?,
-                last_activity: self.last_activity(id)?,
-            });
+            found.push(self.account_row(row, now)?);
         }
         Ok(found)
+    }
+
+    /// One account, closed ones included.
+    ///
+    /// # Errors
+    /// When the query fails or a row does not fit.
+    pub fn account(&self, id: AccountId, now: Stamp) -> Result<Option<AccountRow>, LedgerFault> {
+        let mut statement = self.conn.prepare_cached(&format!("{ACCOUNT} WHERE id = ?"))?;
+        let mut rows = statement.query([id.get()])?;
+        rows.next()?.map(|row| self.account_row(row, now)).transpose()
+    }
+
+    fn account_row(&self, row: &rusqlite::Row<'_>, now: Stamp) -> Result<AccountRow, LedgerFault> {
+        let id = AccountId::new(row.get(0)?);
+        let (kind, state, policy): (String, String, String) = (row.get(2)?, row.get(4)?, row.get(8)?);
+        Ok(AccountRow {
+            id,
+            parent: row.get::<_, Option<i64>>(1)?.map(AccountId::new),
+            kind: word(&kind)?,
+            name: row.get(3)?,
+            state: word(&state)?,
+            reason: row.get(5)?,
+            limits: Limits { rpm: row.get(6)?, concurrent: row.get(7)? },
+            policy: serde_json::from_str(&policy).ok(),
+            created_at: Stamp::new(row.get(9)?),
+            balances: self.balances_at(id, now)?,
+            last_activity: self.last_activity(id)?,
+        })
     }
 
     fn balances_at(&self, account: AccountId, now: Stamp) -> Result<Vec<Balance>, LedgerFault> {
@@ -184,9 +198,11 @@ impl<'c> Reader<'c> {
     /// # Errors
     /// When the query fails.
     pub fn tokens(&self, account: AccountId, now: Stamp) -> Result<Vec<(Option<Stamp>, bool)>, LedgerFault> {
-        let sql = "SELECT expires_us, read_only FROM tokens WHERE account = ?1 AND coalesce(revoked_us > ?2, 1) AND coalesce(expires_us > ?2, 1)";
+        let sql =
+            "SELECT expires_us, read_only FROM tokens WHERE account = ?1 AND coalesce(revoked_us > ?2, 1) AND coalesce(expires_us > ?2, 1)";
         let mut statement = self.conn.prepare_cached(sql)?;
-        let rows = statement.query_map(params![account.get(), now.micros()], |row| Ok((row.get::<_, Option<i64>>(0)?.map(Stamp::new), row.get(1)?)))?;
+        let rows = statement
+            .query_map(params![account.get(), now.micros()], |row| Ok((row.get::<_, Option<i64>>(0)?.map(Stamp::new), row.get(1)?)))?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
@@ -207,7 +223,9 @@ impl<'c> Reader<'c> {
     /// # Errors
     /// When the query fails.
     pub fn sums(&self, account: AccountId) -> Result<CallSums, LedgerFault> {
-        let sql = format!("{BELOW} SELECT count(*), coalesce(sum(tokens), 0), coalesce(sum(charge_pico), 0) FROM calls WHERE account IN below AND state <> 'released'");
+        let sql = format!(
+            "{BELOW} SELECT count(*), coalesce(sum(tokens), 0), coalesce(sum(charge_pico), 0) FROM calls WHERE account IN below AND state <> 'released'"
+        );
         let sums = self.conn.prepare_cached(&sql)?.query_row([account.get()], |row| {
             Ok(CallSums { calls: count(row, 0)?, tokens: count(row, 1)?, charged: Pico::new(row.get(2)?) })
         })?;
@@ -250,7 +268,9 @@ impl<'c> Reader<'c> {
                  UNION ALL SELECT format('req_%016x', request), attempt FROM holds WHERE account IN below))"
         });
         let order = if filter.newest { "DESC" } else { "ASC" };
-        let sql = format!("{BELOW} SELECT seq, at_us, kind, body, hash FROM events WHERE seq > ?2 AND seq <= ?3 {below} ORDER BY seq {order} LIMIT ?4");
+        let sql = format!(
+            "{BELOW} SELECT seq, at_us, kind, body, hash FROM events WHERE seq > ?2 AND seq <= ?3 {below} ORDER BY seq {order} LIMIT ?4"
+        );
         let mut statement = self.conn.prepare_cached(&sql)?;
         let account = filter.account.unwrap_or(AccountId::ROOT);
         let rows = statement.query_map(params![account.get(), filter.after, filter.until.unwrap_or(i64::MAX), filter.limit], record)?;
@@ -269,7 +289,8 @@ impl<'c> Reader<'c> {
         // Requests are numbered upwards: reading from the newest on stops at the first that is too old.
         let mut found = Vec::new();
         for table in ["holds", "calls"] {
-            let mut statement = self.conn.prepare_cached(&format!("SELECT account, held_us FROM {table} WHERE attempt = 0 ORDER BY request DESC"))?;
+            let mut statement =
+                self.conn.prepare_cached(&format!("SELECT account, held_us FROM {table} WHERE attempt = 0 ORDER BY request DESC"))?;
             let mut rows = statement.query([])?;
             while let Some(row) = rows.next()? {
                 let at = Stamp::new(row.get(1)?);
@@ -309,7 +330,9 @@ impl<'c> Reader<'c> {
         for row in statement.query_map([], record)? {
             audit.event(&row?);
         }
-        let mut statement = self.conn.prepare("SELECT id, account, period, start_us, end_us, limit_pico, spent_pico, reserved_pico, overdraft_pico FROM balances ORDER BY id")?;
+        let mut statement = self.conn.prepare(
+            "SELECT id, account, period, start_us, end_us, limit_pico, spent_pico, reserved_pico, overdraft_pico FROM balances ORDER BY id",
+        )?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
             audit.balance(&balance(row)?);
@@ -331,10 +354,14 @@ impl<'c> Reader<'c> {
     }
 }
 
-/// An account and all below it.
-const BELOW: &str = "WITH RECURSIVE below (id) AS (SELECT ?1 UNION ALL SELECT a.id FROM accounts a JOIN below ON a.parent = below.id)";
+/// The columns of an account's row.
+const ACCOUNT: &str = "SELECT id, parent, kind, name, state, reason, rpm, concurrent, policy, created_us FROM accounts";
 
-fn count(row: &rusqlite::Row<'_>, at: usize) -> Result<u64, rusqlite::Error> {
+/// An account and all below it.
+pub(super) const BELOW: &str =
+    "WITH RECURSIVE below (id) AS (SELECT ?1 UNION ALL SELECT a.id FROM accounts a JOIN below ON a.parent = below.id)";
+
+pub(super) fn count(row: &rusqlite::Row<'_>, at: usize) -> Result<u64, rusqlite::Error> {
     row.get::<_, i64>(at).map(i64::unsigned_abs)
 }
 

@@ -70,3 +70,8 @@ mod tests {
         assert!(prepare(&paths).unwrap_err().to_string().contains("file: "));
     }
 }
+
+/// Files that this process makes are for its user alone.
+pub fn private() {
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
+}

@@ -1,9 +1,6 @@
 //! The scripted provider as a process, for tests in Python, kill tests and the benchmark.
 
-#![expect(
-    clippy::print_stdout,
-    reason = "its one line of output is its interface"
-)]
+#![expect(clippy::print_stdout, reason = "its one line of output is its interface")]
 
 use std::io::Write;
 
@@ -41,20 +38,10 @@ struct Flags {
 
 fn main() -> anyhow::Result<()> {
     let flags = Flags::parse();
-    let always = Script {
-        delay_us: flags.latency_us,
-        output_tokens: flags.chunks,
-        chunk_delay_us: flags.chunk_delay_us,
-        ..Script::default()
-    };
-    let provider = Provider::with(Setup {
-        port: flags.port,
-        tls: flags.tls,
-        key: flags.key,
-        models: flags.models,
-        always,
-        record: !flags.no_record,
-    });
+    let always =
+        Script { delay_us: flags.latency_us, output_tokens: flags.chunks, chunk_delay_us: flags.chunk_delay_us, ..Script::default() };
+    let provider =
+        Provider::with(Setup { port: flags.port, tls: flags.tls, key: flags.key, models: flags.models, always, record: !flags.no_record });
     println!("listening on {}", provider.origin());
     if let Some(ca) = provider.ca() {
         println!("certificate authority {}", ca.display());
@@ -65,9 +52,7 @@ fn main() -> anyhow::Result<()> {
 
 fn wait_for_signal() -> anyhow::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         tokio::select! {

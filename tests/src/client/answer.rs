@@ -48,20 +48,14 @@ impl Answer {
     #[must_use]
     pub fn code(&self) -> String {
         let body: Value = serde_json::from_slice(&self.body).unwrap_or_default();
-        body["error"]["code"]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned()
+        body["error"]["code"].as_str().unwrap_or_default().to_owned()
     }
 
     /// What follows `data:` in each line of a stream, `[DONE]` included.
     #[must_use]
     pub fn data(&self) -> Vec<String> {
         let text = self.text();
-        text.lines()
-            .filter_map(data_of)
-            .map(str::to_owned)
-            .collect()
+        text.lines().filter_map(data_of).map(str::to_owned).collect()
     }
 
     /// The chunks of a stream as JSON, without `[DONE]`.
@@ -70,44 +64,24 @@ impl Answer {
     pub fn chunks(&self) -> Vec<Value> {
         let lines = self.data();
         let chunks = lines.iter().filter(|line| *line != "[DONE]");
-        chunks
-            .map(|line| {
-                serde_json::from_str(line).unwrap_or_else(|fault| panic!("{fault} in {line}"))
-            })
-            .collect()
+        chunks.map(|line| serde_json::from_str(line).unwrap_or_else(|fault| panic!("{fault} in {line}"))).collect()
     }
 
     /// The text of the first choice, of a stream or of a plain answer.
     #[must_use]
     #[track_caller]
     pub fn content(&self) -> String {
-        if self
-            .header("content-type")
-            .is_some_and(|kind| kind.starts_with("text/event-stream"))
-        {
+        if self.header("content-type").is_some_and(|kind| kind.starts_with("text/event-stream")) {
             let chunks = self.chunks();
-            return chunks
-                .iter()
-                .filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str())
-                .collect();
+            return chunks.iter().filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str()).collect();
         }
-        self.json()["choices"][0]["message"]["content"]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned()
+        self.json()["choices"][0]["message"]["content"].as_str().unwrap_or_default().to_owned()
     }
 }
 
 impl std::fmt::Display for Answer {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            out,
-            "{} {:?} {:?}: {}",
-            self.status,
-            self.end,
-            self.headers,
-            self.text()
-        )
+        write!(out, "{} {:?} {:?}: {}", self.status, self.end, self.headers, self.text())
     }
 }
 
@@ -116,8 +90,6 @@ pub(super) fn data_of(line: &str) -> Option<&str> {
 }
 
 pub(super) fn find<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> {
-    let found = headers
-        .iter()
-        .find(|(held, _)| held.eq_ignore_ascii_case(name));
+    let found = headers.iter().find(|(held, _)| held.eq_ignore_ascii_case(name));
     found.map(|(_, value)| value.as_str())
 }

@@ -19,37 +19,23 @@ impl Control {
     #[must_use]
     #[track_caller]
     pub fn open(path: &Path) -> Self {
-        let stream = UnixStream::connect(path)
-            .unwrap_or_else(|fault| panic!("connect to {}: {fault}", path.display()));
-        stream
-            .set_read_timeout(Some(PATIENCE))
-            .expect("set the read deadline");
-        Self {
-            stream: BufReader::new(stream),
-            id: 0,
-        }
+        let stream = UnixStream::connect(path).unwrap_or_else(|fault| panic!("connect to {}: {fault}", path.display()));
+        stream.set_read_timeout(Some(PATIENCE)).expect("set the read deadline");
+        Self { stream: BufReader::new(stream), id: 0 }
     }
 
     /// Sends bytes as they are.
     #[track_caller]
     pub fn send(&mut self, bytes: &[u8]) {
-        self.stream
-            .get_mut()
-            .write_all(bytes)
-            .expect("write to the admin socket");
+        self.stream.get_mut().write_all(bytes).expect("write to the admin socket");
     }
 
     /// The next message: an answer or a notification. `None` when the daemon hung up.
     #[track_caller]
     pub fn receive(&mut self) -> Option<Value> {
         let mut line = String::new();
-        let read = self
-            .stream
-            .read_line(&mut line)
-            .expect("a line from the admin socket before the deadline");
-        (read > 0).then(|| {
-            serde_json::from_str(&line).unwrap_or_else(|fault| panic!("{fault} in {line:?}"))
-        })
+        let read = self.stream.read_line(&mut line).expect("a line from the admin socket before the deadline");
+        (read > 0).then(|| serde_json::from_str(&line).unwrap_or_else(|fault| panic!("{fault} in {line:?}")))
     }
 
     /// Calls a method; its result, or its error object. Notifications that come between are dropped.
@@ -60,16 +46,10 @@ impl Control {
         let message = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
         self.send(format!("{message}\n").as_bytes());
         loop {
-            let mut answer = self
-                .receive()
-                .unwrap_or_else(|| panic!("the daemon hung up during {method}"));
+            let mut answer = self.receive().unwrap_or_else(|| panic!("the daemon hung up during {method}"));
             if answer["id"] == id {
                 let error = answer["error"].take();
-                return if error.is_null() {
-                    Ok(answer["result"].take())
-                } else {
-                    Err(error)
-                };
+                return if error.is_null() { Ok(answer["result"].take()) } else { Err(error) };
             }
         }
     }

@@ -42,19 +42,12 @@ impl Output {
 /// Runs a command to its end, with a deadline.
 #[track_caller]
 pub fn output(mut command: Command) -> Output {
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let shown = format!("{command:?}");
-    let child = command
-        .spawn()
-        .unwrap_or_else(|fault| panic!("start {shown}: {fault}"));
+    let child = command.spawn().unwrap_or_else(|fault| panic!("start {shown}: {fault}"));
     let pid = Pid::from_raw(i32::try_from(child.id()).expect("a process id"));
     let (sender, ended) = channel();
-    drop(std::thread::spawn(move || {
-        sender.send(child.wait_with_output()).is_ok()
-    }));
+    drop(std::thread::spawn(move || sender.send(child.wait_with_output()).is_ok()));
     let output = match ended.recv_timeout(3 * PATIENCE) {
         Ok(output) => output.unwrap_or_else(|fault| panic!("read from {shown}: {fault}")),
         Err(_) => {
@@ -64,11 +57,7 @@ pub fn output(mut command: Command) -> Output {
         }
     };
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Output {
-        code: code(output.status),
-        stdout: text(&output.stdout),
-        stderr: text(&output.stderr),
-    }
+    Output { code: code(output.status), stdout: text(&output.stdout), stderr: text(&output.stderr) }
 }
 
 /// Where a program of ours lies.
@@ -79,24 +68,15 @@ pub fn binary(program: &str) -> PathBuf {
         || {
             // target/PROFILE/deps/TEST
             let test = std::env::current_exe().expect("the running test has a path");
-            test.ancestors()
-                .nth(2)
-                .expect("the target folder")
-                .to_owned()
+            test.ancestors().nth(2).expect("the target folder").to_owned()
         },
         PathBuf::from,
     );
     let path = folder.join(program);
-    assert!(
-        path.exists(),
-        "{} is missing: run `cargo build --workspace` first",
-        path.display()
-    );
+    assert!(path.exists(), "{} is missing: run `cargo build --workspace` first", path.display());
     path
 }
 
 pub(super) fn code(status: ExitStatus) -> i32 {
-    status
-        .code()
-        .unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
+    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
 }

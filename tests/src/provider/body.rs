@@ -42,19 +42,8 @@ pub(super) struct Live {
 }
 
 impl Live {
-    pub(super) fn new(
-        parts: mpsc::Receiver<Part>,
-        tab: Tab,
-        reset: ResetFlag,
-        length: Option<u64>,
-    ) -> Self {
-        Self {
-            parts,
-            tab: Some(tab),
-            reset,
-            length,
-            cutting: None,
-        }
+    pub(super) fn new(parts: mpsc::Receiver<Part>, tab: Tab, reset: ResetFlag, length: Option<u64>) -> Self {
+        Self { parts, tab: Some(tab), reset, length, cutting: None }
     }
 
     fn end(&mut self, ended: Ended) {
@@ -68,11 +57,7 @@ impl Live {
             self.end(Ended::CutByProvider);
             self.reset.set(how == How::Reset);
             let cut = io::Error::other("cut by the script");
-            return Poll::Ready(if how == How::Finish {
-                None
-            } else {
-                Some(Err(cut))
-            });
+            return Poll::Ready(if how == How::Finish { None } else { Some(Err(cut)) });
         }
         match self.parts.poll_recv(context) {
             Poll::Pending => Poll::Pending,
@@ -100,10 +85,7 @@ impl Body for Reply {
     type Data = Bytes;
     type Error = io::Error;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         match self.get_mut() {
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Live(live) => live.poll(context),
@@ -112,11 +94,7 @@ impl Body for Reply {
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Whole(bytes) => SizeHint::with_exact(
-                bytes
-                    .as_ref()
-                    .map_or(0, |bytes| u64::try_from(bytes.len()).unwrap_or(0)),
-            ),
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| u64::try_from(bytes.len()).unwrap_or(0))),
             Self::Live(live) => live.length.map_or_else(SizeHint::new, SizeHint::with_exact),
         }
     }
@@ -152,21 +130,13 @@ impl Drop for Wire {
 }
 
 impl AsyncRead for Wire {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
 
 impl AsyncWrite for Wire {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
@@ -178,11 +148,7 @@ impl AsyncWrite for Wire {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(mut self: Pin<&mut Self>, context: &mut Context<'_>, slices: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write_vectored(context, slices)
     }
 
@@ -208,8 +174,7 @@ impl Producer {
         let size = self.split.unwrap_or(bytes.len()).max(1);
         while !bytes.is_empty() {
             let piece = bytes.split_to(size.min(bytes.len()));
-            self.part(Part::Bytes(piece, std::mem::take(&mut tokens)))
-                .await?;
+            self.part(Part::Bytes(piece, std::mem::take(&mut tokens))).await?;
             if !self.pause.is_zero() {
                 self.unless_gone(tokio::time::sleep(self.pause)).await?;
             }

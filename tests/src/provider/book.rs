@@ -33,10 +33,7 @@ impl Request {
     /// The first header of that name.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
-        let found = self
-            .headers
-            .iter()
-            .find(|(held, _)| held.eq_ignore_ascii_case(name));
+        let found = self.headers.iter().find(|(held, _)| held.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str())
     }
 
@@ -126,26 +123,14 @@ impl Gate {
         self.passed += 1;
         let wanted = self.passed;
         // The sender lives in the book, which outlives every call.
-        let _ = self
-            .releases
-            .wait_for(|count| *count >= wanted)
-            .await
-            .is_ok();
+        let _ = self.releases.wait_for(|count| *count >= wanted).await.is_ok();
     }
 }
 
 impl Book {
     pub(super) fn new(always: Script, record: bool) -> Arc<Self> {
-        let pages = Mutex::new(Pages {
-            always,
-            ..Pages::default()
-        });
-        Arc::new(Self {
-            pages,
-            changed: Condvar::new(),
-            releases: watch::Sender::new(0),
-            record,
-        })
+        let pages = Mutex::new(Pages { always, ..Pages::default() });
+        Arc::new(Self { pages, changed: Condvar::new(), releases: watch::Sender::new(0), record })
     }
 
     fn pages(&self) -> MutexGuard<'_, Pages> {
@@ -169,11 +154,7 @@ impl Book {
         pages.arrived += u64::from(!scripted);
         let seq = pages.seq;
         request.seq = seq;
-        let planned = if scripted {
-            pages.next.pop_front()
-        } else {
-            None
-        };
+        let planned = if scripted { pages.next.pop_front() } else { None };
         let script = planned.unwrap_or_else(|| pages.always.clone());
         if self.record {
             pages.requests.push(request);
@@ -182,20 +163,11 @@ impl Book {
         let passed = *releases.borrow();
         drop(pages);
         self.changed.notify_all();
-        Arrival {
-            seq,
-            script,
-            gate: Gate { releases, passed },
-        }
+        Arrival { seq, script, gate: Gate { releases, passed } }
     }
 
     pub(super) fn open(self: &Arc<Self>, bill: Bill) -> Tab {
-        let tab = Tab {
-            book: Arc::clone(self),
-            seq: bill.seq,
-            completion: bill.completion_tokens,
-            ended: None,
-        };
+        let tab = Tab { book: Arc::clone(self), seq: bill.seq, completion: bill.completion_tokens, ended: None };
         let mut pages = self.pages();
         pages.arrived += 1;
         pages.bills.push(bill);
@@ -255,21 +227,13 @@ impl Book {
     /// The number of arrived requests, once it is at least `count`; the same as an error when the deadline passes.
     pub(super) fn wait_for_requests(&self, count: u64) -> Result<u64, u64> {
         let pages = self.wait(|pages| pages.arrived >= count);
-        if pages.arrived >= count {
-            Ok(pages.arrived)
-        } else {
-            Err(pages.arrived)
-        }
+        if pages.arrived >= count { Ok(pages.arrived) } else { Err(pages.arrived) }
     }
 
     /// The bills, once at least `count` ended; the same as an error when the deadline passes.
     pub(super) fn wait_for_bills(&self, count: usize) -> Result<Vec<Bill>, Vec<Bill>> {
         let pages = self.wait(|pages| pages.ended() >= count);
-        if pages.ended() >= count {
-            Ok(pages.bills.clone())
-        } else {
-            Err(pages.bills.clone())
-        }
+        if pages.ended() >= count { Ok(pages.bills.clone()) } else { Err(pages.bills.clone()) }
     }
 
     fn wait(&self, enough: impl Fn(&Pages) -> bool) -> MutexGuard<'_, Pages> {
@@ -280,10 +244,7 @@ impl Book {
             if left.is_zero() {
                 break;
             }
-            let woken = self
-                .changed
-                .wait_timeout(pages, left)
-                .unwrap_or_else(PoisonError::into_inner);
+            let woken = self.changed.wait_timeout(pages, left).unwrap_or_else(PoisonError::into_inner);
             pages = woken.0;
         }
         pages
@@ -292,10 +253,7 @@ impl Book {
 
 impl Pages {
     fn ended(&self) -> usize {
-        self.bills
-            .iter()
-            .filter(|bill| bill.ended != Ended::Open)
-            .count()
+        self.bills.iter().filter(|bill| bill.ended != Ended::Open).count()
     }
 }
 

@@ -7,14 +7,7 @@ use serde_json::{Map, Value, json};
 use super::script::Script;
 
 const SENTENCE: &str = "The scripted provider answers one small piece at a time.";
-const ROLES: [&str; 6] = [
-    "system",
-    "developer",
-    "user",
-    "assistant",
-    "tool",
-    "function",
-];
+const ROLES: [&str; 6] = ["system", "developer", "user", "assistant", "tool", "function"];
 const MAX_CHOICES: u64 = 128;
 const IMAGE_TOKENS: u64 = 85;
 
@@ -32,8 +25,7 @@ impl Refusal {
             500.. => "server_error",
             _ => "invalid_request_error",
         };
-        let body =
-            json!({"error": {"message": message, "type": kind, "param": param, "code": code}});
+        let body = json!({"error": {"message": message, "type": kind, "param": param, "code": code}});
         Self { status, body }
     }
 
@@ -86,15 +78,9 @@ impl Answer {
 /// Checks a body.
 pub(super) fn check(body: &[u8]) -> Result<Call, Refusal> {
     let unparsable = "We could not parse the JSON body of your request.";
-    let body: Value =
-        serde_json::from_slice(body).map_err(|_| Refusal::new(400, unparsable, None, None))?;
+    let body: Value = serde_json::from_slice(body).map_err(|_| Refusal::new(400, unparsable, None, None))?;
     let Some(model) = body["model"].as_str().filter(|name| !name.is_empty()) else {
-        return Err(Refusal::new(
-            400,
-            "you must provide a model parameter",
-            None,
-            None,
-        ));
+        return Err(Refusal::new(400, "you must provide a model parameter", None, None));
     };
     let messages = match &body["messages"] {
         Value::Array(list) if !list.is_empty() => list,
@@ -102,16 +88,10 @@ pub(super) fn check(body: &[u8]) -> Result<Call, Refusal> {
             return Err(Refusal::bad("messages", "Invalid 'messages': empty array."));
         }
         Value::Null => {
-            return Err(Refusal::bad(
-                "messages",
-                "Missing required parameter: 'messages'.",
-            ));
+            return Err(Refusal::bad("messages", "Missing required parameter: 'messages'."));
         }
         _ => {
-            return Err(Refusal::bad(
-                "messages",
-                "Invalid type for 'messages': expected an array of objects.",
-            ));
+            return Err(Refusal::bad("messages", "Invalid type for 'messages': expected an array of objects."));
         }
     };
     let mut prompt_tokens = 0;
@@ -119,11 +99,7 @@ pub(super) fn check(body: &[u8]) -> Result<Call, Refusal> {
         prompt_tokens += check_message(index, message)?;
     }
     let listed = |name: &str| {
-        if body[name].is_null() {
-            0
-        } else {
-            characters(&body[name].to_string())
-        }
+        if body[name].is_null() { 0 } else { characters(&body[name].to_string()) }
     };
     prompt_tokens += listed("tools") + listed("functions");
     let stream = flag(&body, "stream")?;
@@ -146,40 +122,24 @@ fn check_message(index: usize, message: &Value) -> Result<u64, Refusal> {
     let param = format!("messages[{index}]");
     let bad = |field: &str, what: &str| Refusal::bad(&format!("{param}.{field}"), what);
     let Some(role) = message["role"].as_str() else {
-        return Err(bad(
-            "role",
-            &format!("Missing required parameter: '{param}.role'."),
-        ));
+        return Err(bad("role", &format!("Missing required parameter: '{param}.role'.")));
     };
     if !ROLES.contains(&role) {
         let known = ROLES.join("', '");
-        return Err(bad(
-            "role",
-            &format!("Invalid value: '{role}'. Supported values are: '{known}'."),
-        ));
+        return Err(bad("role", &format!("Invalid value: '{role}'. Supported values are: '{known}'.")));
     }
     if role == "tool" && !message["tool_call_id"].is_string() {
-        return Err(bad(
-            "tool_call_id",
-            &format!("Missing required parameter: '{param}.tool_call_id'."),
-        ));
+        return Err(bad("tool_call_id", &format!("Missing required parameter: '{param}.tool_call_id'.")));
     }
     let content = match &message["content"] {
         Value::String(text) => characters(text),
         Value::Array(parts) => parts.iter().map(part_tokens).sum(),
         Value::Null if role == "assistant" || role == "function" => 0,
         _ => {
-            return Err(bad(
-                "content",
-                &format!("Invalid type for '{param}.content': expected a string or an array."),
-            ));
+            return Err(bad("content", &format!("Invalid type for '{param}.content': expected a string or an array.")));
         }
     };
-    let called = if message["tool_calls"].is_null() {
-        0
-    } else {
-        characters(&message["tool_calls"].to_string())
-    };
+    let called = if message["tool_calls"].is_null() { 0 } else { characters(&message["tool_calls"].to_string()) };
     Ok(3 + content + called)
 }
 
@@ -194,8 +154,7 @@ fn limit(body: &Value) -> Result<Option<u64>, Refusal> {
     let old = number(body, "max_tokens", u64::MAX)?;
     let new = number(body, "max_completion_tokens", u64::MAX)?;
     if old.is_some() && new.is_some() {
-        let message =
-            "Setting 'max_tokens' and 'max_completion_tokens' at the same time is not supported.";
+        let message = "Setting 'max_tokens' and 'max_completion_tokens' at the same time is not supported.";
         return Err(Refusal::bad("max_tokens", message));
     }
     Ok(new.or(old))
@@ -206,10 +165,7 @@ fn number(body: &Value, name: &str, most: u64) -> Result<Option<u64>, Refusal> {
     match value.as_u64() {
         Some(held) if held >= 1 && held <= most => Ok(Some(held)),
         None if value.is_null() => Ok(None),
-        _ => Err(Refusal::bad(
-            name,
-            &format!("Invalid value for '{name}': {value}."),
-        )),
+        _ => Err(Refusal::bad(name, &format!("Invalid value for '{name}': {value}."))),
     }
 }
 
@@ -217,32 +173,18 @@ fn flag(body: &Value, name: &str) -> Result<bool, Refusal> {
     match &body[name] {
         Value::Null => Ok(false),
         Value::Bool(held) => Ok(*held),
-        _ => Err(Refusal::bad(
-            name,
-            &format!("Invalid type for '{name}': expected a boolean."),
-        )),
+        _ => Err(Refusal::bad(name, &format!("Invalid type for '{name}': expected a boolean."))),
     }
 }
 
 fn shape(body: &Value, messages: &[Value]) -> Result<Shape, Refusal> {
-    let asked_by_user = messages
-        .last()
-        .is_some_and(|message| message["role"] == "user");
+    let asked_by_user = messages.last().is_some_and(|message| message["role"] == "user");
     let tools = list(body, "tools")?;
-    if let Some(tool) = tools
-        .iter()
-        .find(|tool| tool["type"] != "function" || !tool["function"]["name"].is_string())
-    {
-        return Err(Refusal::bad(
-            "tools",
-            &format!("Invalid value for 'tools': {tool}."),
-        ));
+    if let Some(tool) = tools.iter().find(|tool| tool["type"] != "function" || !tool["function"]["name"].is_string()) {
+        return Err(Refusal::bad("tools", &format!("Invalid value for 'tools': {tool}.")));
     }
     if tools.is_empty() && !body["tool_choice"].is_null() {
-        return Err(Refusal::bad(
-            "tool_choice",
-            "'tool_choice' is only allowed when 'tools' are specified.",
-        ));
+        return Err(Refusal::bad("tool_choice", "'tool_choice' is only allowed when 'tools' are specified."));
     }
     let functions = list(body, "functions")?;
     if asked_by_user && !tools.is_empty() && body["tool_choice"] != "none" {
@@ -270,53 +212,30 @@ fn list<'a>(body: &'a Value, name: &str) -> Result<&'a [Value], Refusal> {
     match &body[name] {
         Value::Null => Ok(&[]),
         Value::Array(held) => Ok(held),
-        _ => Err(Refusal::bad(
-            name,
-            &format!("Invalid type for '{name}': expected an array."),
-        )),
+        _ => Err(Refusal::bad(name, &format!("Invalid type for '{name}': expected an array."))),
     }
 }
 
 fn invoke(declared: &[Value], wanted: Option<&str>) -> (String, String) {
-    let named = declared
-        .iter()
-        .find(|function| wanted.is_some() && function["name"].as_str() == wanted);
+    let named = declared.iter().find(|function| wanted.is_some() && function["name"].as_str() == wanted);
     let function = named.unwrap_or(&declared[0]);
     let parameters = &function["parameters"];
-    let arguments = if parameters.is_null() {
-        json!({})
-    } else {
-        fit(parameters, parameters)
-    };
-    (
-        function["name"].as_str().unwrap_or_default().to_owned(),
-        arguments.to_string(),
-    )
+    let arguments = if parameters.is_null() { json!({}) } else { fit(parameters, parameters) };
+    (function["name"].as_str().unwrap_or_default().to_owned(), arguments.to_string())
 }
 
 /// A value that a simple JSON schema accepts.
 fn fit(schema: &Value, root: &Value) -> Value {
-    if let Some(path) = schema["$ref"]
-        .as_str()
-        .and_then(|path| path.strip_prefix('#'))
-    {
-        return root
-            .pointer(path)
-            .map_or(Value::Null, |target| fit(target, root));
+    if let Some(path) = schema["$ref"].as_str().and_then(|path| path.strip_prefix('#')) {
+        return root.pointer(path).map_or(Value::Null, |target| fit(target, root));
     }
     if let Some(value) = schema.get("const").or_else(|| schema["enum"].get(0)) {
         return value.clone();
     }
-    if let Some(first) = schema["anyOf"]
-        .get(0)
-        .or_else(|| schema["oneOf"].get(0))
-        .or_else(|| schema["allOf"].get(0))
-    {
+    if let Some(first) = schema["anyOf"].get(0).or_else(|| schema["oneOf"].get(0)).or_else(|| schema["allOf"].get(0)) {
         return fit(first, root);
     }
-    let kind = schema["type"]
-        .as_str()
-        .or_else(|| schema["type"][0].as_str());
+    let kind = schema["type"].as_str().or_else(|| schema["type"][0].as_str());
     match kind {
         Some("string") => json!("text"),
         Some("integer") => schema.get("minimum").cloned().unwrap_or_else(|| json!(1)),
@@ -327,10 +246,7 @@ fn fit(schema: &Value, root: &Value) -> Value {
         _ => {
             let empty = Map::new();
             let properties = schema["properties"].as_object().unwrap_or(&empty);
-            properties
-                .iter()
-                .map(|(name, held)| (name.clone(), fit(held, root)))
-                .collect()
+            properties.iter().map(|(name, held)| (name.clone(), fit(held, root))).collect()
         }
     }
 }
@@ -340,14 +256,10 @@ pub(super) fn answer(call: &Call, script: &Script) -> Answer {
     let (text, name) = match &call.shape {
         Shape::Text => (script.answer.as_deref().unwrap_or(SENTENCE), ""),
         Shape::Json(text) => (text.as_str(), ""),
-        Shape::Tool { name, arguments } | Shape::Function { name, arguments } => {
-            (arguments.as_str(), name.as_str())
-        }
+        Shape::Tool { name, arguments } | Shape::Function { name, arguments } => (arguments.as_str(), name.as_str()),
     };
     let mut pieces = match (script.output_tokens, &call.shape) {
-        (Some(tokens), Shape::Text) => (0..tokens)
-            .map(|index| format!("{:>3} ", index % 1000))
-            .collect(),
+        (Some(tokens), Shape::Text) => (0..tokens).map(|index| format!("{:>3} ", index % 1000)).collect(),
         _ => cut(text),
     };
     let silent = characters(name) + script.reasoning_tokens;
@@ -361,21 +273,13 @@ pub(super) fn answer(call: &Call, script: &Script) -> Answer {
         Shape::Function { .. } => "function_call",
         Shape::Text | Shape::Json(_) => "stop",
     };
-    Answer {
-        shape: call.shape.clone(),
-        pieces,
-        finish,
-        silent: silent.min(limit),
-    }
+    Answer { shape: call.shape.clone(), pieces, finish, silent: silent.min(limit) }
 }
 
 /// Pieces of four characters, the last one shorter.
 fn cut(text: &str) -> Vec<String> {
     let letters: Vec<char> = text.chars().collect();
-    letters
-        .chunks(4)
-        .map(|piece| piece.iter().collect())
-        .collect()
+    letters.chunks(4).map(|piece| piece.iter().collect()).collect()
 }
 
 fn characters(text: &str) -> u64 {

@@ -22,13 +22,7 @@ pub(super) struct Renderer<'a> {
 
 impl<'a> Renderer<'a> {
     pub(super) fn new(call: &'a Call, answer: &'a Answer, script: &'a Script, seq: u64) -> Self {
-        let mut renderer = Self {
-            call,
-            answer,
-            script,
-            seq,
-            templates: Vec::new(),
-        };
+        let mut renderer = Self { call, answer, script, seq, templates: Vec::new() };
         if call.stream {
             let templates = (0..call.choices).map(|choice| renderer.template(choice));
             renderer.templates = templates.collect();
@@ -60,12 +54,7 @@ impl<'a> Renderer<'a> {
             Usage::Truth | Usage::Groq => {
                 let bill = bill(self.call, self.answer, self.script, self.seq);
                 let reasoning = self.script.reasoning_tokens * self.call.choices;
-                Some(usage(
-                    bill.prompt_tokens,
-                    bill.cached_tokens,
-                    bill.completion_tokens,
-                    reasoning,
-                ))
+                Some(usage(bill.prompt_tokens, bill.cached_tokens, bill.completion_tokens, reasoning))
             }
         }
     }
@@ -75,16 +64,10 @@ impl<'a> Renderer<'a> {
         let message = self.message();
         let choice = |index| json!({"index": index, "message": message, "logprobs": null, "finish_reason": self.answer.finish});
         let mut object = self.object("chat.completion");
-        object.insert(
-            "choices".to_owned(),
-            (0..self.call.choices).map(choice).collect(),
-        );
+        object.insert("choices".to_owned(), (0..self.call.choices).map(choice).collect());
         if let Some(usage) = self.usage() {
             if self.script.usage == Usage::Groq {
-                object.insert(
-                    "x_groq".to_owned(),
-                    json!({"id": format!("req_{}", self.seq), "usage": usage}),
-                );
+                object.insert("x_groq".to_owned(), json!({"id": format!("req_{}", self.seq), "usage": usage}));
             }
             object.insert("usage".to_owned(), usage);
         }
@@ -153,10 +136,7 @@ impl<'a> Renderer<'a> {
         let mut chunk = self.chunk(choice, &json!({}), Some(self.answer.finish));
         if self.script.usage == Usage::Groq {
             let id = format!("req_{}", self.seq);
-            chunk.insert(
-                "x_groq".to_owned(),
-                json!({"id": id, "usage": self.usage()}),
-            );
+            chunk.insert("x_groq".to_owned(), json!({"id": id, "usage": self.usage()}));
         }
         self.pad(&mut chunk);
         self.event(&Value::Object(chunk).to_string())
@@ -187,8 +167,7 @@ impl<'a> Renderer<'a> {
 
     fn chunk(&self, choice: u64, delta: &Value, finish: Option<&str>) -> Map<String, Value> {
         let mut chunk = self.object("chat.completion.chunk");
-        let choice =
-            json!({"index": choice, "delta": delta, "logprobs": null, "finish_reason": finish});
+        let choice = json!({"index": choice, "delta": delta, "logprobs": null, "finish_reason": finish});
         chunk.insert("choices".to_owned(), json!([choice]));
         if self.call.include_usage {
             chunk.insert("usage".to_owned(), Value::Null);
@@ -204,11 +183,7 @@ impl<'a> Renderer<'a> {
 
     fn event(&self, line: &str) -> Vec<u8> {
         let end = if self.script.crlf { "\r\n" } else { "\n" };
-        let comment = if self.script.comments {
-            format!(": keep-alive{end}{end}")
-        } else {
-            String::new()
-        };
+        let comment = if self.script.comments { format!(": keep-alive{end}{end}") } else { String::new() };
         format!("{comment}data: {line}{end}{end}").into_bytes()
     }
 }

@@ -109,55 +109,37 @@ impl Script {
     /// Answers `status` with OpenAI's error object for it.
     #[must_use]
     pub fn error(status: u16) -> Self {
-        Self {
-            status: Some(status),
-            ..Self::default()
-        }
+        Self { status: Some(status), ..Self::default() }
     }
 
     /// Keeps the head back until `release`.
     #[must_use]
     pub fn hold() -> Self {
-        Self {
-            hold_head: true,
-            ..Self::default()
-        }
+        Self { hold_head: true, ..Self::default() }
     }
 
     /// Stops after so many chunks until `release`.
     #[must_use]
     pub fn hold_after(chunks: usize) -> Self {
-        Self {
-            hold_after: Some(chunks),
-            ..Self::default()
-        }
+        Self { hold_after: Some(chunks), ..Self::default() }
     }
 
     /// Answers exactly so many tokens, unless the request's limit is smaller.
     #[must_use]
     pub fn tokens(count: usize) -> Self {
-        Self {
-            output_tokens: Some(count),
-            ..Self::default()
-        }
+        Self { output_tokens: Some(count), ..Self::default() }
     }
 
     /// Answers this text.
     #[must_use]
     pub fn answer(text: &str) -> Self {
-        Self {
-            answer: Some(text.to_owned()),
-            ..Self::default()
-        }
+        Self { answer: Some(text.to_owned()), ..Self::default() }
     }
 
     /// Cuts the answer.
     #[must_use]
     pub fn cut(at: At, how: How) -> Self {
-        Self {
-            cut: Some(Cut { at, how }),
-            ..Self::default()
-        }
+        Self { cut: Some(Cut { at, how }), ..Self::default() }
     }
 
     /// The same with one more header.

@@ -31,24 +31,13 @@ pub(super) struct Site {
     pub(super) models: Vec<String>,
 }
 
-pub(super) async fn connection(
-    site: Arc<Site>,
-    stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
-    reset: ResetFlag,
-) {
+pub(super) async fn connection(site: Arc<Site>, stream: impl AsyncRead + AsyncWrite + Unpin + 'static, reset: ResetFlag) {
     let service = service_fn(move |request| answer(Arc::clone(&site), request, reset.clone()));
     // Its error is the client's leaving or a cut that the script asked for: the book knows both.
-    let _ = hyper::server::conn::http1::Builder::new()
-        .serve_connection(TokioIo::new(stream), service)
-        .await
-        .is_ok();
+    let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await.is_ok();
 }
 
-async fn answer(
-    site: Arc<Site>,
-    request: http::Request<Incoming>,
-    reset: ResetFlag,
-) -> Result<Response<Reply>, io::Error> {
+async fn answer(site: Arc<Site>, request: http::Request<Incoming>, reset: ResetFlag) -> Result<Response<Reply>, io::Error> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
     if head.uri.path().starts_with("/_") {
@@ -60,11 +49,7 @@ async fn answer(
         seq: 0,
         method: head.method.to_string(),
         path: head.uri.to_string(),
-        headers: head
-            .headers
-            .iter()
-            .map(|(name, value)| (name.to_string(), text(value)))
-            .collect(),
+        headers: head.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect(),
         body: body.clone(),
     };
     let arrival = site.book.arrive(noted, chat);
@@ -86,63 +71,33 @@ async fn answer(
 }
 
 fn authorise(site: &Site, headers: &http::HeaderMap) -> Result<(), Refusal> {
-    let given = headers
-        .get(AUTHORIZATION)
-        .and_then(|value| value.to_str().ok());
+    let given = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let key = given.and_then(|value| value.strip_prefix("Bearer "));
     if site.key.is_empty() || key == Some(site.key.as_str()) {
         return Ok(());
     }
-    let message =
-        "Incorrect API key provided. You can find your API key at your provider's console.";
+    let message = "Incorrect API key provided. You can find your API key at your provider's console.";
     Err(Refusal::new(401, message, None, Some("invalid_api_key")))
 }
 
 fn models(site: &Site, path: &str, arrival: &Arrival) -> Response<Reply> {
     let entry = |name: &str| json!({"id": name, "object": "model", "created": 1_760_000_000, "owned_by": "scripted"});
     let Some((_, rest)) = path.split_once("/models") else {
-        return refuse(
-            site,
-            &Refusal::new(404, &format!("Invalid URL ({path})"), None, None),
-            arrival,
-            false,
-        );
+        return refuse(site, &Refusal::new(404, &format!("Invalid URL ({path})"), None, None), arrival, false);
     };
-    let known = site
-        .models
-        .iter()
-        .find(|name| rest.strip_prefix('/') == Some(name));
+    let known = site.models.iter().find(|name| rest.strip_prefix('/') == Some(name));
     match known {
         Some(name) => reply(200, &entry(name).to_string()),
         None if rest.is_empty() => {
             let list: Vec<Value> = site.models.iter().map(|name| entry(name)).collect();
             reply(200, &json!({"object": "list", "data": list}).to_string())
         }
-        None => refuse(
-            site,
-            &Refusal::new(
-                404,
-                "The model does not exist.",
-                Some("model"),
-                Some("model_not_found"),
-            ),
-            arrival,
-            false,
-        ),
+        None => refuse(site, &Refusal::new(404, "The model does not exist.", Some("model"), Some("model_not_found")), arrival, false),
     }
 }
 
-async fn complete(
-    site: &Site,
-    arrival: Arrival,
-    call: Call,
-    reset: ResetFlag,
-) -> Result<Response<Reply>, io::Error> {
-    let Arrival {
-        seq,
-        script,
-        mut gate,
-    } = arrival;
+async fn complete(site: &Site, arrival: Arrival, call: Call, reset: ResetFlag) -> Result<Response<Reply>, io::Error> {
+    let Arrival { seq, script, mut gate } = arrival;
     let answer = chat::answer(&call, &script);
     let mut bill = render::bill(&call, &answer, &script, seq);
     if call.stream {
@@ -166,29 +121,13 @@ async fn complete(
     }
     let pause = Duration::from_micros(script.chunk_delay_us);
     let (parts, read) = mpsc::channel(PARTS);
-    let producer = Producer {
-        parts,
-        split: script.split,
-        pause,
-    };
-    let task = Task {
-        call,
-        answer,
-        script,
-        seq,
-        gate,
-        producer,
-    };
+    let producer = Producer { parts, split: script.split, pause };
+    let task = Task { call, answer, script, seq, gate, producer };
     let headers = task.script.headers.clone();
     if task.call.stream {
         drop(tokio::spawn(task.stream()));
         let reply = Reply::Live(Live::new(read, tab, reset, None));
-        return Ok(head(
-            200,
-            "text/event-stream; charset=utf-8",
-            &headers,
-            reply,
-        ));
+        return Ok(head(200, "text/event-stream; charset=utf-8", &headers, reply));
     }
     let bytes = task.render();
     let reply = if task.is_whole() {
@@ -227,19 +166,10 @@ impl Task {
     }
 
     async fn stream(mut self) -> Result<(), Gone> {
-        let Self {
-            call,
-            answer,
-            script,
-            seq,
-            gate,
-            producer,
-        } = &mut self;
+        let Self { call, answer, script, seq, gate, producer } = &mut self;
         let renderer = Renderer::new(call, answer, script, *seq);
         if let Some(garbage) = &script.garbage {
-            return producer
-                .send(garbage.clone().into_bytes(), answer.tokens() * call.choices)
-                .await;
+            return producer.send(garbage.clone().into_bytes(), answer.tokens() * call.choices).await;
         }
         for choice in 0..call.choices {
             producer.send(renderer.role(choice), answer.silent).await?;
@@ -280,20 +210,12 @@ impl Task {
 }
 
 /// Holds or cuts before the chunk of that index. True when the answer was cut.
-async fn pause(
-    script: &Script,
-    gate: &mut Gate,
-    producer: &Producer,
-    index: usize,
-) -> Result<bool, Gone> {
+async fn pause(script: &Script, gate: &mut Gate, producer: &Producer, index: usize) -> Result<bool, Gone> {
     if script.hold_after == Some(index) {
         producer.unless_gone(gate.wait()).await?;
     }
     match script.cut {
-        Some(Cut {
-            at: At::Chunk(at),
-            how,
-        }) if at == index => {
+        Some(Cut { at: At::Chunk(at), how }) if at == index => {
             producer.part(Part::Cut(how)).await?;
             Ok(true)
         }
@@ -302,23 +224,11 @@ async fn pause(
 }
 
 fn scripted(status: u16, script: &Script, tab: Tab) -> Response<Reply> {
-    tab.end(if status < 400 {
-        Ended::Complete
-    } else {
-        Ended::Refused
-    });
+    tab.end(if status < 400 { Ended::Complete } else { Ended::Refused });
     let message = format!("The script answers {status}.");
     let code = (status == 429).then_some("rate_limit_exceeded");
-    let body = script
-        .body
-        .clone()
-        .unwrap_or_else(|| Refusal::new(status, &message, None, code).body.to_string());
-    head(
-        status,
-        "application/json",
-        &script.headers,
-        Reply::Whole(Some(Bytes::from(body))),
-    )
+    let body = script.body.clone().unwrap_or_else(|| Refusal::new(status, &message, None, code).body.to_string());
+    head(status, "application/json", &script.headers, Reply::Whole(Some(Bytes::from(body))))
 }
 
 async fn control(site: &Arc<Site>, path: &str, body: &[u8]) -> Response<Reply> {
@@ -344,12 +254,8 @@ async fn obey(site: &Arc<Site>, message: Control) -> Response<Reply> {
     let book = Arc::clone(&site.book);
     // Waiting blocks a thread: the runtime goes on.
     let waited = match message {
-        Control::WaitForRequests(count) => {
-            tokio::task::spawn_blocking(move || book.wait_for_requests(count).is_ok()).await
-        }
-        Control::WaitForBills(count) => {
-            tokio::task::spawn_blocking(move || book.wait_for_bills(count).is_ok()).await
-        }
+        Control::WaitForRequests(count) => tokio::task::spawn_blocking(move || book.wait_for_requests(count).is_ok()).await,
+        Control::WaitForBills(count) => tokio::task::spawn_blocking(move || book.wait_for_bills(count).is_ok()).await,
         Control::Next(script) => {
             book.next(*script);
             Ok(true)
@@ -367,56 +273,28 @@ async fn obey(site: &Arc<Site>, message: Control) -> Response<Reply> {
             Ok(true)
         }
     };
-    if matches!(waited, Ok(true)) {
-        reply(200, r#"{"ok":true}"#)
-    } else {
-        reply(504, r#"{"error":"deadline passed"}"#)
-    }
+    if matches!(waited, Ok(true)) { reply(200, r#"{"ok":true}"#) } else { reply(504, r#"{"error":"deadline passed"}"#) }
 }
 
 /// An error answer. A chat call gets its bill, over nothing.
 fn refuse(site: &Site, refusal: &Refusal, arrival: &Arrival, chat: bool) -> Response<Reply> {
     if chat {
-        let bill = Bill {
-            seq: arrival.seq,
-            model: String::new(),
-            prompt_tokens: 0,
-            cached_tokens: 0,
-            completion_tokens: 0,
-            ended: Ended::Open,
-        };
+        let bill =
+            Bill { seq: arrival.seq, model: String::new(), prompt_tokens: 0, cached_tokens: 0, completion_tokens: 0, ended: Ended::Open };
         site.book.open(bill).end(Ended::Refused);
     }
     let body = Bytes::from(refusal.body.to_string());
-    head(
-        refusal.status,
-        "application/json",
-        &arrival.script.headers,
-        Reply::Whole(Some(body)),
-    )
+    head(refusal.status, "application/json", &arrival.script.headers, Reply::Whole(Some(body)))
 }
 
 fn reply(status: u16, body: &str) -> Response<Reply> {
-    head(
-        status,
-        "application/json",
-        &[],
-        Reply::Whole(Some(Bytes::copy_from_slice(body.as_bytes()))),
-    )
+    head(status, "application/json", &[], Reply::Whole(Some(Bytes::copy_from_slice(body.as_bytes()))))
 }
 
-fn head(
-    status: u16,
-    content_type: &'static str,
-    headers: &[(String, String)],
-    reply: Reply,
-) -> Response<Reply> {
+fn head(status: u16, content_type: &'static str, headers: &[(String, String)], reply: Reply) -> Response<Reply> {
     let mut response = Response::new(reply);
-    *response.status_mut() =
-        StatusCode::from_u16(status).expect("a script's status is one of HTTP");
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    *response.status_mut() = StatusCode::from_u16(status).expect("a script's status is one of HTTP");
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     for (name, value) in headers {
         let name = HeaderName::from_bytes(name.as_bytes()).expect("a script's header name is one");
         let value = HeaderValue::from_str(value).expect("a script's header value is one");

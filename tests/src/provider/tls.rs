@@ -3,9 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
-};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
@@ -17,18 +15,14 @@ pub(super) fn acceptor(ca: &Path) -> TlsAcceptor {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    params
-        .distinguished_name
-        .push(DnType::CommonName, "aexd tests");
+    params.distinguished_name.push(DnType::CommonName, "aexd tests");
     let issuer = CertifiedIssuer::self_signed(params, key()).expect("make a certificate authority");
     std::fs::write(ca, issuer.pem()).expect("write the authority's certificate");
 
     let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
     let leaf_key = key();
     let params = CertificateParams::new(names).expect("names for the certificate");
-    let leaf = params
-        .signed_by(&leaf_key, &issuer)
-        .expect("sign the certificate");
+    let leaf = params.signed_by(&leaf_key, &issuer).expect("sign the certificate");
     let private = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(leaf_key.serialize_der()));
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()

@@ -34,7 +34,14 @@ fn key(n: u64) -> HoldKey {
 }
 
 fn wanted(account: i64, amount: i64, at: i64) -> Wanted {
-    Wanted { account: AccountId::new(account), amount: Pico::new(amount), at: Stamp::new(at), deadline: Stamp::new(at), epoch: 1, sent: true }
+    Wanted {
+        account: AccountId::new(account),
+        amount: Pico::new(amount),
+        at: Stamp::new(at),
+        deadline: Stamp::new(at),
+        epoch: 1,
+        sent: true,
+    }
 }
 
 fn limit(books: &mut Books, account: i64, period: Period, limit: i64) {

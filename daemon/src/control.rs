@@ -1,0 +1,159 @@
+//! The control socket: JSON-RPC 2.0 in lines, for administrators on this machine.
+//!
+//! Owns who may connect, how many, and what each method answers. Wire types of the admin protocol stop here. Must not: decide
+//! about calls, or change the ledger other than by its admin actions.
+
+mod agents;
+mod audit;
+mod connection;
+mod daemon;
+mod events;
+mod fault;
+mod keeper;
+mod listen;
+mod methods;
+mod models;
+mod peer;
+mod runs;
+
+pub use audit::reply as audit_reply;
+pub use listen::bind;
+
+use crate::gate::{Facts, Gate};
+use crate::os::clock;
+use aex_core::event::By;
+use aex_proto::rpc::{ErrorObject, Fault, Id, Response};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+/// Connections at the same time.
+const MAX_CONNECTIONS: usize = 64;
+/// Orders to the keeper of runs that may wait.
+const ORDERS: usize = 256;
+/// How long a refused peer has to take its error.
+const REFUSAL: Duration = Duration::from_secs(1);
+/// How long replies that are in line may take to go out when the daemon ends.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// The wait after a failed accept: out of descriptors, most likely.
+const AFTER_FAULT: Duration = Duration::from_millis(100);
+
+/// What all connections share.
+struct Control {
+    gate: Gate,
+    facts: Arc<Facts>,
+    runs: mpsc::Sender<keeper::Order>,
+    subscriptions: AtomicU64,
+}
+
+/// Serves the socket until `shutdown` turns true. Runs on a current-thread runtime; the socket's file is removed at the end.
+pub async fn serve(listener: UnixListener, gate: Gate, facts: Arc<Facts>, mut shutdown: watch::Receiver<bool>) {
+    // The clock of the uptime starts with its first reading.
+    clock::mono();
+    let (runs, orders) = mpsc::channel(ORDERS);
+    let keeper = tokio::spawn(keeper::keep(gate.clone(), orders, shutdown.clone()));
+    let control = Arc::new(Control { gate, facts, runs, subscriptions: AtomicU64::new(0) });
+    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut connections = JoinSet::new();
+    let mut number: u64 = 0;
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(ended) = connections.join_next() => {
+                note(ended);
+                continue;
+            }
+            () = is_over(&mut shutdown) => break,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                if let Some((by, slot)) = admit(&stream, &control.gate, &slots).await {
+                    number = number.wrapping_add(1);
+                    let served = connection::serve(Arc::clone(&control), stream, by, number, shutdown.clone());
+                    connections.spawn(async move {
+                        served.await;
+                        drop(slot);
+                    });
+                }
+            }
+            Err(fault) => {
+                tracing::error!(%fault, "the control socket cannot accept");
+                sleep(AFTER_FAULT).await;
+            }
+        }
+    }
+    close(listener);
+    let farewell = async {
+        while let Some(ended) = connections.join_next().await {
+            note(ended);
+        }
+        note(keeper.await);
+    };
+    if timeout(FAREWELL, farewell).await.is_err() {
+        tracing::warn!("a client of the control socket did not take its replies within {FAREWELL:?}");
+    }
+}
+
+/// Resolves when the daemon is to end. A sender that has gone means the same.
+async fn is_over(shutdown: &mut watch::Receiver<bool>) {
+    drop(shutdown.wait_for(|over| *over).await);
+}
+
+fn note(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(fault) = ended {
+        tracing::error!(%fault, "a task of the control socket ended by a panic");
+    }
+}
+
+fn close(listener: UnixListener) {
+    let path = listener.local_addr().ok().and_then(|address| address.as_pathname().map(std::path::Path::to_owned));
+    drop(listener);
+    let removed = path.map_or(Ok(()), std::fs::remove_file);
+    if let Err(fault) = removed
+        && fault.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(%fault, "the control socket's file could not be removed");
+    }
+}
+
+/// Who a peer is, and its place among the connections; a peer that may not connect, or finds no place, is told so.
+async fn admit(stream: &UnixStream, gate: &Gate, slots: &Arc<Semaphore>) -> Option<(By, OwnedSemaphorePermit)> {
+    let group = gate.active().config.settings.admin_group.value.clone();
+    let admitted = peer::identify(stream, group.as_deref()).and_then(|by| {
+        let slot = Arc::clone(slots).try_acquire_owned();
+        let crowded = |_| {
+            ErrorObject::fault(Fault::Throttled, format!("{MAX_CONNECTIONS} connections to the daemon are open, and no more are taken"))
+        };
+        Ok((by, slot.map_err(crowded)?))
+    });
+    match admitted {
+        Ok(admitted) => Some(admitted),
+        Err(error) => {
+            tracing::warn!(%error, "a connection to the control socket was refused");
+            refuse(stream, error).await;
+            None
+        }
+    }
+}
+
+async fn refuse(stream: &UnixStream, error: ErrorObject) {
+    let Ok(line) = aex_proto::frame::line(&Response::error(Id::Null, error)) else { return };
+    // The line fits into the buffer of a fresh socket, or the peer has gone.
+    if timeout(REFUSAL, stream.writable()).await.is_ok_and(|ready| ready.is_ok()) {
+        stream.try_write(&line).ok();
+    }
+}
+
+impl Control {
+    fn next_subscription(&self) -> u64 {
+        self.subscriptions.fetch_add(1, Ordering::Relaxed).wrapping_add(1)
+    }
+}
+
+#[cfg(test)]
+mod tests;

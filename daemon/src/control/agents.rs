@@ -1,0 +1,205 @@
+//! Agents: made, listed, paused, given new tokens, deleted.
+
+mod view;
+
+pub(super) use view::spent_in_all;
+
+use super::fault::{Answer, act, no_agent, read, settled, unfit};
+use crate::config::Catalog;
+use crate::gate::Gate;
+use crate::ledger::{LedgerFault, NewAccount, NewTokenRow, Reader, Refused, Writer};
+use crate::os::clock;
+use aex_core::books::{AccountKind, Limits};
+use aex_core::decision::AccountState;
+use aex_core::event::By;
+use aex_proto::account::{
+    Agent, AgentCreate, AgentCreated, AgentDeleted, AgentInspection, AgentList, AgentName, AgentPause, AgentRef, AgentRotateToken, Period,
+};
+use aex_proto::rpc::{ErrorObject, Fault};
+use aex_proto::token::{Rotated, Scope};
+use aex_proto::value::{AccountId, NewToken, Pico, Stamp, TokenHash, token_text};
+
+/// Longest life of a token or a run: a hundred years, within the calendar of every reader.
+const MAX_TTL_MS: u64 = 100 * 365 * 24 * 3_600_000;
+/// Why the accounts of a deleted agent are closed.
+pub(super) const DELETED: &str = "deleted";
+
+pub(super) async fn create(gate: &Gate, by: By, wanted: AgentCreate) -> Answer<AgentCreated> {
+    check_budget(Some(wanted.budget_pico))?;
+    check_models(&gate.active().config.catalog, wanted.policy.allowed_models.as_deref())?;
+    let lasts_us = lasts_us(wanted.ttl_ms)?;
+    let (token, hash) = new_token()?;
+    let account = NewAccount {
+        parent: AccountId::ROOT,
+        kind: AccountKind::Agent,
+        name: wanted.name.to_string(),
+        limits: Limits { rpm: Some(wanted.rpm), concurrent: wanted.max_concurrent },
+        policy: view::stored_policy(wanted.policy),
+        budgets: vec![(wanted.per, wanted.budget_pico)],
+    };
+    let row = NewTokenRow { hash, read_only: wanted.scope == Scope::ReadOnly, lasts_us };
+    let id = act(gate, move |writer| {
+        let id = match writer.create_account(&account, Some(by.clone()))? {
+            Ok(id) => id,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        writer.create_token(id, &row, Some(by))?;
+        Ok(Ok(id))
+    });
+    let id = id.await.map_err(|error| if error.which() == Some(Fault::Conflict) { error.hint("aexctl agent list") } else { error })?;
+    Ok(AgentCreated { agent: one(gate, id).await?, token })
+}
+
+pub(super) async fn list(gate: &Gate) -> Answer<AgentList> {
+    let zone = gate.active().config.settings.zone.value.clone();
+    let agents = read(gate, move |reader| {
+        let now = clock::wall();
+        let rows = reader.accounts(AccountKind::Agent, now)?;
+        rows.into_iter().map(|row| parts(reader, row).map(|parts| parts.agent(now, &zone))).collect()
+    });
+    Ok(AgentList { agents: agents.await? })
+}
+
+pub(super) async fn inspect(gate: &Gate, named: AgentRef) -> Answer<AgentInspection> {
+    gate.flush_denials().await;
+    let id = find(gate, &named.name).await?;
+    let agent = one(gate, id).await?;
+    read(gate, move |reader| {
+        let now = clock::wall();
+        let runs = reader.accounts(AccountKind::Run, now)?.iter().filter(|run| run.parent == Some(id)).count();
+        Ok(AgentInspection {
+            agent,
+            tokens: reader.token_rows(id)?.iter().map(|token| view::token(token, now)).collect(),
+            calls: reader.sums(id)?.calls,
+            denials: reader.denials(id)?.values().sum(),
+            active_runs: u32::try_from(runs).unwrap_or(u32::MAX),
+        })
+    })
+    .await
+}
+
+pub(super) async fn delete(gate: &Gate, by: By, named: AgentRef) -> Answer<AgentDeleted> {
+    let name = named.name.to_string();
+    let (id, closed) = act_on(gate, named.name, move |writer, account| {
+        let closed = writer.close_account(account.id, DELETED, Some(&by))?;
+        Ok(Ok((account.id, closed)))
+    })
+    .await?;
+    let spent =
+        read(gate, move |reader| Ok(reader.account(id, clock::wall())?.map_or(Pico::ZERO, |row| spent_in_all(&row.balances)))).await?;
+    let runs = closed.len().saturating_sub(1);
+    Ok(AgentDeleted { id, name, spent_pico: spent, spent_usd: spent.usd(), runs_ended: u32::try_from(runs).unwrap_or(u32::MAX) })
+}
+
+pub(super) async fn rotate_token(gate: &Gate, by: By, wanted: AgentRotateToken) -> Answer<Rotated> {
+    let lasts_us = lasts_us(wanted.ttl_ms)?;
+    let grace_us = wanted.grace_ms.filter(|grace| *grace > 0).map(micros).transpose()?;
+    let id = find(gate, &wanted.name).await?;
+    let scope = read(gate, move |reader| Ok(view::scope_to_keep(&reader.token_rows(id)?, clock::wall()))).await?;
+    let (token, hash) = new_token()?;
+    let row = NewTokenRow { hash, read_only: scope == Scope::ReadOnly, lasts_us };
+    let agent = wanted.name.to_string();
+    let (expires_at, old_until, old) = act_on(gate, wanted.name, move |writer, account| {
+        let until = writer.now().offset(grace_us.unwrap_or(0));
+        let old = writer.revoke_tokens(account.id, until, "rotated", Some(&by))?;
+        let expires_at = writer.create_token(account.id, &row, Some(by))?;
+        Ok(Ok((expires_at, grace_us.map(|_| until), old)))
+    })
+    .await?;
+    Ok(Rotated { agent, token, scope, expires_at, old_until, old_tokens: u32::try_from(old).unwrap_or(u32::MAX) })
+}
+
+pub(super) async fn pause(gate: &Gate, by: By, wanted: AgentPause) -> Answer<Agent> {
+    let reason = wanted.reason.unwrap_or_default();
+    let id = act_on(gate, wanted.name, move |writer, account| match account.state {
+        AccountState::Active => writer.set_state(&account, AccountState::Paused, &reason, Some(by)).map(|()| Ok(account.id)),
+        AccountState::Paused => Ok(Ok(account.id)),
+        // A pause would lift the other, and a resume after it both.
+        other => Ok(Err(Refused::State(format!("agent '{}' is {} already", account.name, other.name())))),
+    })
+    .await?;
+    one(gate, id).await
+}
+
+pub(super) async fn resume(gate: &Gate, by: By, named: AgentRef) -> Answer<Agent> {
+    let id = act_on(gate, named.name, move |writer, account| {
+        writer.set_state(&account, AccountState::Active, "", Some(by))?;
+        Ok(Ok(account.id))
+    })
+    .await?;
+    one(gate, id).await
+}
+
+/// Runs an admin action on the living agent of a name.
+async fn act_on<T, F>(gate: &Gate, name: AgentName, action: F) -> Answer<T>
+where
+    T: Send + 'static,
+    F: FnOnce(&mut Writer<'_>, aex_core::books::Account) -> Result<Result<T, Refused>, LedgerFault> + Send + 'static,
+{
+    let wanted = name.clone();
+    let done = act(gate, move |writer| match writer.find(AccountKind::Agent, wanted.as_str()) {
+        Ok(account) => action(writer, account),
+        Err(refused) => Ok(Err(refused)),
+    });
+    done.await.map_err(|error| if error.which() == Some(Fault::NotFound) { no_agent(name.as_str()) } else { error })
+}
+
+/// The account of the living agent of a name.
+pub(super) async fn find(gate: &Gate, name: &AgentName) -> Answer<AccountId> {
+    settled(gate).await?;
+    let found = gate.ledger().directory().named(AccountKind::Agent, name.as_str()).map(|view| view.named.id);
+    found.ok_or_else(|| no_agent(name.as_str()))
+}
+
+async fn one(gate: &Gate, id: AccountId) -> Answer<Agent> {
+    let zone = gate.active().config.settings.zone.value.clone();
+    let found = read(gate, move |reader| {
+        let now = clock::wall();
+        let row = reader.account(id, now)?;
+        row.map(|row| parts(reader, row).map(|parts| parts.agent(now, &zone))).transpose()
+    });
+    found.await?.ok_or_else(|| ErrorObject::fault(Fault::NotFound, format!("account {id} does not exist")))
+}
+
+/// All living agents, for sums over them.
+pub(super) fn living(reader: &Reader<'_>, now: Stamp, zone: &jiff::tz::TimeZone) -> Result<Vec<Agent>, LedgerFault> {
+    reader.accounts(AccountKind::Agent, now)?.into_iter().map(|row| parts(reader, row).map(|parts| parts.agent(now, zone))).collect()
+}
+
+fn parts(reader: &Reader<'_>, row: crate::ledger::AccountRow) -> Result<view::Parts, LedgerFault> {
+    Ok(view::Parts { budgets: reader.budgets(row.id)?, tokens: reader.token_rows(row.id)?, row })
+}
+
+/// A token that nobody has seen, and the digest that is stored of it.
+pub(super) fn new_token() -> Answer<(NewToken, TokenHash)> {
+    let mut random = [0; 32];
+    let drawn = getrandom::fill(&mut random).map_err(|fault| fault.to_string());
+    let token = drawn.map(|()| token_text(&random));
+    let made = token.and_then(|token| TokenHash::of(token.expose()).map(|hash| (token, hash)).map_err(|fault| fault.to_string()));
+    made.map_err(|fault| ErrorObject::fault(Fault::Unavailable, format!("no token can be made: {fault}")))
+}
+
+/// A time to live, in microseconds.
+pub(super) fn lasts_us(ttl_ms: Option<u64>) -> Answer<Option<i64>> {
+    if ttl_ms == Some(0) {
+        return Err(unfit("a time to live of 0 is over at once"));
+    }
+    ttl_ms.map(micros).transpose()
+}
+
+fn micros(ms: u64) -> Answer<i64> {
+    if ms > MAX_TTL_MS {
+        return Err(unfit("a time of more than 100 years is longer than can be kept"));
+    }
+    i64::try_from(ms.saturating_mul(1_000)).map_err(|fault| unfit(fault.to_string()))
+}
+
+/// Zero denies every call; less is no budget.
+pub(super) fn check_budget(budget: Option<Pico>) -> Answer<()> {
+    if budget.is_some_and(Pico::is_negative) { Err(unfit("a budget cannot be negative")) } else { Ok(()) }
+}
+
+fn check_models(catalog: &Catalog, allowed: Option<&[String]>) -> Answer<()> {
+    let unknown = allowed.unwrap_or_default().iter().find(|name| catalog.model(name).is_none());
+    unknown.map_or(Ok(()), |name| Err(unfit(format!("no model '{name}' is configured")).hint("aexctl models list")))
+}

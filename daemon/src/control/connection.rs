@@ -1,0 +1,170 @@
+//! One connection: lines in, lines out, and what lives no longer than it does.
+//!
+//! Requests are served one after the other. Every line that goes out passes one short queue with a deadline per line: a client
+//! that does not read cannot make the daemon hold its replies.
+
+use super::events::Tail;
+use super::keeper::{Link, Order};
+use super::{Control, events, is_over, methods};
+use aex_core::event::By;
+use aex_proto::frame::{self, Frame, MAX_LINE, Splitter};
+use aex_proto::rpc::{ErrorObject, Fault, Incoming, Response};
+use aex_proto::value::AccountId;
+use serde::Serialize;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+/// Bytes read at once.
+const CHUNK: usize = 16 * 1024;
+/// Lines that may wait to be written.
+const QUEUE: usize = 8;
+/// How long the client may take for one line.
+const WRITE: Duration = Duration::from_secs(30);
+/// Subscriptions of one connection.
+const MAX_TAILS: usize = 8;
+
+/// Lines to a client, each with its line feed.
+pub(super) type Lines = mpsc::Sender<Vec<u8>>;
+
+/// What is done once the reply is in line, so that nothing can come before it.
+pub(super) enum After {
+    /// A run is tied to the connection.
+    Tie {
+        /// Its account.
+        run: AccountId,
+        /// The first denial for want of money behind this event ends it.
+        stop_on_budget: Option<i64>,
+    },
+    /// A subscription begins.
+    Tail(Tail),
+    /// The daemon begins to stop.
+    Drain,
+}
+
+/// Serves a connection to its end.
+pub(super) async fn serve(control: Arc<Control>, stream: UnixStream, by: By, number: u64, shutdown: watch::Receiver<bool>) {
+    let (input, output) = stream.into_split();
+    let (lines, queue) = mpsc::channel(QUEUE);
+    let writing = tokio::spawn(write(output, queue));
+    let mut connection = Connection { control: Arc::clone(&control), by, number, lines, tails: JoinSet::new() };
+    connection.read(input, shutdown).await;
+    drop(connection);
+    // Fails only when the keeper has gone, and that is when the daemon ends: runs get their grace at its next start.
+    control.runs.send(Order::Dropped { connection: number }).await.ok();
+    if let Err(fault) = writing.await {
+        tracing::error!(%fault, "the writer of a control connection ended by a panic");
+    }
+}
+
+async fn write(mut output: OwnedWriteHalf, mut queue: mpsc::Receiver<Vec<u8>>) {
+    while let Some(line) = queue.recv().await {
+        match timeout(WRITE, output.write_all(&line)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(fault)) => return tracing::debug!(%fault, "a client of the control socket has gone"),
+            Err(_) => return tracing::warn!("a client of the control socket did not read for {WRITE:?} and is dropped"),
+        }
+    }
+}
+
+struct Connection {
+    control: Arc<Control>,
+    by: By,
+    number: u64,
+    lines: Lines,
+    tails: JoinSet<()>,
+}
+
+impl Connection {
+    async fn read(&mut self, mut input: OwnedReadHalf, mut shutdown: watch::Receiver<bool>) {
+        let mut splitter = Splitter::new(MAX_LINE);
+        let mut chunk = vec![0; CHUNK];
+        let lines = self.lines.clone();
+        loop {
+            let read = tokio::select! {
+                read = input.read(&mut chunk) => read,
+                () = lines.closed() => return,
+                () = is_over(&mut shutdown) => return,
+            };
+            let Some(bytes) = read.ok().filter(|count| *count > 0).and_then(|count| chunk.get(..count)) else { return };
+            for frame in splitter.feed(bytes) {
+                if self.frame(frame).await.is_none() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Answers a line; `None` when nobody takes the answer.
+    async fn frame(&mut self, frame: Frame) -> Option<()> {
+        let mut after = Vec::new();
+        match frame {
+            Frame::TooLong => self.send(&Incoming::too_long()).await?,
+            Frame::Line(line) => match Incoming::parse(&line) {
+                Incoming::One(request) => {
+                    if let Some(response) = self.response(request, &mut after).await {
+                        self.send(&response).await?;
+                    }
+                }
+                Incoming::Batch(batch) => {
+                    let mut responses = Vec::with_capacity(batch.len());
+                    for request in batch {
+                        responses.extend(self.response(request, &mut after).await);
+                    }
+                    if !responses.is_empty() {
+                        self.send(&responses).await?;
+                    }
+                }
+            },
+        }
+        for step in after {
+            self.follow(step).await;
+        }
+        Some(())
+    }
+
+    async fn response(&self, request: Result<aex_proto::rpc::Request, Box<Response>>, after: &mut Vec<After>) -> Option<Response> {
+        match request {
+            // Boxed: the largest of all methods would otherwise be part of every connection.
+            Ok(request) => Box::pin(methods::serve(&self.control, &self.by, request, after)).await,
+            Err(refusal) => Some(*refusal),
+        }
+    }
+
+    async fn send<T: Serialize>(&self, message: &T) -> Option<()> {
+        match frame::line(message) {
+            Ok(line) => self.lines.send(line).await.ok(),
+            Err(fault) => {
+                tracing::error!(%fault, "a reply has no JSON");
+                None
+            }
+        }
+    }
+
+    async fn follow(&mut self, step: After) {
+        match step {
+            After::Tie { run, stop_on_budget } => {
+                let link = Link { connection: self.number, lines: self.lines.clone() };
+                self.control.runs.send(Order::Tie { run, link, stop_on_budget }).await.ok();
+            }
+            After::Tail(tail) => {
+                while self.tails.try_join_next().is_some() {}
+                if self.tails.len() >= MAX_TAILS {
+                    let error = ErrorObject::fault(
+                        Fault::Throttled,
+                        format!("subscription {}: {MAX_TAILS} are open on this connection", tail.subscription),
+                    );
+                    self.send(&Response::error(aex_proto::rpc::Id::Null, error)).await;
+                    return;
+                }
+                self.tails.spawn(events::follow(self.control.gate.clone(), tail, self.lines.clone()));
+            }
+            After::Drain => self.control.gate.drain(),
+        }
+    }
+}

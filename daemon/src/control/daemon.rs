@@ -1,0 +1,185 @@
+//! The daemon itself, and the whole in figures.
+
+use super::agents;
+use super::connection::After;
+use super::fault::{Answer, read};
+use super::models::key_state;
+use crate::config::{Config, Durability};
+use crate::gate::{Facts, Gate};
+use crate::os::clock;
+use aex_core::books::AccountKind;
+use aex_core::event::By;
+use aex_proto::account::Budget;
+use aex_proto::daemon::{Check, DaemonState, DaemonStatus, Hello, PROTOCOL, Stopping};
+use aex_proto::model::KeyState;
+use aex_proto::status::Status;
+use aex_proto::value::{AccountId, Pico};
+use std::collections::BTreeMap;
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+pub(super) fn hello(gate: &Gate, facts: &Facts) -> Hello {
+    Hello {
+        version: VERSION.to_owned(),
+        protocol: PROTOCOL,
+        pid: std::process::id(),
+        port: facts.listen.port(),
+        epoch: gate.ledger().epoch(),
+        home: facts.home.display().to_string(),
+    }
+}
+
+pub(super) async fn status(gate: &Gate, facts: &Facts) -> Answer<DaemonStatus> {
+    let head = read(gate, |reader| reader.head()).await?;
+    let active = gate.active();
+    let checks = vec![ledger_check(gate), config_check(&active.config)];
+    let state = match (gate.is_draining(), checks.iter().all(|check| check.passed)) {
+        (true, _) => DaemonState::Draining,
+        (false, true) => DaemonState::Ready,
+        (false, false) => DaemonState::Unhealthy,
+    };
+    Ok(DaemonStatus {
+        state,
+        version: VERSION.to_owned(),
+        pid: std::process::id(),
+        port: facts.listen.port(),
+        listen: facts.listen.to_string(),
+        home: facts.home.display().to_string(),
+        epoch: gate.ledger().epoch(),
+        started_at: facts.started_at,
+        uptime_ms: u64::try_from(clock::mono().as_millis()).unwrap_or(u64::MAX),
+        durability: durability_name(active.config.settings.durability.value).to_owned(),
+        in_flight: in_flight(gate),
+        head_seq: head.seq.unsigned_abs(),
+        head_hash: head.hash,
+        checks,
+    })
+}
+
+/// The reply goes out before the daemon begins to stop.
+pub(super) fn stop(gate: &Gate, by: &By) -> (Stopping, After) {
+    tracing::info!(pid = by.pid, uid = by.uid, "a stop was asked for on the control socket");
+    let drain_ms = gate.active().config.settings.drain_timeout.value.as_millis();
+    let stopping = Stopping { pid: std::process::id(), in_flight: in_flight(gate), drain_ms: u64::try_from(drain_ms).unwrap_or(u64::MAX) };
+    (stopping, After::Drain)
+}
+
+pub(super) async fn figures(gate: &Gate, facts: &Facts) -> Answer<Status> {
+    gate.flush_denials().await;
+    let zone = gate.active().config.settings.zone.value.clone();
+    let (agents, sums, denials, runs) = read(gate, move |reader| {
+        let now = clock::wall();
+        let runs = reader.accounts(AccountKind::Run, now)?.len();
+        Ok((agents::living(reader, now, &zone)?, reader.sums(AccountId::ROOT)?, reader.denials(AccountId::ROOT)?, runs))
+    })
+    .await?;
+    // An agent's other budgets limit the same money.
+    let first: Vec<&Budget> = agents.iter().filter_map(|agent| agent.budgets.first()).collect();
+    let sum = |amount: fn(&Budget) -> Pico| first.iter().fold(Pico::ZERO, |sum, budget| sum.plus(amount(budget)).unwrap_or(Pico::MAX));
+    let (budget, spent) = (sum(|budget| budget.limit_pico), sum(|budget| budget.spent_pico));
+    let (reserved, remaining) = (sum(|budget| budget.reserved_pico), sum(|budget| budget.remaining_pico));
+    let denied = Denied::count(&denials);
+    Ok(Status {
+        agents: u64::try_from(agents.len()).unwrap_or(u64::MAX),
+        budget_pico: budget,
+        budget_usd: budget.usd(),
+        spent_pico: spent,
+        spent_usd: spent.usd(),
+        reserved_pico: reserved,
+        reserved_usd: reserved.usd(),
+        remaining_pico: remaining,
+        remaining_usd: remaining.usd(),
+        requests: sums.calls,
+        budget_denials: denied.budget,
+        rate_denials: denied.rate,
+        policy_denials: denied.policy,
+        active_runs: u64::try_from(runs).unwrap_or(u64::MAX),
+        daemon: status(gate, facts).await?,
+    })
+}
+
+fn in_flight(gate: &Gate) -> u32 {
+    u32::try_from(gate.in_flight()).unwrap_or(u32::MAX)
+}
+
+const fn durability_name(durability: Durability) -> &'static str {
+    match durability {
+        Durability::Overlap => "overlap",
+        Durability::Full => "full",
+        Durability::Normal => "normal",
+    }
+}
+
+fn ledger_check(gate: &Gate) -> Check {
+    let ledger = gate.ledger();
+    let passed = ledger.is_available();
+    let detail = if passed {
+        format!("commits; {} calls of an earlier start were ended when it opened", ledger.recovered())
+    } else {
+        "cannot commit: no call is admitted; the log says why".to_owned()
+    };
+    Check { name: "ledger".to_owned(), passed, detail }
+}
+
+/// A configuration in force is a good one; what it lacks is told, because calls are denied for it.
+fn config_check(config: &Config) -> Check {
+    let missing = config.catalog.providers.values().filter(|provider| key_state(config, provider) == KeyState::Missing);
+    let missing: Vec<&str> = missing.map(|provider| provider.key_variable.as_str()).collect();
+    let mut detail = format!("{} models, {} warnings", config.catalog.models.len(), config.warnings.len());
+    if !missing.is_empty() {
+        detail.push_str("; not set: ");
+        detail.push_str(&missing.join(", "));
+    }
+    Check { name: "config".to_owned(), passed: true, detail }
+}
+
+/// Denials of calls by kind. Those of callers that are not known, and of requests that are no good, are none of these.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Denied {
+    budget: u64,
+    rate: u64,
+    policy: u64,
+}
+
+impl Denied {
+    fn count(by_rule: &BTreeMap<String, u64>) -> Denied {
+        let mut denied = Denied::default();
+        for (rule, count) in by_rule {
+            let slot = match rule.as_str() {
+                "budget" => &mut denied.budget,
+                "rpm" | "concurrency" => &mut denied.rate,
+                "authentication"
+                | "authentication_rate"
+                | "request_form"
+                | "max_body"
+                | "price"
+                | "provider_key"
+                | "ledger"
+                | "shutdown" => continue,
+                _ => &mut denied.policy,
+            };
+            *slot = slot.saturating_add(*count);
+        }
+        denied
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn denials_are_counted_by_what_denied() {
+        let rows = [
+            ("budget", 1),
+            ("rpm", 2),
+            ("concurrency", 4),
+            ("allowed_models", 8),
+            ("known_model", 16),
+            ("account_state", 32),
+            ("request_form", 64),
+        ];
+        let by_rule = rows.into_iter().map(|(rule, count)| (rule.to_owned(), count)).collect();
+        assert_eq!(Denied::count(&by_rule), Denied { budget: 1, rate: 6, policy: 56 });
+    }
+}

@@ -1,0 +1,75 @@
+//! The table: every method of the protocol and what serves it. A new verb does not compile until it stands here.
+
+use super::connection::After;
+use super::fault::Answer;
+use super::{Control, agents, audit, daemon, events, models, runs};
+use aex_core::event::By;
+use aex_proto::method::{self as m, Method, Verb};
+use aex_proto::rpc::{ErrorObject, Id, Request, Response, Standard};
+
+/// Serves one request; a notification has no response. What is to follow its reply is added to `after`.
+pub(super) async fn serve(control: &Control, by: &By, request: Request, after: &mut Vec<After>) -> Option<Response> {
+    let is_notification = request.id.is_none();
+    let response = match Verb::parse(&request.method) {
+        Some(verb) => dispatch(control, by.clone(), verb, request, after).await,
+        None => Response::error(request.id.clone().unwrap_or(Id::Null), unknown(&request.method)),
+    };
+    (!is_notification).then_some(response)
+}
+
+fn unknown(method: &str) -> ErrorObject {
+    // A name is at most as long as its line; what is shown of it is not.
+    let shown: String = method.chars().take(64).collect();
+    ErrorObject::standard(Standard::MethodNotFound, &format!("no method `{}`", shown.escape_debug()))
+}
+
+async fn dispatch(control: &Control, by: By, verb: Verb, request: Request, after: &mut Vec<After>) -> Response {
+    let (gate, facts) = (&control.gate, &*control.facts);
+    match verb {
+        Verb::DaemonHello => reply::<m::DaemonHello, _>(request, async |_| Ok(daemon::hello(gate, facts))).await,
+        Verb::DaemonStatus => reply::<m::DaemonStatus, _>(request, async |_| daemon::status(gate, facts).await).await,
+        Verb::DaemonStop => reply::<m::DaemonStop, _>(request, async |_| Ok(then(daemon::stop(gate, &by), after))).await,
+        Verb::AgentCreate => reply::<m::AgentCreate, _>(request, async |wanted| agents::create(gate, by, wanted).await).await,
+        Verb::AgentList => reply::<m::AgentList, _>(request, async |_| agents::list(gate).await).await,
+        Verb::AgentInspect => reply::<m::AgentInspect, _>(request, async |named| agents::inspect(gate, named).await).await,
+        Verb::AgentDelete => reply::<m::AgentDelete, _>(request, async |named| agents::delete(gate, by, named).await).await,
+        Verb::AgentRotateToken => {
+            reply::<m::AgentRotateToken, _>(request, async |wanted| agents::rotate_token(gate, by, wanted).await).await
+        }
+        Verb::AgentPause => reply::<m::AgentPause, _>(request, async |wanted| agents::pause(gate, by, wanted).await).await,
+        Verb::AgentResume => reply::<m::AgentResume, _>(request, async |named| agents::resume(gate, by, named).await).await,
+        Verb::ModelList => reply::<m::ModelList, _>(request, async |_| Ok(models::list(&gate.active().config))).await,
+        Verb::ModelReload => reply::<m::ModelReload, _>(request, async |_| models::reload(gate, by).await).await,
+        Verb::RunOpen => reply::<m::RunOpen, _>(request, async |wanted| Ok(then(runs::open(gate, facts, by, wanted).await?, after))).await,
+        Verb::RunAttach => {
+            reply::<m::RunAttach, _>(request, async |wanted| Ok(then(runs::attach(gate, facts, wanted).await?, after))).await
+        }
+        Verb::RunClose => reply::<m::RunClose, _>(request, async |wanted| runs::close(gate, by, wanted).await).await,
+        Verb::StatusGet => reply::<m::StatusGet, _>(request, async |_| daemon::figures(gate, facts).await).await,
+        Verb::AuditRun => reply::<m::AuditRun, _>(request, async |_| audit::run(gate).await).await,
+        Verb::EventList => reply::<m::EventList, _>(request, async |query| events::list(gate, query).await).await,
+        Verb::EventTail => {
+            let subscription = control.next_subscription();
+            reply::<m::EventTail, _>(request, async |wanted| Ok(then(events::tail(gate, subscription, wanted).await?, after))).await
+        }
+    }
+}
+
+/// Keeps what is to follow the reply.
+fn then<R>((reply, step): (R, After), after: &mut Vec<After>) -> R {
+    after.push(step);
+    reply
+}
+
+async fn reply<M: Method, F: AsyncFnOnce(M::Params) -> Answer<M::Reply>>(request: Request, serve: F) -> Response {
+    let params = request.params::<M::Params>();
+    let id = request.id.unwrap_or(Id::Null);
+    let answer = match params {
+        Ok(params) => serve(params).await,
+        Err(error) => Err(error),
+    };
+    match answer {
+        Ok(answer) => Response::reply::<M>(id, &answer),
+        Err(error) => Response::error(id, error),
+    }
+}

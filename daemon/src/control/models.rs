@@ -1,0 +1,73 @@
+//! The models of the configuration in force.
+
+use super::fault::Answer;
+use crate::config::{Config, Provider, ProviderKind};
+use crate::gate::Gate;
+use aex_core::event::By;
+use aex_core::price::{ModelCard, Price};
+use aex_proto::model::{KeyState, Model, ModelList, ModelReloaded, Prices};
+use aex_proto::rpc::{ErrorObject, Fault};
+
+pub(super) fn list(config: &Config) -> ModelList {
+    let catalog = &config.catalog;
+    let models = catalog.models.iter().filter_map(|card| Some(model(config, card, catalog.provider_of(card)?)));
+    ModelList { models: models.collect() }
+}
+
+pub(super) async fn reload(gate: &Gate, by: By) -> Answer<ModelReloaded> {
+    let active = gate.reload(Some(by)).await.map_err(|problems| {
+        ErrorObject::fault(Fault::BadConfig, problems)
+            .hint("the old configuration is still in force; correct the file, then aexctl models reload")
+    })?;
+    let catalog = &active.config.catalog;
+    Ok(ModelReloaded {
+        models: u32::try_from(catalog.models.len()).unwrap_or(u32::MAX),
+        providers: u32::try_from(catalog.providers.len()).unwrap_or(u32::MAX),
+        warnings: active.config.warnings.iter().map(ToString::to_string).collect(),
+    })
+}
+
+fn model(config: &Config, card: &ModelCard, provider: &Provider) -> Model {
+    let key = key_state(config, provider);
+    Model {
+        name: card.name.clone(),
+        default: card.name == config.catalog.default_model,
+        provider: provider.name.clone(),
+        provider_type: type_name(provider.kind).to_owned(),
+        provider_model: card.provider_model.clone(),
+        prices: card.price.as_ref().map(prices),
+        max_tokens: card.max_tokens,
+        context_tokens: card.context_tokens,
+        reasoning: card.reasoning,
+        tools: card.tools,
+        vision: card.vision,
+        key,
+        key_variable: (key != KeyState::NotNeeded).then(|| provider.key_variable.clone()),
+    }
+}
+
+/// Whether the daemon can authenticate to a provider.
+pub(super) fn key_state(config: &Config, provider: &Provider) -> KeyState {
+    match config.keys.get(&provider.name) {
+        _ if !provider.needs_key() => KeyState::NotNeeded,
+        Some(_) => KeyState::Present,
+        None => KeyState::Missing,
+    }
+}
+
+const fn type_name(kind: ProviderKind) -> &'static str {
+    match kind {
+        ProviderKind::OpenAiCompatible => "openai_compatible",
+        ProviderKind::Echo => "echo",
+    }
+}
+
+const fn prices(price: &Price) -> Prices {
+    Prices {
+        input_pico: price.input,
+        output_pico: price.output,
+        cached_input_pico: price.cached_input,
+        cache_write_pico: price.cache_write,
+        call_pico: price.call,
+    }
+}

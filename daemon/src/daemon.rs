@@ -1,0 +1,141 @@
+//! The daemon's life: open, bind, ready, serve, drain.
+
+use crate::gate::{Active, Facts, Gate, Source};
+use crate::ledger::{Ledger, Options};
+use crate::os::{clock, limits, notify};
+use crate::{control, proxy};
+use aex_core::event::Outcome;
+use anyhow::Context;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+/// How often counted refusals are handed to the ledger.
+const GATHER: Duration = Duration::from_secs(1);
+/// How often holds past their deadline are looked for.
+const SWEEP: Duration = Duration::from_secs(60);
+
+/// Serves until told to stop.
+///
+/// # Errors
+/// When the daemon cannot start, or the disk refuses what was promised.
+pub fn run(source: Source, active: Active) -> anyhow::Result<()> {
+    // One thread accepts and controls; calls have threads of their own.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
+    runtime.block_on(serve(source, active))
+}
+
+async fn serve(source: Source, active: Active) -> anyhow::Result<()> {
+    let settings = active.config.settings.clone();
+    let paths = source.paths.clone();
+    let address = SocketAddr::new(settings.listen.value, settings.port.value);
+    limits::raise_open_files();
+    // The port before the ledger: a second daemon is told who holds it.
+    let listener = proxy::bind(address)?;
+    let options = Options {
+        path: paths.ledger.clone(),
+        durability: settings.durability.value,
+        zone: settings.zone.value.clone(),
+        wal_limit: settings.wal_limit.value,
+    };
+    let ledger = Ledger::open(&options).context("opening the ledger")?;
+    if ledger.recovered() > 0 {
+        tracing::warn!(holds = ledger.recovered(), "calls of a daemon that died were ended");
+    }
+    let facts = Arc::new(Facts { listen: listener.local_addr()?, home: paths.home.clone(), started_at: clock::wall() });
+    let gate = Gate::open(ledger.clone(), source, active).await.context("opening the gate")?;
+    let socket = control::bind(&paths.socket, settings.admin_group.value.as_deref())
+        .with_context(|| format!("binding {}", paths.socket.display()))?;
+    let listening = proxy::start(listener, &gate, &facts, settings.workers.value, settings.max_calls.value)?;
+    let (end_control, control_ends) = watch::channel(false);
+    let control = tokio::spawn(control::serve(socket, gate.clone(), Arc::clone(&facts), control_ends));
+    let _pid = PidFile::write(&paths.pid_file)?;
+    notify::ready(facts.listen);
+    tracing::info!(listen = %facts.listen, epoch = ledger.epoch(), version = env!("CARGO_PKG_VERSION"), "serving");
+
+    let broken = attend(&gate).await?;
+    notify::stopping();
+    gate.drain();
+    tracing::info!(in_flight = gate.in_flight(), "stopping");
+    listening.stop(settings.drain_timeout.value).await;
+    gate.flush_denials().await;
+    end_control.send_replace(true);
+    if control.await.is_err() {
+        tracing::error!("the control socket ended by a panic");
+    }
+    remove(&paths.socket);
+    let closing = ledger.clone();
+    tokio::task::spawn_blocking(move || closing.close()).await.context("closing the ledger")?;
+    if broken {
+        anyhow::bail!("the disk refused a flush of the ledger: what was promised may not be on disk");
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Signals, sweeps, and the end. `true`: the disk has failed.
+async fn attend(gate: &Gate) -> anyhow::Result<bool> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut reload = signal(SignalKind::hangup())?;
+    let mut gather = tokio::time::interval(GATHER);
+    let mut sweep = tokio::time::interval(SWEEP);
+    let mut draining = gate.draining();
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(false),
+            _ = interrupt.recv() => return Ok(false),
+            _ = draining.wait_for(|draining| *draining) => return Ok(false),
+            () = gate.ledger().failed() => return Ok(true),
+            _ = reload.recv() => reread(gate).await,
+            _ = gather.tick() => gate.gather_refusals(false),
+            _ = sweep.tick() => end_overdue(gate).await,
+        }
+    }
+}
+
+async fn reread(gate: &Gate) {
+    notify::reloading();
+    match gate.reload(None).await {
+        Ok(active) => tracing::info!(models = active.config.catalog.models.len(), "the configuration was read anew"),
+        Err(problems) => {
+            tracing::error!(problems, "the configuration is wrong; the old one stays in force");
+            notify::status("the configuration is wrong; the old one stays in force");
+        }
+    }
+    notify::ready_again();
+}
+
+/// A hold past its deadline belongs to a call that nobody drives any more.
+async fn end_overdue(gate: &Gate) {
+    let now = clock::wall();
+    match gate.ledger().read(move |reader| reader.overdue(now)).await {
+        Ok(overdue) => overdue.into_iter().for_each(|key| gate.end_unknown(key, Outcome::Deadline)),
+        Err(fault) => tracing::warn!(%fault, "holds past their deadline could not be looked for"),
+    }
+}
+
+/// The file that holds the daemon's process id while it runs.
+struct PidFile<'a>(&'a Path);
+
+impl PidFile<'_> {
+    fn write(path: &Path) -> anyhow::Result<PidFile<'_>> {
+        std::fs::write(path, format!("{}\n", std::process::id())).with_context(|| format!("writing {}", path.display()))?;
+        Ok(PidFile(path))
+    }
+}
+
+impl Drop for PidFile<'_> {
+    fn drop(&mut self) {
+        remove(self.0);
+    }
+}
+
+fn remove(path: &Path) {
+    if let Err(fault) = std::fs::remove_file(path) {
+        tracing::debug!(%fault, path = %path.display(), "could not be removed");
+    }
+}

@@ -1,0 +1,135 @@
+//! The gate: the shell round the core and the ledger. Who calls, may it pass, what is held for it, what did it cost.
+//!
+//! Owns the rates, the counters of refusals and the configuration in force. Must not: know HTTP or SQL.
+
+mod active;
+mod admit;
+mod enter;
+mod live;
+mod refuse;
+mod settle;
+
+pub use active::{Active, Card, Source};
+pub use admit::{Decision, Hold, admit};
+pub use enter::{Entered, Refused};
+pub use live::{Call, Drained};
+pub use settle::{Ended, settle};
+
+use crate::ledger::{Ledger, LedgerFault};
+use crate::os::clock;
+use aex_core::event::By;
+use aex_core::rate::{Rates, WINDOW_MS};
+use aex_proto::value::{RequestId, Stamp};
+use arc_swap::ArcSwap;
+use enter::AuthLimiter;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// What is known of the daemon once it listens.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// Where the proxy listens.
+    pub listen: SocketAddr,
+    /// The folder of its files.
+    pub home: PathBuf,
+    /// When it started.
+    pub started_at: Stamp,
+}
+
+/// A handle on the gate. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Gate {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    ledger: Ledger,
+    active: ArcSwap<Active>,
+    source: Source,
+    reloading: tokio::sync::Mutex<()>,
+    rates: Mutex<Rates>,
+    failed_auth: AuthLimiter,
+    refusals: Mutex<refuse::Refusals>,
+    requests: AtomicU64,
+    live: live::Live,
+}
+
+impl Gate {
+    /// Puts a checked configuration in force over an open ledger, and rebuilds the rates from the calls of the last minute.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read or written.
+    pub async fn open(ledger: Ledger, source: Source, active: Active) -> Result<Gate, LedgerFault> {
+        let now_ms = clock::mono_ms();
+        let now = clock::wall();
+        let since = now.offset(-i64::try_from(WINDOW_MS).unwrap_or(0).saturating_mul(1_000));
+        let held = ledger.read(move |reader| reader.held_since(since)).await?;
+        let mut rates = Rates::default();
+        for (account, at) in held {
+            let age_ms = u64::try_from(now.since(at)).unwrap_or(0) / 1_000;
+            // A call counts on every account above it.
+            if let Some(view) = ledger.directory().accounts.get(&account) {
+                view.limits.iter().for_each(|(above, _)| rates.recall(*above, now_ms.saturating_sub(age_ms)));
+            }
+        }
+        let inner = Inner {
+            ledger,
+            active: ArcSwap::from_pointee(active),
+            source,
+            reloading: tokio::sync::Mutex::new(()),
+            rates: Mutex::new(rates),
+            failed_auth: enter::auth_limiter(),
+            refusals: Mutex::default(),
+            requests: AtomicU64::new(0),
+            live: live::Live::default(),
+        };
+        let gate = Gate { inner: Arc::new(inner) };
+        gate.record_config(&gate.active(), None).await?;
+        Ok(gate)
+    }
+
+    /// The ledger.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.inner.ledger
+    }
+
+    /// The configuration in force. A call keeps the one that it began with.
+    #[must_use]
+    pub fn active(&self) -> Arc<Active> {
+        self.inner.active.load_full()
+    }
+
+    /// Reads the configuration anew and puts it in force whole; a bad one leaves the old one in force.
+    ///
+    /// # Errors
+    /// All that is wrong with the new one, or the ledger's fault, as text.
+    pub async fn reload(&self, by: Option<By>) -> Result<Arc<Active>, String> {
+        let _one_at_a_time = self.inner.reloading.lock().await;
+        let source = self.inner.source.clone();
+        let generation = self.active().generation + 1;
+        let read = tokio::task::spawn_blocking(move || source.load(generation)).await;
+        let active = read.map_err(|fault| fault.to_string())?.map_err(|errors| errors.to_string())?;
+        // The prices are in the ledger before a call can be held by them.
+        self.record_config(&active, by).await.map_err(|fault| fault.to_string())?;
+        self.inner.active.store(Arc::new(active));
+        Ok(self.active())
+    }
+
+    async fn record_config(&self, active: &Active, by: Option<By>) -> Result<(), LedgerFault> {
+        let cards = active.config.catalog.models.clone();
+        let default_model = Some(active.config.catalog.default_model.clone());
+        let charged = active.config.settings.charge_on_gateway_error.value;
+        let done = self.inner.ledger.admin(move |writer| writer.config_loaded(&cards, default_model, charged, by).map(Ok)).await?;
+        done.map_err(|refused| LedgerFault::Broken(refused.to_string()))
+    }
+
+    /// A new request's id.
+    #[must_use]
+    pub fn next_request(&self) -> RequestId {
+        RequestId::new(self.inner.ledger.epoch(), self.inner.requests.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+}

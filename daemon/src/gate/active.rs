@@ -1,0 +1,79 @@
+//! The configuration in force, with what a call looks up in it.
+
+use crate::config::{Config, ConfigErrors, Overrides, Provider};
+use aex_core::paths::Paths;
+use aex_core::price::ModelCard;
+use aex_proto::value::Digest;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// A model that can be called.
+#[derive(Debug)]
+pub struct Card {
+    /// What a decision knows of it.
+    pub card: ModelCard,
+    /// The digest of that.
+    pub digest: Digest,
+    /// Who serves it.
+    pub provider: Arc<Provider>,
+}
+
+/// One configuration, never changed. A reload makes another.
+#[derive(Debug)]
+pub struct Active {
+    /// Counts reloads; connections to providers belong to one generation.
+    pub generation: u64,
+    /// As it was checked.
+    pub config: Config,
+    cards: HashMap<String, Arc<Card>>,
+}
+
+impl Active {
+    /// Indexes a configuration.
+    #[must_use]
+    pub fn new(config: Config, generation: u64) -> Active {
+        let providers: HashMap<&str, Arc<Provider>> =
+            config.catalog.providers.iter().map(|(name, provider)| (name.as_str(), Arc::new(provider.clone()))).collect();
+        let mut cards = HashMap::new();
+        for card in &config.catalog.models {
+            if let Some(provider) = providers.get(card.provider.as_str()) {
+                let (_, digest) = card.snapshot();
+                let entry = Card { card: card.clone(), digest, provider: Arc::clone(provider) };
+                cards.insert(card.name.clone(), Arc::new(entry));
+            }
+        }
+        Active { generation, cards, config }
+    }
+
+    /// The model of a name; the default one when the request names none.
+    #[must_use]
+    pub fn card(&self, name: &str) -> Option<&Arc<Card>> {
+        let name = if name.is_empty() { self.config.catalog.default_model.as_str() } else { name };
+        self.cards.get(name)
+    }
+}
+
+/// Where the configuration is read from, again at each reload. The environment is the daemon's own, as it was at its start.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// The files.
+    pub paths: Paths,
+    /// The environment.
+    pub environment: Arc<HashMap<String, String>>,
+    /// The command line.
+    pub overrides: Overrides,
+}
+
+impl Source {
+    /// Reads and checks all of it.
+    ///
+    /// # Errors
+    /// All that is wrong with it.
+    pub fn load(&self, generation: u64) -> Result<Active, ConfigErrors> {
+        let config = Config::load(&self.paths, |name| self.environment.get(name).cloned(), &self.overrides)?;
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
+        Ok(Active::new(config, generation))
+    }
+}

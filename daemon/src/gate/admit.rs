@@ -1,0 +1,101 @@
+//! Admission: everything between a parsed request and the send, in the order of the checks. First failure wins.
+
+use super::{Active, Card, Entered, Gate};
+use crate::ledger::{AccountView, Held, HoldCall, LedgerFault};
+use aex_core::ask::Ask;
+use aex_core::books::HoldKey;
+use aex_core::decision::Denial;
+use aex_core::policy;
+use aex_core::price::{self, Bound};
+use std::sync::Arc;
+
+/// How long a call may last in all: longer than any SDK waits. The daemon ends it then.
+const LASTS_US: i64 = 2 * 3_600 * 1_000_000;
+
+/// What was decided.
+#[derive(Debug)]
+pub enum Decision {
+    /// The call may be sent.
+    Permit(Hold),
+    /// It may not.
+    Deny(Denial),
+}
+
+/// Money held for a call: the permit to send it. Ended by [`super::settle`], exactly once; by the call's tracker after a panic,
+/// and by the next start after a crash.
+#[derive(Debug)]
+#[must_use = "a hold that is not settled keeps its money until the deadline"]
+pub struct Hold {
+    /// The hold's row.
+    pub key: HoldKey,
+    /// What the ledger answered.
+    pub held: Held,
+    /// The model.
+    pub card: Arc<Card>,
+    /// The output limit per choice that holds.
+    pub max_tokens: u64,
+    /// The most that it can use and cost.
+    pub bound: Bound,
+    /// Who calls.
+    pub view: Arc<AccountView>,
+    /// Keeps the call in the rates until it is settled.
+    _entered: Entered,
+}
+
+/// Decides a call and holds its bound.
+///
+/// # Errors
+/// When the ledger cannot commit: nothing is admitted then.
+pub async fn admit(gate: &Gate, active: &Active, entered: Entered, mut ask: Ask) -> Result<Decision, LedgerFault> {
+    let Some(card) = active.card(&ask.model).cloned() else {
+        let denial = Denial::UnknownModel { model: ask.model.clone() };
+        return Ok(deny(gate, &entered, denial, &ask, None));
+    };
+    ask.model.clone_from(&card.card.name);
+    let digest = Some(card.digest);
+    let Some(policy) = entered.view.policy.clone() else {
+        // What is stored is no policy: nothing passes until it is mended.
+        let denial = Denial::Malformed { message: "the agent's stored policy cannot be read".to_owned(), param: None };
+        return Ok(deny(gate, &entered, denial, &ask, digest));
+    };
+    let max_tokens = match policy::decide(&ask, &card.card, &policy) {
+        Ok(max_tokens) => max_tokens,
+        Err(denial) => return Ok(deny(gate, &entered, denial, &ask, digest)),
+    };
+    let provider = &card.provider;
+    if provider.needs_key() && active.config.keys.get(&provider.name).is_none() {
+        let denial = Denial::KeyMissing { provider: provider.name.clone(), variable: provider.key_variable.clone() };
+        return Ok(deny(gate, &entered, denial, &ask, digest));
+    }
+    let bound = match price::bound(&ask, &card.card, max_tokens) {
+        Ok(bound) => bound,
+        Err(why) => return Ok(deny(gate, &entered, Denial::Unbounded { model: ask.model.clone(), why }, &ask, digest)),
+    };
+    let key = HoldKey { request: entered.request, attempt: 0 };
+    let call = HoldCall {
+        key,
+        account: entered.view.named.id,
+        card: card.digest,
+        policy: entered.view.policy_digest,
+        amount: bound.amount,
+        input_tokens: bound.input_tokens,
+        max_tokens,
+        lasts_us: LASTS_US,
+        sent: true,
+        ask,
+    };
+    // The ask goes to the ledger and comes back with a denial's facts only when it is needed: a denial is the rare case.
+    let facts = call.ask.clone();
+    match gate.ledger().hold(call).await? {
+        Ok(held) => {
+            let view = Arc::clone(&entered.view);
+            Ok(Decision::Permit(Hold { key, held, card, max_tokens, bound, view, _entered: entered }))
+        }
+        Err(denial) => Ok(deny(gate, &entered, denial, &facts, digest)),
+    }
+}
+
+fn deny(gate: &Gate, entered: &Entered, denial: Denial, ask: &Ask, card: Option<aex_proto::value::Digest>) -> Decision {
+    gate.refused(entered.request, Some(&entered.view), &denial, Some(ask), card);
+    Decision::Deny(denial)
+}

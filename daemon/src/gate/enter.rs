@@ -1,0 +1,160 @@
+//! The checks that need no body: who calls, with which scope, on which account, at which rate.
+
+use super::{Gate, live};
+use crate::ledger::AccountView;
+use crate::os::clock;
+use aex_core::decision::{AuthCause, Denial};
+use aex_core::rate::Full;
+use aex_proto::value::{RequestId, TokenHash};
+use governor::clock::{Clock, DefaultClock};
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+/// Failed authentications that one peer may make at once.
+const FAILED_AUTH_BURST: NonZeroU32 = match NonZeroU32::new(60) {
+    Some(calls) => calls,
+    None => NonZeroU32::MIN,
+};
+/// Failed authentications that one peer may make in a second, in the long run.
+const FAILED_AUTH_PER_SECOND: NonZeroU32 = match NonZeroU32::new(10) {
+    Some(calls) => calls,
+    None => NonZeroU32::MIN,
+};
+
+pub(super) type AuthLimiter = DefaultKeyedRateLimiter<IpAddr>;
+
+pub(super) fn auth_limiter() -> AuthLimiter {
+    RateLimiter::keyed(Quota::per_second(FAILED_AUTH_PER_SECOND).allow_burst(FAILED_AUTH_BURST))
+}
+
+/// A caller whose call counts in the rates until this is dropped.
+#[derive(Debug)]
+pub struct Entered {
+    gate: Gate,
+    /// Who calls.
+    pub view: Arc<AccountView>,
+    /// The request.
+    pub request: RequestId,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        if let Ok(mut rates) = self.gate.inner.rates.lock() {
+            rates.leave(&self.view.limits);
+        }
+    }
+}
+
+/// A caller that was turned away.
+#[derive(Debug)]
+pub struct Refused {
+    /// Why.
+    pub denial: Denial,
+    /// Who it was, when that is known.
+    pub view: Option<Arc<AccountView>>,
+}
+
+impl Gate {
+    /// Who a token belongs to, and whether it may only read.
+    ///
+    /// # Errors
+    /// Why the caller is not known.
+    pub fn authenticate(&self, token: Option<&str>, peer: IpAddr) -> Result<(Arc<AccountView>, bool), Denial> {
+        self.look_up(token).map_err(|cause| self.throttled(peer).unwrap_or(Denial::Unauthenticated { cause }))
+    }
+
+    fn look_up(&self, token: Option<&str>) -> Result<(Arc<AccountView>, bool), AuthCause> {
+        let hash = TokenHash::of(token.ok_or(AuthCause::Missing)?).map_err(|_| AuthCause::Malformed)?;
+        let directory = self.inner.ledger.directory();
+        let token = directory.tokens.get(hash.bytes()).ok_or(AuthCause::Unknown)?;
+        let now = clock::wall();
+        if token.revoked_at.is_some_and(|at| at <= now) {
+            return Err(AuthCause::Revoked);
+        }
+        if token.expires_at.is_some_and(|at| at <= now) {
+            return Err(AuthCause::Expired);
+        }
+        let view = directory.accounts.get(&token.account).ok_or(AuthCause::Unknown)?;
+        Ok((Arc::clone(view), token.read_only))
+    }
+
+    fn throttled(&self, peer: IpAddr) -> Option<Denial> {
+        let limiter = &self.inner.failed_auth;
+        let until = limiter.check_key(&peer).err()?;
+        let wait = until.wait_time_from(DefaultClock::default().now());
+        Some(Denial::AuthThrottled { retry_after_ms: u64::try_from(wait.as_millis()).unwrap_or(1_000).max(1) })
+    }
+
+    /// Authenticates a call, checks scope, account and rates, and takes it into the rates.
+    ///
+    /// # Errors
+    /// The first check that fails.
+    pub fn enter(&self, token: Option<&str>, peer: IpAddr, request: RequestId) -> Result<Entered, Refused> {
+        let (view, read_only) = self.authenticate(token, peer).map_err(|denial| Refused { denial, view: None })?;
+        let refused = |denial| Refused { denial, view: Some(Arc::clone(&view)) };
+        if read_only {
+            return Err(refused(Denial::ReadOnlyToken));
+        }
+        if let Some(stopped) = &view.stopped {
+            return Err(refused(stopped.clone()));
+        }
+        let entered = match self.inner.rates.lock() {
+            Ok(mut rates) => rates.enter(&view.limits, clock::mono_ms()),
+            // A panic while rates were held: they can't be trusted, so nothing passes.
+            Err(_) => return Err(refused(Denial::LedgerUnavailable)),
+        };
+        if let Err(full) = entered {
+            return Err(refused(self.full(&full)));
+        }
+        let entered = Entered { gate: self.clone(), view: Arc::clone(&view), request };
+        if self.inner.live.is_draining() {
+            return Err(refused(Denial::Draining));
+        }
+        Ok(entered)
+    }
+
+    fn full(&self, full: &Full) -> Denial {
+        Denial::Rate {
+            account: self.inner.ledger.directory().name_of(full.account),
+            kind: full.kind,
+            limit: full.limit,
+            retry_after_ms: full.retry_after_ms,
+        }
+    }
+
+    /// Calls that have not ended yet.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.inner.live.count()
+    }
+
+    /// Begins a graceful stop: new calls are refused, `draining` resolves.
+    pub fn drain(&self) {
+        self.inner.live.drain();
+    }
+
+    /// Whether a graceful stop has begun.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.inner.live.is_draining()
+    }
+
+    /// Follows whether a graceful stop has begun.
+    #[must_use]
+    pub fn draining(&self) -> tokio::sync::watch::Receiver<bool> {
+        self.inner.live.draining()
+    }
+
+    /// Resolves when no call is in flight.
+    pub async fn drained(&self) {
+        self.inner.live.drained().await;
+    }
+
+    /// Counts a call until the answer's last byte, or until its task is done.
+    #[must_use]
+    pub fn track(&self) -> live::Call {
+        live::Call::begin(self)
+    }
+}

@@ -1,0 +1,149 @@
+//! Refusals on their way to the ledger: the first of an account and rule at once, repeats within a second as one later event,
+//! so that a client that retries without end doesn't fill the disk.
+
+use super::Gate;
+use crate::ledger::AccountView;
+use crate::os::clock;
+use aex_core::ask::Ask;
+use aex_core::decision::{AuthCause, Denial};
+use aex_core::event::{AuthFailed, CallDenied, CallDeniedAgain, Event};
+use aex_proto::value::{AccountId, Digest, RequestId};
+use std::collections::BTreeMap;
+
+/// How long repeats are gathered.
+const GATHER_MS: u64 = 1_000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Key {
+    Call(AccountId, &'static str),
+    Auth(AuthCause),
+}
+
+#[derive(Debug)]
+struct Repeats {
+    since_ms: u64,
+    count: u64,
+    first: RequestId,
+    last: RequestId,
+}
+
+impl Repeats {
+    fn event(&self, key: Key) -> Event {
+        let (count, first, last) = (self.count, self.first, self.last);
+        match key {
+            Key::Call(account, rule) => CallDeniedAgain { account, count, first, last, rule: rule.to_owned() }.into(),
+            Key::Auth(cause) => AuthFailed { cause, count, first, last }.into(),
+        }
+    }
+}
+
+/// Refusals of the last second.
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    gathered: BTreeMap<Key, Repeats>,
+}
+
+impl Refusals {
+    /// Counts a refusal. `true`: it is the first, and to be recorded now.
+    fn is_first(&mut self, key: Key, request: RequestId, now_ms: u64) -> bool {
+        match self.gathered.get_mut(&key) {
+            Some(repeats) => {
+                if repeats.count == 0 {
+                    repeats.first = request;
+                }
+                repeats.count += 1;
+                repeats.last = request;
+                false
+            }
+            None => {
+                self.gathered.insert(key, Repeats { since_ms: now_ms, count: 0, first: request, last: request });
+                true
+            }
+        }
+    }
+
+    /// Takes out what has been gathered for a second, or all of it.
+    fn take(&mut self, now_ms: u64, all: bool) -> Vec<Event> {
+        let ripe = |repeats: &Repeats| all || repeats.since_ms + GATHER_MS <= now_ms;
+        let events =
+            self.gathered.iter().filter(|(_, repeats)| repeats.count > 0 && ripe(repeats)).map(|(key, repeats)| repeats.event(*key));
+        let events = events.collect();
+        self.gathered.retain(|_, repeats| !ripe(repeats));
+        events
+    }
+}
+
+impl Gate {
+    /// Records that a call was refused. Waits for nothing.
+    pub fn refused(&self, request: RequestId, view: Option<&AccountView>, denial: &Denial, ask: Option<&Ask>, card: Option<Digest>) {
+        let key = match (view, denial) {
+            (Some(view), _) => Key::Call(view.named.id, denial.rule()),
+            (None, Denial::Unauthenticated { cause }) => Key::Auth(*cause),
+            (None, _) => Key::Call(AccountId::ROOT, denial.rule()),
+        };
+        let first = self.inner.refusals.lock().is_ok_and(|mut refusals| refusals.is_first(key, request, clock::mono_ms()));
+        if !first {
+            return;
+        }
+        let event: Event = match key {
+            Key::Auth(cause) => AuthFailed { cause, count: 1, first: request, last: request }.into(),
+            Key::Call(account, rule) => CallDenied {
+                account,
+                ask: ask.cloned(),
+                card,
+                denial: denial.clone(),
+                policy: view.map_or(Digest::ZERO, |view| view.policy_digest),
+                request,
+                rule: rule.to_owned(),
+            }
+            .into(),
+        };
+        self.hand_over(event);
+    }
+
+    /// Hands the repeats of refusals to the ledger; called once a second, and with `all` before somebody counts.
+    pub fn gather_refusals(&self, all: bool) {
+        let events = self.inner.refusals.lock().map(|mut refusals| refusals.take(clock::mono_ms(), all)).unwrap_or_default();
+        for event in events {
+            self.hand_over(event);
+        }
+    }
+
+    /// Hands all counted repeats of refusals to the ledger.
+    pub async fn flush_denials(&self) {
+        self.gather_refusals(true);
+        // A writer that is gone is told by the ledger itself.
+        if let Err(fault) = self.inner.ledger.settled().await {
+            tracing::warn!(%fault, "refusals could not be recorded");
+        }
+    }
+
+    fn hand_over(&self, event: Event) {
+        if let Err(fault) = self.inner.ledger.record(event) {
+            tracing::warn!(%fault, "a refusal could not be recorded");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_that_retries_without_end_makes_two_events_a_second() {
+        let mut refusals = Refusals::default();
+        let key = Key::Call(AccountId::new(3), "budget");
+        let recorded = (0..500).filter(|n| refusals.is_first(key, RequestId::new(1, *n), *n)).count();
+        assert_eq!(recorded, 1);
+        assert!(refusals.take(999, false).is_empty());
+        let again = CallDeniedAgain {
+            account: AccountId::new(3),
+            count: 499,
+            first: RequestId::new(1, 1),
+            last: RequestId::new(1, 499),
+            rule: "budget".to_owned(),
+        };
+        assert_eq!(refusals.take(1_000, false), vec![Event::from(again)]);
+        assert!(refusals.is_first(key, RequestId::new(1, 501), 1_001));
+    }
+}

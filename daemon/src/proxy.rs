@@ -1,0 +1,16 @@
+//! The proxy: the only user of axum, tower-http and the HTTP client.
+//!
+//! One thread accepts; each worker has a runtime of its own with its own connections to providers, so that a call never
+//! changes threads. The governed call is `serve::chat`; all other pages are an axum router.
+
+mod dispatch;
+mod headers;
+mod listen;
+mod pages;
+mod relay;
+mod reply;
+mod serve;
+mod track;
+mod upstream;
+
+pub use listen::{Listening, bind, start};

@@ -1,0 +1,114 @@
+//! Sends an admitted call to its provider and gets the head of the answer.
+
+use super::headers;
+use super::upstream::{self, Answer, AnswerBody, SendFault};
+use crate::config::{Auth, ProviderKind};
+use crate::gate::{Active, Hold};
+use crate::os::clock;
+use crate::wire::chat::ChatRequest;
+use crate::wire::denial::UpstreamFault;
+use crate::wire::echo::{self, EchoAnswer};
+use crate::wire::edit::{self, Edits};
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, Request, StatusCode, response};
+use http_body_util::Full;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+/// What a governed call brings.
+pub(super) struct Message {
+    /// The client's headers.
+    pub(super) headers: HeaderMap,
+    /// The client's bytes.
+    pub(super) body: Bytes,
+    /// What was read in them.
+    pub(super) request: ChatRequest,
+}
+
+/// The bytes of an answer, wherever they come from.
+pub(super) enum Source {
+    /// A provider.
+    Provider(Box<AnswerBody>),
+    /// The built-in one.
+    Echo(VecDeque<Bytes>),
+}
+
+impl Source {
+    /// The next bytes; `None` at the end, an error when the provider broke off.
+    pub(super) fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, ()>>> {
+        match self {
+            Source::Provider(body) => body.poll_bytes(cx),
+            Source::Echo(frames) => Poll::Ready(frames.pop_front().map(Ok)),
+        }
+    }
+}
+
+/// The head of an answer, and where the rest comes from.
+pub(super) struct Dispatched {
+    pub(super) head: response::Parts,
+    pub(super) source: Source,
+}
+
+/// Sends the call. A hold proves that it was admitted.
+pub(super) async fn dispatch(active: &Arc<Active>, hold: &Hold, message: &Message) -> Result<Dispatched, SendFault> {
+    let provider = &hold.card.provider;
+    let body = edited(hold, message);
+    if provider.kind == ProviderKind::Echo {
+        return Ok(echoed(&body));
+    }
+    let request = request(active, hold, &message.headers, body).ok_or(SendFault::NeverSent(UpstreamFault::Unreachable))?;
+    let sent = tokio::time::timeout(provider.timeouts.first_byte, upstream::send(provider, active.generation, request)).await;
+    let Answer { head, body } = sent.map_err(|_| SendFault::MaybeSent(UpstreamFault::FirstByteTimeout))??;
+    Ok(Dispatched { head, source: Source::Provider(Box::new(body)) })
+}
+
+/// The client's bytes with the provider's name of the model, an output limit where none was stated, and usage asked for.
+fn edited(hold: &Hold, message: &Message) -> Bytes {
+    let card = &hold.card.card;
+    let ask = &message.request.ask;
+    let edits = Edits {
+        model: Some(card.provider_model.as_str()),
+        max_tokens: ask.max_tokens.is_none().then_some((card.max_tokens_field, hold.max_tokens)),
+        include_usage: true,
+    };
+    edit::edit(&message.body, &message.request, &edits)
+}
+
+fn request(active: &Active, hold: &Hold, client: &HeaderMap, body: Bytes) -> Option<Request<Full<Bytes>>> {
+    let provider = &hold.card.provider;
+    let mut request = Request::new(Full::new(body));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = provider.target("/chat/completions").parse().ok()?;
+    let mut headers = headers::to_provider(client);
+    let host = provider.base_url.authority().map(|authority| authority.as_str().rsplit('@').next().unwrap_or_default());
+    headers.insert(header::HOST, HeaderValue::from_str(host?).ok()?);
+    headers.entry(header::CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
+    if provider.auth == Auth::Bearer {
+        let key = active.config.keys.get(&provider.name)?;
+        let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose())).ok()?;
+        value.set_sensitive(true);
+        headers.insert(header::AUTHORIZATION, value);
+    }
+    for (name, value) in &provider.headers {
+        headers.insert(name, value.clone());
+    }
+    *request.headers_mut() = headers;
+    Some(request)
+}
+
+fn echoed(body: &Bytes) -> Dispatched {
+    let created = clock::wall().micros() / 1_000_000;
+    let (status, kind, frames) = match echo::respond(body, created) {
+        EchoAnswer::Refused(status, body) => {
+            (StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST), "application/json", vec![body])
+        }
+        EchoAnswer::Plain(body) => (StatusCode::OK, "application/json", vec![body]),
+        EchoAnswer::Stream(events) => (StatusCode::OK, "text/event-stream; charset=utf-8", events),
+    };
+    let mut response = http::Response::new(());
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    Dispatched { head: response.into_parts().0, source: Source::Echo(frames.into()) }
+}

@@ -1,0 +1,206 @@
+//! Sockets and workers. One thread accepts and deals connections out in turn; each worker serves its own to their end.
+
+use super::pages::Pages;
+use super::serve;
+use crate::gate::{Facts, Gate};
+use crate::os::port;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+
+/// How long a client may take for the head of its next request, idle time included: longer than what SDKs keep connections for
+/// between two calls of a busy agent, and an end to slow headers.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+/// Bytes that a connection may buffer. A head of 32 KB fits.
+const BUFFER: usize = 64 << 10;
+/// Connections that may wait for a worker.
+const WAITING: usize = 1_024;
+/// A pause after a failed accept: out of descriptors, mostly.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// The proxy at work.
+#[derive(Debug)]
+pub struct Listening {
+    workers: Vec<JoinHandle<()>>,
+    acceptor: tokio::task::JoinHandle<()>,
+    abort: watch::Sender<bool>,
+}
+
+/// Binds the proxy's socket.
+///
+/// # Errors
+/// When the address cannot be bound; a port in use names its holder.
+pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let bound = std::net::TcpListener::bind(address).map_err(|fault| {
+        if fault.kind() != io::ErrorKind::AddrInUse {
+            return io::Error::new(fault.kind(), format!("cannot listen on {address}: {fault}"));
+        }
+        let holder = port::holder(address.port()).map_or_else(|| "another process".to_owned(), |holder| holder.to_string());
+        io::Error::new(fault.kind(), format!("cannot listen on {address}: the port is in use by {holder}"))
+    })?;
+    bound.set_nonblocking(true)?;
+    Ok(bound)
+}
+
+/// Starts the workers and the acceptor; the latter runs on the calling runtime.
+///
+/// # Errors
+/// When a thread or a runtime cannot be made.
+pub fn start(
+    listener: std::net::TcpListener,
+    gate: &Gate,
+    facts: &Arc<Facts>,
+    workers: usize,
+    connections: usize,
+) -> io::Result<Listening> {
+    let listener = TcpListener::from_std(listener)?;
+    let (abort, aborted) = watch::channel(false);
+    let pages = Arc::new(Pages::new(gate.clone(), Arc::clone(facts)));
+    let mut threads = Vec::new();
+    let mut lines = Vec::new();
+    for number in 0..workers.max(1) {
+        let (line, queue) = mpsc::channel(WAITING);
+        let worker = Worker { pages: Arc::clone(&pages), queue, draining: gate.draining(), aborted: aborted.clone() };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let name = format!("aex-worker-{number}");
+        threads.push(std::thread::Builder::new().name(name).spawn(move || runtime.block_on(worker.run()))?);
+        lines.push(line);
+    }
+    let acceptor = tokio::spawn(accept(listener, lines, Arc::new(Semaphore::new(connections)), gate.draining()));
+    Ok(Listening { workers: threads, acceptor, abort })
+}
+
+impl Listening {
+    /// Waits until every connection has ended; past the limit they are broken off. The gate must be draining.
+    pub async fn stop(self, limit: Duration) {
+        if self.acceptor.await.is_err() {
+            tracing::error!("the acceptor ended by a panic");
+        }
+        let workers = self.workers;
+        let mut joined = tokio::task::spawn_blocking(move || workers.into_iter().map(JoinHandle::join).filter(Result::is_err).count());
+        let panicked = match tokio::time::timeout(limit, &mut joined).await {
+            Ok(panicked) => panicked,
+            Err(_) => {
+                tracing::warn!(?limit, "calls were still in flight at the end of the drain; they are broken off");
+                self.abort.send_replace(true);
+                joined.await
+            }
+        };
+        if panicked.unwrap_or(1) > 0 {
+            tracing::error!("a worker ended by a panic");
+        }
+    }
+}
+
+type Accepted = (TcpStream, IpAddr, OwnedSemaphorePermit);
+
+async fn accept(
+    listener: TcpListener,
+    lines: Vec<mpsc::Sender<(std::net::TcpStream, IpAddr, OwnedSemaphorePermit)>>,
+    room: Arc<Semaphore>,
+    mut draining: watch::Receiver<bool>,
+) {
+    let mut turn = 0_usize;
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = is_set(&mut draining) => return,
+            accepted = accept_one(&listener, &room) => accepted,
+        };
+        let Some((stream, peer, permit)) = accepted else { continue };
+        let Ok(stream) = stream.into_std() else { continue };
+        turn = (turn + 1) % lines.len();
+        if let Some(line) = lines.get(turn)
+            && line.send((stream, peer, permit)).await.is_err()
+        {
+            return;
+        }
+    }
+}
+
+async fn accept_one(listener: &TcpListener, room: &Arc<Semaphore>) -> Option<Accepted> {
+    let permit = Arc::clone(room).acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, peer)) => Some((stream, peer.ip(), permit)),
+        Err(fault) => {
+            tracing::warn!(%fault, "a connection could not be accepted");
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            None
+        }
+    }
+}
+
+struct Worker {
+    pages: Arc<Pages>,
+    queue: mpsc::Receiver<(std::net::TcpStream, IpAddr, OwnedSemaphorePermit)>,
+    draining: watch::Receiver<bool>,
+    aborted: watch::Receiver<bool>,
+}
+
+impl Worker {
+    async fn run(mut self) {
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                accepted = self.queue.recv() => match accepted {
+                    Some((stream, peer, permit)) => {
+                        connections.spawn(connection(Arc::clone(&self.pages), stream, peer, permit, self.draining.clone()));
+                    }
+                    None => break,
+                },
+                Some(_) = connections.join_next(), if !connections.is_empty() => {}
+            }
+        }
+        tokio::select! {
+            () = async { while connections.join_next().await.is_some() {} self.pages.gate.drained().await } => {}
+            () = is_set(&mut self.aborted) => {}
+        }
+    }
+}
+
+/// Resolves when a flag is set, or when nobody can set it any more.
+async fn is_set(flag: &mut watch::Receiver<bool>) {
+    drop(flag.wait_for(|set| *set).await.map(|_| ()));
+}
+
+async fn connection(
+    pages: Arc<Pages>,
+    stream: std::net::TcpStream,
+    peer: IpAddr,
+    permit: OwnedSemaphorePermit,
+    mut draining: watch::Receiver<bool>,
+) {
+    let _permit = permit;
+    let Ok(stream) = TcpStream::from_std(stream) else { return };
+    if let Err(fault) = stream.set_nodelay(true) {
+        tracing::debug!(%fault, "TCP_NODELAY");
+    }
+    let service = service_fn(|request| {
+        let pages = Arc::clone(&pages);
+        async move { Ok::<_, Infallible>(serve::handle(pages, peer, request).await) }
+    });
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(BUFFER);
+    let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let done = tokio::select! {
+        biased;
+        done = serving.as_mut() => done,
+        () = is_set(&mut draining) => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(fault) = done {
+        tracing::debug!(%fault, "a connection ended");
+    }
+}

@@ -1,0 +1,190 @@
+//! All pages but the governed call: an axum router.
+
+use super::headers;
+use super::reply::{self, Reply};
+use crate::gate::{Facts, Gate};
+use crate::os::clock;
+use crate::wire::denial::{self, Misdirected, Refusal};
+use aex_core::decision::Denial;
+use aex_core::price::ModelCard;
+use axum::extract::{Extension, Path, State};
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse, Response as Page};
+use axum::routing::{get, head};
+use axum::{Json, Router};
+use http::header::{self, HeaderValue};
+use http::{Request, Response, StatusCode, Uri};
+use hyper::body::Incoming;
+use serde_json::json;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+use tower::ServiceExt;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::set_header::SetResponseHeaderLayer;
+
+/// The router, and what its pages need.
+pub(super) struct Pages {
+    pub(super) gate: Gate,
+    facts: Arc<Facts>,
+    router: Router,
+}
+
+/// Where a request came from.
+#[derive(Clone, Copy)]
+struct Peer(IpAddr);
+
+#[derive(Clone)]
+struct Here {
+    gate: Gate,
+    facts: Arc<Facts>,
+}
+
+impl Pages {
+    pub(super) fn new(gate: Gate, facts: Arc<Facts>) -> Pages {
+        let models = Router::new().route("/models", get(models)).route("/models/{*id}", get(model));
+        let no_store = SetResponseHeaderLayer::if_not_present(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        let router = Router::new()
+            .route("/", head(alive))
+            .route("/health", get(health))
+            .route("/ready", get(ready))
+            .route("/v1/chat/completions", axum::routing::post(not_here))
+            .route("/openai/v1/chat/completions", axum::routing::post(not_here))
+            .nest("/v1", models.clone())
+            .nest("/openai/v1", models)
+            .fallback(unknown_path)
+            .method_not_allowed_fallback(wrong_method)
+            .layer(no_store)
+            .layer(CatchPanicLayer::new())
+            .with_state(Here { gate: gate.clone(), facts: Arc::clone(&facts) });
+        Pages { gate, facts, router }
+    }
+
+    /// A page of the router.
+    pub(super) async fn page(&self, peer: IpAddr, mut request: Request<Incoming>) -> Response<Reply> {
+        request.extensions_mut().insert(Peer(peer));
+        let Ok(page) = self.router.clone().oneshot(request.map(axum::body::Body::new)).await;
+        page.map(Reply::Page)
+    }
+
+    /// Whether a request is meant for this daemon: a page in a browser whose name was bound to this address is not
+    /// (DNS rebinding).
+    pub(super) fn serves_host<B>(&self, request: &Request<B>) -> bool {
+        let named = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+        let target = request.uri().authority().map(http::uri::Authority::as_str);
+        let active = self.gate.active();
+        let extra = &active.config.settings.allowed_hosts.value;
+        named.is_some_and(|host| self.is_own(host, extra)) && target.is_none_or(|host| self.is_own(host, extra))
+    }
+
+    fn is_own(&self, authority: &str, extra: &[String]) -> bool {
+        let Ok(uri) = authority.parse::<Uri>() else { return false };
+        let Some(host) = uri.host() else { return false };
+        let bare = host.trim_matches(['[', ']']);
+        if bare.eq_ignore_ascii_case("localhost") || bare.to_ascii_lowercase().ends_with(".localhost") {
+            return true;
+        }
+        if let Ok(address) = bare.parse::<IpAddr>() {
+            let mapped = matches!(address, IpAddr::V6(v6) if v6 == Ipv6Addr::LOCALHOST);
+            return mapped || address.is_loopback() || address == self.facts.listen.ip() || extra.iter().any(|name| name == bare);
+        }
+        extra.iter().any(|name| name.eq_ignore_ascii_case(bare))
+    }
+}
+
+async fn alive() -> StatusCode {
+    StatusCode::OK
+}
+
+async fn health() -> Page {
+    Json(json!({"status": "ok", "version": env!("CARGO_PKG_VERSION")})).into_response()
+}
+
+async fn ready(State(here): State<Here>) -> Page {
+    let ledger = here.gate.ledger().is_available();
+    let ready = ledger && !here.gate.is_draining();
+    let body = json!({
+        "ready": ready,
+        "status": if ready { "ready" } else { "not_ready" },
+        "version": env!("CARGO_PKG_VERSION"),
+        "ts": clock::wall(),
+        "started_at": here.facts.started_at,
+        "checks": {"ledger": ledger, "config": true, "draining": here.gate.is_draining()},
+    });
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(body)).into_response()
+}
+
+/// The models that a caller may use; a read-only token may look too.
+fn usable(here: &Here, peer: Peer, headers: &HeaderMap) -> Result<Vec<ModelCard>, Box<Page>> {
+    let request = here.gate.next_request();
+    let refuse = |denial: &Denial| Box::new(error_page(&denial::openai(denial, request), request));
+    let (view, _) = here.gate.authenticate(headers::token(headers), peer.0).map_err(|denial| {
+        here.gate.refused(request, None, &denial, None, None);
+        refuse(&denial)
+    })?;
+    if let Some(stopped) = &view.stopped {
+        here.gate.refused(request, Some(&view), stopped, None, None);
+        return Err(refuse(stopped));
+    }
+    let active = here.gate.active();
+    let allowed = view.policy.as_ref().map(|policy| policy.allowed_models.clone());
+    let may_use = |card: &&ModelCard| match &allowed {
+        None => false,
+        Some(None) => true,
+        Some(Some(names)) => names.contains(&card.name),
+    };
+    Ok(active.config.catalog.models.iter().filter(may_use).cloned().collect())
+}
+
+fn shape(here: &Here, card: &ModelCard) -> serde_json::Value {
+    json!({"id": card.name, "object": "model", "created": here.facts.started_at.micros() / 1_000_000, "owned_by": card.provider})
+}
+
+async fn models(State(here): State<Here>, Extension(peer): Extension<Peer>, headers: HeaderMap) -> Page {
+    match usable(&here, peer, &headers) {
+        Ok(cards) => {
+            let data: Vec<_> = cards.iter().map(|card| shape(&here, card)).collect();
+            Json(json!({"object": "list", "data": data})).into_response()
+        }
+        Err(page) => *page,
+    }
+}
+
+async fn model(State(here): State<Here>, Extension(peer): Extension<Peer>, Path(id): Path<String>, headers: HeaderMap) -> Page {
+    match usable(&here, peer, &headers) {
+        Ok(cards) => match cards.iter().find(|card| card.name == id) {
+            Some(card) => Json(shape(&here, card)).into_response(),
+            None => {
+                let request = here.gate.next_request();
+                error_page(&denial::openai(&Denial::UnknownModel { model: id }, request), request)
+            }
+        },
+        Err(page) => *page,
+    }
+}
+
+/// The governed call has its own way; only its wrong methods come here.
+async fn not_here(State(here): State<Here>) -> Page {
+    misdirected(&here, Misdirected::WrongMethod)
+}
+
+async fn unknown_path(State(here): State<Here>) -> Page {
+    misdirected(&here, Misdirected::UnknownPath)
+}
+
+async fn wrong_method(State(here): State<Here>) -> Page {
+    misdirected(&here, Misdirected::WrongMethod)
+}
+
+fn misdirected(here: &Here, cause: Misdirected) -> Page {
+    let request = here.gate.next_request();
+    error_page(&denial::misdirected(cause, request), request)
+}
+
+fn error_page(refusal: &Refusal, request: aex_proto::value::RequestId) -> Page {
+    reply::refusal(refusal, request).map(|body| match body {
+        Reply::Whole(bytes) => axum::body::Body::from(bytes.unwrap_or_default()),
+        Reply::Page(body) => body,
+        Reply::Stream(_) => axum::body::Body::empty(),
+    })
+}

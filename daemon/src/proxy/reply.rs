@@ -1,0 +1,93 @@
+//! Answers of the daemon's own, and the one type of all bodies.
+
+use super::relay::Relaying;
+use crate::wire::denial::Refusal;
+use aex_proto::value::RequestId;
+use bytes::Bytes;
+use http::header::{self, HeaderName, HeaderValue};
+use http::{HeaderMap, Response, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+/// The header that names a request in every answer.
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-aex-request-id");
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
+
+/// The body of any answer.
+pub(super) enum Reply {
+    /// Bytes that are there.
+    Whole(Option<Bytes>),
+    /// A stream on its way through.
+    Stream(Box<Relaying>),
+    /// A page of the router.
+    Page(axum::body::Body),
+}
+
+/// The body cannot go on: the connection is broken, so that the client does not take it for whole.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer broke off")]
+pub(super) struct Broken;
+
+impl Body for Reply {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        match self.get_mut() {
+            Reply::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Reply::Stream(relaying) => relaying.poll_frame(cx),
+            Reply::Page(body) => Pin::new(body).poll_frame(cx).map_err(|_| Broken),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Reply::Whole(bytes) => bytes.is_none(),
+            Reply::Stream(_) => false,
+            Reply::Page(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Reply::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| u64::try_from(bytes.len()).unwrap_or(u64::MAX))),
+            Reply::Stream(_) => SizeHint::default(),
+            Reply::Page(body) => body.size_hint(),
+        }
+    }
+}
+
+/// A refusal or fault as an answer.
+pub(super) fn refusal(refusal: &Refusal, request: RequestId) -> Response<Reply> {
+    let mut headers = HeaderMap::with_capacity(8);
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let (Some(seconds), Some(millis)) = (refusal.retry_after_seconds(), refusal.retry_after_ms) {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        headers.insert(RETRY_AFTER_MS, HeaderValue::from(millis));
+    }
+    if refusal.no_retry {
+        headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+    }
+    whole(StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), headers, refusal.body(), request)
+}
+
+/// An answer whose body is there.
+pub(super) fn whole(status: StatusCode, headers: HeaderMap, body: Bytes, request: RequestId) -> Response<Reply> {
+    respond(status, headers, Reply::Whole(Some(body)), request)
+}
+
+/// An answer with its request's id. Clients show `x-request-id` as the request's: where no provider set one, it is ours.
+pub(super) fn respond(status: StatusCode, mut headers: HeaderMap, body: Reply, request: RequestId) -> Response<Reply> {
+    if let Ok(id) = HeaderValue::from_str(&request.to_string()) {
+        if !headers.contains_key("x-request-id") {
+            headers.insert("x-request-id", id.clone());
+        }
+        headers.insert(REQUEST_ID, id);
+    }
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}

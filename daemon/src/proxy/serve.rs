@@ -1,0 +1,312 @@
+//! The governed call: authenticate, admit, dispatch, relay, settle. One function reads like that list.
+
+use super::dispatch::{Dispatched, Message, Source, dispatch};
+use super::headers;
+use super::pages::Pages;
+use super::relay::Relaying;
+use super::reply::{self, Reply};
+use super::track::Tracked;
+use super::upstream::SendFault;
+use crate::gate::{Active, Decision, Ended, Entered, Gate, Hold, admit, settle};
+use crate::ledger::StopFlag;
+use crate::wire::denial::{self, Misdirected, UpstreamFault};
+use crate::wire::stream::{StreamEditor, UsageChunk};
+use crate::wire::{answer, chat};
+use aex_core::books::HoldKey;
+use aex_core::decision::{AccountState, Denial};
+use aex_core::event::Outcome;
+use aex_proto::value::RequestId;
+use bytes::{Bytes, BytesMut};
+use http::header::{self, HeaderMap};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// The largest plain answer that is read, in bytes.
+const MAX_ANSWER: usize = 64 << 20;
+/// How long a client may be silent within its request's body.
+const BODY_IDLE: Duration = Duration::from_secs(30);
+/// What is read of a refused request's body, so that the client gets to read the refusal.
+const MAX_UNREAD: usize = 4 << 20;
+/// How long that may take in all.
+const UNREAD_FOR: Duration = Duration::from_secs(2);
+
+/// Answers one request.
+pub(super) async fn handle(pages: Arc<Pages>, peer: IpAddr, request: Request<Incoming>) -> Response<Reply> {
+    let is_chat = matches!(request.uri().path(), "/v1/chat/completions" | "/openai/v1/chat/completions");
+    if !pages.serves_host(&request) {
+        let id = pages.gate.next_request();
+        return reply::refusal(&denial::misdirected(Misdirected::ForeignHost, id), id);
+    }
+    if is_chat && request.method() == Method::POST {
+        return chat(&pages.gate, peer, request).await;
+    }
+    pages.page(peer, request).await
+}
+
+/// A chat call, from its headers to the head of its answer.
+async fn chat(gate: &Gate, peer: IpAddr, request: Request<Incoming>) -> Response<Reply> {
+    let id = gate.next_request();
+    let active = gate.active();
+    let (head, body) = request.into_parts();
+    let entered = match gate.enter(headers::token(&head.headers), peer, id) {
+        Ok(entered) => entered,
+        Err(refused) => {
+            gate.refused(id, refused.view.as_deref(), &refused.denial, None, None);
+            skip(body).await;
+            return refuse(&refused.denial, id);
+        }
+    };
+    let message = match read(&active, head.headers, body).await {
+        Ok(message) => message,
+        Err(denial) => {
+            gate.refused(id, Some(&entered.view), &denial, None, None);
+            return refuse(&denial, id);
+        }
+    };
+    let (leaving, left) = oneshot::channel();
+    let key = HoldKey { request: id, attempt: 0 };
+    Tracked::new(gate, key, leaving, serve(gate.clone(), active, entered, message, left)).await
+}
+
+/// The call itself. It runs to its end even when the client leaves.
+async fn serve(gate: Gate, active: Arc<Active>, entered: Entered, message: Message, left: oneshot::Receiver<()>) -> Response<Reply> {
+    let id = entered.request;
+    let hold = match admit(&gate, &active, entered, message.request.ask.clone()).await {
+        Ok(Decision::Permit(hold)) => hold,
+        Ok(Decision::Deny(denial)) => return refuse(&denial, id),
+        Err(fault) => {
+            tracing::error!(%fault, request = %id, "no call can be admitted");
+            return refuse(&Denial::LedgerUnavailable, id);
+        }
+    };
+    let stop = Arc::clone(&hold.view.stop);
+    let waits_for_client = message.request.ask.stream;
+    let dispatched = tokio::select! {
+        biased;
+        dispatched = dispatch(&active, &hold, &message) => dispatched,
+        Ok(()) = left, if waits_for_client => {
+            settle(&gate, hold, Ended::Relayed { outcome: Outcome::ClientLeft, status: None, bytes: 0 });
+            return refuse(&Denial::Draining, id);
+        }
+        () = stop.raised() => return stopped(&gate, hold, None),
+    };
+    match dispatched {
+        Ok(dispatched) => relay(&gate, &active, hold, &message, dispatched).await,
+        Err(SendFault::NeverSent(fault)) => {
+            let provider = hold.card.provider.name.clone();
+            settle(&gate, hold, Ended::NeverSent);
+            reply::refusal(&denial::upstream(fault, &provider, id), id)
+        }
+        Err(SendFault::MaybeSent(fault)) => failed(&gate, hold, fault, Ended::Failed { status: None }),
+    }
+}
+
+/// Passes an answer on, as a stream or whole, and settles what it cost.
+async fn relay(gate: &Gate, active: &Active, hold: Hold, message: &Message, answer: Dispatched) -> Response<Reply> {
+    let Dispatched { head, source } = answer;
+    let id = hold.key.request;
+    if let Err(fault) = gate.ledger().may_relay(&hold.held).await {
+        tracing::error!(%fault, request = %id, "a reservation may not be on disk: nothing of its answer is shown");
+        settle(gate, hold, Ended::Unknown { outcome: Outcome::ProviderFailed, status: Some(head.status.as_u16()) });
+        return refuse(&Denial::LedgerUnavailable, id);
+    }
+    if head.status.is_success() && is_stream(&head.headers) && !is_encoded(&head.headers) {
+        let ask = &message.request.ask;
+        let usage_chunk = if message.request.asks_for_usage() { UsageChunk::Pass } else { UsageChunk::Strip };
+        let editor = StreamEditor::new(client_model(&hold, message), ask.choices, usage_chunk);
+        let on_disconnect = active.config.settings.on_disconnect.value;
+        let relaying = Relaying::new(gate, hold, head.status.as_u16(), source, editor, on_disconnect);
+        return reply::respond(head.status, headers::to_client(&head.headers), Reply::Stream(Box::new(relaying)), id);
+    }
+    let (idle, stop) = (hold.card.provider.timeouts.idle, Arc::clone(&hold.view.stop));
+    let body = match collect(source, idle, &stop).await {
+        Ok(body) => body,
+        Err(Uncollected::Stopped) => return stopped(gate, hold, Some(head.status)),
+        Err(Uncollected::Fault(fault, got)) => {
+            let status = Some(head.status.as_u16());
+            let ended = if head.status.is_success() {
+                Ended::Relayed { outcome: Outcome::ProviderLeft, status, bytes: got }
+            } else {
+                Ended::Failed { status }
+            };
+            return failed(gate, hold, fault, ended);
+        }
+    };
+    if head.status.is_success() { succeed(gate, hold, message, &head, body) } else { decline(gate, hold, &head, body) }
+}
+
+/// A plain answer: metered, under the client's name of the model.
+fn succeed(gate: &Gate, hold: Hold, message: &Message, head: &http::response::Parts, body: Bytes) -> Response<Reply> {
+    let id = hold.key.request;
+    let status = head.status.as_u16();
+    if is_encoded(&head.headers) {
+        // It was asked for identity; what can't be read can't be metered.
+        settle(gate, hold, Ended::Unknown { outcome: Outcome::NoUsage, status: Some(status) });
+        return reply::whole(head.status, headers::to_client(&head.headers), body, id);
+    }
+    let Some(read) = answer::read(&body) else {
+        return failed(gate, hold, UpstreamFault::BadAnswer, Ended::Unknown { outcome: Outcome::NoUsage, status: Some(status) });
+    };
+    let body = match &read.model_span {
+        Some(span) => answer::splice_model(&body, span, client_model(&hold, message)),
+        None => body,
+    };
+    let ended = match read.usage {
+        Some(usage) => Ended::Answered { status, usage },
+        None => Ended::Relayed { outcome: Outcome::NoUsage, status: Some(status), bytes: read.relayed_output_bytes },
+    };
+    settle(gate, hold, ended);
+    reply::whole(head.status, headers::to_client(&head.headers), body, id)
+}
+
+/// An error of the provider: passed on as it is, and charged unless it proves that nothing was billed.
+fn decline(gate: &Gate, hold: Hold, head: &http::response::Parts, body: Bytes) -> Response<Reply> {
+    let id = hold.key.request;
+    let status = head.status.as_u16();
+    let in_dialect = || answer::read(&body).is_some_and(|answer| answer.is_error);
+    let ended = match status {
+        408 => Ended::Failed { status: Some(status) },
+        400..=499 => Ended::Refused { status },
+        500 | 503 | 529 if in_dialect() => Ended::Refused { status },
+        _ => Ended::Failed { status: Some(status) },
+    };
+    settle(gate, hold, ended);
+    reply::whole(head.status, headers::to_client(&head.headers), body, id)
+}
+
+fn refuse(denial: &Denial, id: RequestId) -> Response<Reply> {
+    reply::refusal(&denial::openai(denial, id), id)
+}
+
+fn failed(gate: &Gate, hold: Hold, fault: UpstreamFault, ended: Ended) -> Response<Reply> {
+    let (id, provider) = (hold.key.request, hold.card.provider.name.clone());
+    tracing::warn!(request = %id, provider, ?fault, "a provider failed");
+    settle(gate, hold, ended);
+    reply::refusal(&denial::upstream(fault, &provider, id), id)
+}
+
+/// The account was deleted or killed while the call waited. What the provider has done by now is not known.
+fn stopped(gate: &Gate, hold: Hold, status: Option<StatusCode>) -> Response<Reply> {
+    let id = hold.key.request;
+    let denial =
+        Denial::Account { account: hold.view.agent.clone(), reason: "stopped during the call".to_owned(), state: AccountState::Killed };
+    settle(gate, hold, Ended::Unknown { outcome: Outcome::Stopped, status: status.map(|status| status.as_u16()) });
+    refuse(&denial, id)
+}
+
+/// The name that the client knows the model by.
+fn client_model<'a>(hold: &'a Hold, message: &'a Message) -> &'a str {
+    let asked = &message.request.ask.model;
+    if asked.is_empty() { &hold.card.card.name } else { asked }
+}
+
+fn is_stream(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("text/event-stream")
+}
+
+fn is_encoded(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity")
+}
+
+/// Reads and parses a request's body.
+async fn read(active: &Active, headers: HeaderMap, body: Incoming) -> Result<Message, Denial> {
+    let limit = active.config.settings.max_body.value;
+    let body = read_body(body, limit).await?;
+    match chat::read(&body) {
+        Ok(request) => Ok(Message { headers, body, request }),
+        Err(chat::Malformed { message, param }) => Err(Denial::Malformed { message, param }),
+    }
+}
+
+async fn read_body(mut body: Incoming, limit: usize) -> Result<Bytes, Denial> {
+    let too_large = || Denial::TooLarge { limit: u64::try_from(limit).unwrap_or(u64::MAX) };
+    let broken = |message: &str| Denial::Malformed { message: message.to_owned(), param: None };
+    let announced = hyper::body::Body::size_hint(&body).lower();
+    if announced > u64::try_from(limit).unwrap_or(u64::MAX) {
+        skip(body).await;
+        return Err(too_large());
+    }
+    let mut whole = Bytes::new();
+    let mut joined = BytesMut::new();
+    loop {
+        let next = tokio::time::timeout(BODY_IDLE, body.frame()).await.map_err(|_| broken("the body did not arrive in time"))?;
+        let Some(frame) = next else { break };
+        let frame = frame.map_err(|_| broken("the body broke off"))?;
+        let Ok(bytes) = frame.into_data() else { continue };
+        if whole.len() + joined.len() + bytes.len() > limit {
+            skip(body).await;
+            return Err(too_large());
+        }
+        // One frame is the common case, and is not copied.
+        if whole.is_empty() && joined.is_empty() {
+            whole = bytes;
+        } else {
+            if joined.is_empty() {
+                joined.reserve(usize::try_from(announced).unwrap_or(0).max(whole.len() + bytes.len()));
+                joined.extend_from_slice(&std::mem::take(&mut whole));
+            }
+            joined.extend_from_slice(&bytes);
+        }
+    }
+    Ok(if joined.is_empty() { whole } else { joined.freeze() })
+}
+
+/// Reads and drops some of a body that nobody wants: a client that is still sending would not see the answer before the
+/// connection closes.
+async fn skip(mut body: Incoming) {
+    let reading = async {
+        let mut seen = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            seen += frame.data_ref().map_or(0, Bytes::len);
+            if seen > MAX_UNREAD {
+                return;
+            }
+        }
+    };
+    // A client that takes longer gets its answer and a closed connection.
+    let _in_time = tokio::time::timeout(UNREAD_FOR, reading).await;
+}
+
+/// Why an answer was not read whole.
+enum Uncollected {
+    Stopped,
+    /// The fault, and how many bytes had come.
+    Fault(UpstreamFault, u64),
+}
+
+/// Reads a plain answer to its end.
+async fn collect(mut source: Source, idle: Duration, stop: &StopFlag) -> Result<Bytes, Uncollected> {
+    let mut whole = Bytes::new();
+    let mut joined = BytesMut::new();
+    let seen = |whole: &Bytes, joined: &BytesMut| u64::try_from(whole.len() + joined.len()).unwrap_or(u64::MAX);
+    loop {
+        let next = tokio::select! {
+            biased;
+            next = tokio::time::timeout(idle, std::future::poll_fn(|cx| source.poll_bytes(cx))) => next,
+            () = stop.raised() => return Err(Uncollected::Stopped),
+        };
+        let bytes = match next {
+            Err(_) => return Err(Uncollected::Fault(UpstreamFault::IdleTimeout, seen(&whole, &joined))),
+            Ok(Some(Err(()))) => return Err(Uncollected::Fault(UpstreamFault::Cut, seen(&whole, &joined))),
+            Ok(None) => return Ok(if joined.is_empty() { whole } else { joined.freeze() }),
+            Ok(Some(Ok(bytes))) => bytes,
+        };
+        if whole.len() + joined.len() + bytes.len() > MAX_ANSWER {
+            return Err(Uncollected::Fault(UpstreamFault::AnswerTooLarge, seen(&whole, &joined)));
+        }
+        if whole.is_empty() && joined.is_empty() {
+            whole = bytes;
+        } else {
+            if joined.is_empty() {
+                joined.extend_from_slice(&std::mem::take(&mut whole));
+            }
+            joined.extend_from_slice(&bytes);
+        }
+    }
+}
