@@ -20,7 +20,6 @@ pub use audit::reply as audit_reply;
 pub use listen::bind;
 
 use crate::gate::{Facts, Gate};
-use crate::os::clock;
 use aex_core::event::By;
 use aex_proto::rpc::{ErrorObject, Fault, Id, Response};
 use std::io;
@@ -53,8 +52,6 @@ struct Control {
 
 /// Serves the socket until `shutdown` turns true. Runs on a current-thread runtime; the socket's file is removed at the end.
 pub async fn serve(listener: UnixListener, gate: Gate, facts: Arc<Facts>, mut shutdown: watch::Receiver<bool>) {
-    // The clock of the uptime starts with its first reading.
-    clock::mono();
     let (runs, orders) = mpsc::channel(ORDERS);
     let keeper = tokio::spawn(keeper::keep(gate.clone(), orders, shutdown.clone()));
     let control = Arc::new(Control { gate, facts, runs, subscriptions: AtomicU64::new(0) });

@@ -258,7 +258,7 @@ impl Ledger {
     /// When the writer has stopped.
     pub async fn settled(&self) -> Result<(), LedgerFault> {
         let (reply, answer) = oneshot::channel();
-        let job: queue::AdminJob = Box::new(move |_| Ok(Box::new(move |_| drop(reply.send(())))));
+        let job: queue::AdminJob = Box::new(move |_| Ok(Box::new(move |_| reply.send(()).unwrap_or_default())));
         self.inner.queue.push_always(Job::Admin(job))?;
         answer.await.map_err(|_| LedgerFault::Unavailable)
     }

@@ -9,6 +9,7 @@
     test,
     allow(
         clippy::arithmetic_side_effects,
+        clippy::as_conversions,
         clippy::indexing_slicing,
         clippy::unwrap_used,
         clippy::panic,

@@ -13,7 +13,7 @@ use aex_core::books::{AccountKind, Limits};
 use aex_core::decision::AccountState;
 use aex_core::event::By;
 use aex_proto::account::{
-    Agent, AgentCreate, AgentCreated, AgentDeleted, AgentInspection, AgentList, AgentName, AgentPause, AgentRef, AgentRotateToken, Period,
+    Agent, AgentCreate, AgentCreated, AgentDeleted, AgentInspection, AgentList, AgentName, AgentPause, AgentRef, AgentRotateToken,
 };
 use aex_proto::rpc::{ErrorObject, Fault};
 use aex_proto::token::{Rotated, Scope};
@@ -52,12 +52,8 @@ pub(super) async fn create(gate: &Gate, by: By, wanted: AgentCreate) -> Answer<A
 
 pub(super) async fn list(gate: &Gate) -> Answer<AgentList> {
     let zone = gate.active().config.settings.zone.value.clone();
-    let agents = read(gate, move |reader| {
-        let now = clock::wall();
-        let rows = reader.accounts(AccountKind::Agent, now)?;
-        rows.into_iter().map(|row| parts(reader, row).map(|parts| parts.agent(now, &zone))).collect()
-    });
-    Ok(AgentList { agents: agents.await? })
+    let agents = read(gate, move |reader| living(reader, clock::wall(), &zone)).await?;
+    Ok(AgentList { agents })
 }
 
 pub(super) async fn inspect(gate: &Gate, named: AgentRef) -> Answer<AgentInspection> {
@@ -161,7 +157,7 @@ async fn one(gate: &Gate, id: AccountId) -> Answer<Agent> {
     found.await?.ok_or_else(|| ErrorObject::fault(Fault::NotFound, format!("account {id} does not exist")))
 }
 
-/// All living agents, for sums over them.
+/// All living agents, in the order in which they were made.
 pub(super) fn living(reader: &Reader<'_>, now: Stamp, zone: &jiff::tz::TimeZone) -> Result<Vec<Agent>, LedgerFault> {
     reader.accounts(AccountKind::Agent, now)?.into_iter().map(|row| parts(reader, row).map(|parts| parts.agent(now, zone))).collect()
 }

@@ -30,7 +30,7 @@ pub(super) fn hello(gate: &Gate, facts: &Facts) -> Hello {
 }
 
 pub(super) async fn status(gate: &Gate, facts: &Facts) -> Answer<DaemonStatus> {
-    let head = read(gate, |reader| reader.head()).await?;
+    let (head_seq, head_hash) = read(gate, |reader| reader.head().map(|head| (head.seq.unsigned_abs(), head.hash))).await?;
     let active = gate.active();
     let checks = vec![ledger_check(gate), config_check(&active.config)];
     let state = match (gate.is_draining(), checks.iter().all(|check| check.passed)) {
@@ -50,8 +50,8 @@ pub(super) async fn status(gate: &Gate, facts: &Facts) -> Answer<DaemonStatus> {
         uptime_ms: u64::try_from(clock::mono().as_millis()).unwrap_or(u64::MAX),
         durability: durability_name(active.config.settings.durability.value).to_owned(),
         in_flight: in_flight(gate),
-        head_seq: head.seq.unsigned_abs(),
-        head_hash: head.hash,
+        head_seq,
+        head_hash,
         checks,
     })
 }

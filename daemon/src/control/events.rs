@@ -52,7 +52,7 @@ pub(super) async fn tail(gate: &Gate, subscription: u64, wanted: EventTail) -> A
         Some(name) => Some(agents::find(gate, name).await?),
         None => None,
     };
-    let head = read(gate, |reader| reader.head()).await?.seq;
+    let head = read(gate, |reader| reader.head().map(|head| head.seq)).await?;
     let after = wanted.after.map_or(head, seq);
     let reply = Subscription { subscription, after: after.unsigned_abs() };
     Ok((reply, After::Tail(Tail { subscription, after, within })))
@@ -80,7 +80,7 @@ fn event(owned: OwnedEvent) -> Result<Event, LedgerFault> {
 /// a slow client costs one page of memory.
 pub(super) async fn follow(gate: Gate, tail: Tail, lines: Lines) {
     let subscription = tail.subscription;
-    let ended = pages(&gate, tail, &lines).await;
+    let ended = pages(&gate, tail, &lines, PATIENCE).await;
     let Some(error) = ended else { return };
     let error = ErrorObject { message: format!("subscription {subscription}: {}", error.message), ..error };
     if let Ok(line) = frame::line(&Response::error(Id::Null, error)) {
@@ -90,7 +90,7 @@ pub(super) async fn follow(gate: Gate, tail: Tail, lines: Lines) {
 }
 
 /// Why the subscription has ended; `None` when nobody is left to be told.
-async fn pages(gate: &Gate, tail: Tail, lines: &Lines) -> Option<ErrorObject> {
+async fn pages(gate: &Gate, tail: Tail, lines: &Lines, patience: Duration) -> Option<ErrorObject> {
     let Tail { subscription, mut after, within } = tail;
     let ledger = gate.ledger();
     let mut head = ledger.head();
@@ -112,10 +112,13 @@ async fn pages(gate: &Gate, tail: Tail, lines: &Lines) -> Option<ErrorObject> {
                 Err(fault) => return Some(ErrorObject::standard(Standard::Internal, &fault)),
             };
             if !page.is_empty() {
-                match timeout(PATIENCE, lines.send(page)).await {
+                match timeout(patience, lines.send(page)).await {
                     Ok(sent) => sent.ok()?,
                     Err(_) => {
-                        return Some(ErrorObject::fault(Fault::Throttled, format!("its reader is too slow; it ended behind event {after}")));
+                        return Some(ErrorObject::fault(
+                            Fault::Throttled,
+                            format!("its reader is too slow; it ended behind event {after}"),
+                        ));
                     }
                 }
             }
@@ -124,6 +127,12 @@ async fn pages(gate: &Gate, tail: Tail, lines: &Lines) -> Option<ErrorObject> {
         head.changed().await.ok()?;
         sleep(GATHER).await;
     }
+}
+
+#[cfg(test)]
+pub(super) async fn crowded_out(gate: &Gate, lines: &Lines) -> Option<ErrorObject> {
+    let tail = Tail { subscription: 1, after: 0, within: None };
+    pages(gate, tail, lines, Duration::ZERO).await
 }
 
 fn notices(subscription: u64, owned: Vec<OwnedEvent>) -> Result<Vec<u8>, String> {

@@ -99,7 +99,7 @@ impl Reader<'_> {
             for Line(bucket, quantity, _) in &settled.lines {
                 match bucket {
                     Bucket::Input | Bucket::CachedInput | Bucket::CacheWrite | Bucket::AudioInput => {
-                        sums.input_tokens = sums.input_tokens.saturating_add(*quantity)
+                        sums.input_tokens = sums.input_tokens.saturating_add(*quantity);
                     }
                     Bucket::Output | Bucket::AudioOutput => sums.output_tokens = sums.output_tokens.saturating_add(*quantity),
                     Bucket::Call => {}

@@ -179,6 +179,6 @@ pub(super) fn open_for_reading(path: &Path) -> Result<Connection, rusqlite::Erro
 /// What every connection needs: `synchronous` is a property of the connection, and an automatic checkpoint would run on the
 /// thread that commits.
 pub(super) fn configure(conn: &Connection) -> Result<(), rusqlite::Error> {
-    let _: String = conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+    conn.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
     conn.execute_batch("PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0; PRAGMA foreign_keys = 0; PRAGMA cache_size = -4096; PRAGMA temp_store = MEMORY")
 }

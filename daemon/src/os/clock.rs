@@ -32,6 +32,5 @@ pub fn mono_ms() -> u64 {
 #[must_use]
 pub fn boot_us() -> i64 {
     nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME)
-        .map(|at| at.tv_sec().saturating_mul(1_000_000).saturating_add(at.tv_nsec() / 1_000))
-        .unwrap_or(0)
+        .map_or(0, |at| at.tv_sec().saturating_mul(1_000_000).saturating_add(at.tv_nsec() / 1_000))
 }

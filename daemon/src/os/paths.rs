@@ -45,6 +45,11 @@ pub fn tighten(file: &fs::File) -> io::Result<bool> {
     Ok(true)
 }
 
+/// Files that this process makes are for its user alone.
+pub fn private() {
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,9 +74,4 @@ mod tests {
         let paths = Paths::resolve(|_| None, Some(&file)).unwrap();
         assert!(prepare(&paths).unwrap_err().to_string().contains("file: "));
     }
-}
-
-/// Files that this process makes are for its user alone.
-pub fn private() {
-    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
 }

@@ -101,7 +101,8 @@ mod tests {
 
     #[test]
     fn a_token_is_found_in_either_place_and_nowhere_else() {
-        let rows: [(&[(&str, &str)], Option<&str>); 6] = [
+        type Row<'a> = (&'a [(&'a str, &'a str)], Option<&'a str>);
+        let rows: [Row<'_>; 6] = [
             (&[("authorization", "Bearer t")], Some("t")),
             (&[("authorization", "bearer  t ")], Some("t")),
             (&[("authorization", "Basic t")], None),

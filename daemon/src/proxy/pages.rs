@@ -1,7 +1,7 @@
 //! All pages but the governed call: an axum router.
 
 use super::headers;
-use super::reply::{self, Reply};
+use super::reply::{self, REQUEST_ID, Reply};
 use crate::gate::{Facts, Gate};
 use crate::os::clock;
 use crate::wire::denial::{self, Misdirected, Refusal};
@@ -63,7 +63,11 @@ impl Pages {
     pub(super) async fn page(&self, peer: IpAddr, mut request: Request<Incoming>) -> Response<Reply> {
         request.extensions_mut().insert(Peer(peer));
         let Ok(page) = self.router.clone().oneshot(request.map(axum::body::Body::new)).await;
-        page.map(Reply::Page)
+        if page.headers().contains_key(REQUEST_ID) {
+            return page.map(Reply::Page);
+        }
+        let (head, body) = page.into_parts();
+        reply::respond(head.status, head.headers, Reply::Page(body), self.gate.next_request())
     }
 
     /// Whether a request is meant for this daemon: a page in a browser whose name was bound to this address is not

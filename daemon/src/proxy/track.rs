@@ -59,7 +59,7 @@ impl<T: Send + 'static> Drop for Tracked<T> {
         }
         if let Some(client) = self.client.take() {
             // The work may be past the point where it listens.
-            drop(client.send(()));
+            client.send(()).unwrap_or_default();
             let rest = Tracked { work: Some(work), gate: self.gate.clone(), key: self.key, call: self.call.take(), client: None };
             tokio::spawn(async move { drop(rest.await) });
         }
