@@ -402,6 +402,23 @@ impl Books {
         Ok((id, true))
     }
 
+    /// Drops a closed account and its balances from memory, when nothing open is left on it or below it. The rows stay.
+    pub fn forget_closed(&mut self, id: AccountId) -> bool {
+        let closed = self.accounts.get(&id).is_some_and(|account| account.state == AccountState::Closed);
+        let has_child = || self.accounts.values().any(|account| account.parent == Some(id));
+        let has_hold = || self.holds.values().any(|hold| hold.account == id);
+        if !closed || has_child() || has_hold() {
+            return false;
+        }
+        self.accounts.remove(&id);
+        let balances: Vec<BalanceId> = self.balances.values().filter(|balance| balance.account == id).map(|balance| balance.id).collect();
+        for balance in balances.iter().filter_map(|balance| self.balances.remove(balance)) {
+            self.by_window.remove(&(balance.account, balance.period, balance.window.start));
+            self.latest.remove(&(balance.account, balance.period));
+        }
+        true
+    }
+
     /// The balance of an account in the window of a period that holds an instant.
     #[must_use]
     pub fn balance_at(&self, account: AccountId, period: Period, at: Stamp) -> Option<&Balance> {

@@ -34,6 +34,18 @@ pub enum Settled {
     WorstCase,
 }
 
+impl Settled {
+    /// Its name, as rows and events hold it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Settled::Exact => "exact",
+            Settled::Estimated => "estimated",
+            Settled::WorstCase => "worst_case",
+        }
+    }
+}
+
 /// Why a call was settled as it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -267,6 +267,7 @@ impl Writer<'_> {
             self.revoke_tokens(node.id, self.now, reason, by)?;
             self.state.tokens.retain(|_, token| token.account != node.id);
             self.set_state(node, AccountState::Closed, reason, by.cloned())?;
+            self.closed.insert(node.id);
         }
         Ok(subtree.iter().map(|node| node.id).collect())
     }

@@ -6,7 +6,7 @@ use super::writer::{EndCall, Ending, HoldCall, Writer};
 use aex_core::books::{Account, AccountKind, BooksFault, HoldKey, Placed, Wanted};
 use aex_core::decision::{AccountState, Denial};
 use aex_core::event::{
-    AccountStateChanged, By, CallHeld, CallReleased, CallSent, CallSettled, EpochOpened, Event, Outcome, Released, Settled, WindowOpened,
+    AccountStateChanged, By, CallHeld, CallReleased, CallSettled, EpochOpened, Event, Outcome, Released, Settled, WindowOpened,
 };
 use aex_core::price::{Charge, Line};
 use aex_core::usage::Bucket;
@@ -75,21 +75,11 @@ impl Writer<'_> {
         Ok(opened)
     }
 
-    /// Marks a waiting hold as sent.
-    #[expect(dead_code, reason = "calls that wait come with approvals and fallbacks; the row and the event are final now")]
-    fn mark_sent(&mut self, key: HoldKey) -> Result<bool, LedgerFault> {
-        if !self.state.books.mark_sent(key) {
-            return Ok(false);
-        }
-        self.append(&CallSent { attempt: key.attempt, request: key.request }.into())?;
-        Ok(self.sql.sent.execute(params![key.request.bits().cast_signed(), key.attempt])? == 1)
-    }
-
     pub(super) fn end(&mut self, call: &EndCall) -> Result<(), LedgerFault> {
         let key = call.key;
         let (state, lines, charge) = match &call.ending {
-            Ending::Settle { state, lines, .. } => (load::name_of(state), lines.as_slice(), settled_charge(*state, lines)),
-            Ending::Release { .. } => ("released".to_owned(), &[][..], Some(Pico::ZERO)),
+            Ending::Settle { state, lines, .. } => (state.name(), lines.as_slice(), settled_charge(*state, lines)),
+            Ending::Release { .. } => ("released", &[][..], Some(Pico::ZERO)),
         };
         let Some(amount) = self.state.books.open_hold(key).map(|hold| hold.amount) else {
             tracing::warn!(request = %key.request, "a call that has ended was to be ended again");
@@ -98,7 +88,8 @@ impl Writer<'_> {
         let charge = charge.unwrap_or(amount);
         let Some(ended) = self.state.books.end(key, charge)? else { return Ok(()) };
         let seq = self.append(&end_event(call, charge))?;
-        let tokens: u64 = lines.iter().filter(|Line(bucket, ..)| *bucket != Bucket::Call).map(|Line(_, quantity, _)| *quantity).sum();
+        let quantities = lines.iter().filter(|Line(bucket, ..)| *bucket != Bucket::Call).map(|Line(_, quantity, _)| *quantity);
+        let tokens = quantities.fold(0, u64::saturating_add);
         let tokens = i64::try_from(tokens).unwrap_or(i64::MAX);
         self.sql.end.execute(params![
             key.request.bits().cast_signed(),

@@ -131,6 +131,7 @@ impl Shell<'_> {
 
     fn committed(&mut self) {
         self.commits += 1;
+        self.writer.forget_closed();
         self.disk.committed(self.commits);
         if std::mem::take(&mut self.writer.directory_changed) {
             self.directory.store(Arc::new(self.writer.directory()));

@@ -11,7 +11,7 @@ use aex_core::event::{Event, Outcome, Released, Settled};
 use aex_core::price::Line;
 use aex_proto::value::{AccountId, Digest, Pico, Stamp};
 use rusqlite::{Connection, Statement, params};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
@@ -90,7 +90,6 @@ pub(super) struct Statements<'c> {
     pub(super) rollback: Statement<'c>,
     pub(super) event: Statement<'c>,
     pub(super) hold: Statement<'c>,
-    pub(super) sent: Statement<'c>,
     pub(super) end: Statement<'c>,
     pub(super) open_balance: Statement<'c>,
     pub(super) balance: Statement<'c>,
@@ -105,7 +104,6 @@ impl<'c> Statements<'c> {
             rollback: conn.prepare("ROLLBACK")?,
             event: conn.prepare("INSERT INTO events (seq, at_us, kind, body, hash) VALUES (?, ?, ?, ?, ?)")?,
             hold: conn.prepare("INSERT INTO holds VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")?,
-            sent: conn.prepare("UPDATE holds SET sent = 1 WHERE request = ? AND attempt = ?")?,
             end: conn.prepare(
                 "INSERT INTO calls SELECT request, attempt, account, model, ?3, amount_pico, ?4, ?5, held_us, ?6, held_seq, ?7 FROM holds WHERE request = ?1 AND attempt = ?2",
             )?,
@@ -122,6 +120,8 @@ pub struct Writer<'c> {
     pub(super) state: State,
     pub(super) now: Stamp,
     pub(super) directory_changed: bool,
+    /// Closed accounts that are kept in memory for their open holds.
+    pub(super) closed: BTreeSet<AccountId>,
     pub(super) sql: Statements<'c>,
 }
 
@@ -133,7 +133,7 @@ pub(super) enum Answer {
 
 impl<'c> Writer<'c> {
     pub(super) fn new(conn: &'c Connection, state: State) -> Result<Writer<'c>, LedgerFault> {
-        Ok(Writer { sql: Statements::prepare(conn)?, conn, state, now: now(), directory_changed: true })
+        Ok(Writer { sql: Statements::prepare(conn)?, conn, state, now: now(), directory_changed: true, closed: BTreeSet::new() })
     }
 }
 
@@ -201,6 +201,16 @@ impl Writer<'_> {
         Ok(())
     }
 
+    /// Drops from memory what closed accounts no longer need. The deepest go first.
+    pub(super) fn forget_closed(&mut self) {
+        let forgotten: Vec<AccountId> = self.closed.iter().rev().copied().filter(|id| self.state.books.forget_closed(*id)).collect();
+        for id in forgotten {
+            self.closed.remove(&id);
+            self.state.policies.remove(&id);
+            self.state.stops.remove(&id);
+        }
+    }
+
     /// SQLite may or may not have ended the transaction by itself; the books are read anew either way.
     pub(super) fn reload(&mut self) -> Result<(), LedgerFault> {
         if !self.conn.is_autocommit() {
@@ -211,6 +221,8 @@ impl Writer<'_> {
             fresh.stops.insert(*id, Arc::clone(stop));
         }
         self.state = fresh;
+        let closed = self.state.books.accounts().filter(|account| account.state == AccountState::Closed).map(|account| account.id);
+        self.closed = closed.collect();
         self.directory_changed = true;
         Ok(())
     }

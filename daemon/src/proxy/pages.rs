@@ -99,8 +99,11 @@ async fn alive() -> StatusCode {
     StatusCode::OK
 }
 
-async fn health() -> Page {
-    Json(json!({"status": "ok", "version": env!("CARGO_PKG_VERSION")})).into_response()
+/// Alive, and red when the ledger cannot commit.
+async fn health(State(here): State<Here>) -> Page {
+    let healthy = here.gate.ledger().is_available();
+    let (status, word) = if healthy { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "unhealthy") };
+    (status, Json(json!({"status": word, "version": env!("CARGO_PKG_VERSION")}))).into_response()
 }
 
 async fn ready(State(here): State<Here>) -> Page {

@@ -165,3 +165,17 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_closed_account_is_forgotten_only_when_nothing_is_held_on_it() {
+    let mut books = books();
+    assert!(books.hold(key(1), wanted(5, 6, 0)).unwrap().is_ok());
+    let closed = Account { state: AccountState::Closed, ..books.account(AccountId::new(5)).unwrap().clone() };
+    books.put_account(closed);
+    assert!(!books.forget_closed(AccountId::new(5)));
+    assert!(books.end(key(1), Pico::new(2)).unwrap().is_some());
+    assert!(books.forget_closed(AccountId::new(5)));
+    assert!(books.account(AccountId::new(5)).is_none());
+    assert_eq!(books.balance_at(AccountId::new(3), Period::Total, Stamp::new(0)).unwrap().spent, Pico::new(2));
+    assert!(!books.forget_closed(AccountId::new(3)));
+}
