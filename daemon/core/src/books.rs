@@ -3,88 +3,17 @@
 //! Promise 1 lives here: a hold is admitted on every balance of its path, or on none, and only while
 //! spent + reserved + amount ≤ limit on each of them.
 
-use crate::decision::{AccountState, Denial, Named};
+mod account;
+mod balance;
+
+pub use account::{Account, AccountKind, Limits};
+pub use balance::Balance;
+
+use crate::decision::{AccountState, Denial};
 use crate::window::{Period, Window};
 use aex_proto::value::{AccountId, BalanceId, Pico, RequestId, Stamp};
 use jiff::tz::TimeZone;
-use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// What an account stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AccountKind {
-    /// This machine.
-    Root,
-    /// Accounts that share limits.
-    Group,
-    /// An agent: what tokens belong to.
-    Agent,
-    /// One run of a command under an agent.
-    Run,
-}
-
-/// Limits on calls, not on money.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Limits {
-    /// Requests in flight, at most.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub concurrent: Option<u32>,
-    /// Requests in any 60 seconds, at most; 0 denies all.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rpm: Option<u32>,
-}
-
-/// A node of the tree.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Account {
-    /// Its number.
-    pub id: AccountId,
-    /// The account above; `None` for the root.
-    pub parent: Option<AccountId>,
-    /// What it stands for.
-    pub kind: AccountKind,
-    /// Its name, unique among open accounts of its kind.
-    pub name: String,
-    /// Whether calls pass.
-    pub state: AccountState,
-    /// Why it is in that state.
-    pub reason: String,
-    /// Its limits on calls.
-    pub limits: Limits,
-    /// Its budgets, one per period at most.
-    pub budgets: BTreeMap<Period, Pico>,
-}
-
-impl Account {
-    /// As a denial names it.
-    #[must_use]
-    pub fn named(&self) -> Named {
-        Named { id: self.id, name: self.name.clone() }
-    }
-}
-
-/// The money of one account in one window. Invariant: nothing negative, and spent + reserved − overdraft ≤ limit.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Balance {
-    /// Its number.
-    pub id: BalanceId,
-    /// Whose money it is.
-    pub account: AccountId,
-    /// The period that the window belongs to.
-    pub period: Period,
-    /// The span of time that it counts.
-    pub window: Window,
-    /// The budget; `None` counts without a limit.
-    pub limit: Option<Pico>,
-    /// Charged so far.
-    pub spent: Pico,
-    /// Held by calls in flight.
-    pub reserved: Pico,
-    /// How far bills or a lowered limit put it beyond its limit.
-    pub overdraft: Pico,
-}
 
 /// Arithmetic left its range, or rows do not fit together: the books are not to be trusted and nothing is admitted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -101,49 +30,6 @@ pub enum BooksFault {
     /// The calendar has no window for an instant.
     #[error("no {1:?} window holds {0}")]
     NoWindow(Stamp, Period),
-}
-
-impl Balance {
-    /// An empty one.
-    #[must_use]
-    pub const fn open(id: BalanceId, account: AccountId, period: Period, window: Window, limit: Option<Pico>) -> Balance {
-        Balance { id, account, period, window, limit, spent: Pico::ZERO, reserved: Pico::ZERO, overdraft: Pico::ZERO }
-    }
-
-    /// limit − spent − reserved; negative in overdraft, `None` without a limit.
-    #[must_use]
-    pub fn left(&self) -> Option<Pico> {
-        self.limit?.minus(self.spent)?.minus(self.reserved)
-    }
-
-    fn fits(&self, amount: Pico) -> Result<bool, BooksFault> {
-        let used = self.spent.plus(self.reserved).and_then(|used| used.plus(amount)).ok_or(BooksFault::OutOfRange(self.id))?;
-        Ok(self.limit.is_none_or(|limit| used <= limit))
-    }
-
-    fn reserve(&mut self, amount: Pico) -> Result<(), BooksFault> {
-        self.reserved = self.reserved.plus(amount).ok_or(BooksFault::OutOfRange(self.id))?;
-        Ok(())
-    }
-
-    fn end(&mut self, held: Pico, charge: Pico) -> Result<(), BooksFault> {
-        let fault = BooksFault::OutOfRange(self.id);
-        self.reserved = self.reserved.minus(held).filter(|left| !left.is_negative()).ok_or(fault.clone())?;
-        self.spent = self.spent.plus(charge).ok_or(fault)?;
-        self.measure_overdraft()
-    }
-
-    fn set_limit(&mut self, limit: Option<Pico>) -> Result<(), BooksFault> {
-        self.limit = limit;
-        self.measure_overdraft()
-    }
-
-    fn measure_overdraft(&mut self) -> Result<(), BooksFault> {
-        let used = self.spent.plus(self.reserved).ok_or(BooksFault::OutOfRange(self.id))?;
-        let over = self.limit.and_then(|limit| used.minus(limit)).unwrap_or(Pico::ZERO);
-        self.overdraft = over.max(Pico::ZERO);
-        Ok(())
-    }
 }
 
 /// One hold: a request, and which try of it. A request that falls back to another model holds anew.

@@ -1,0 +1,74 @@
+//! One balance: the money of an account in a window.
+
+use super::BooksFault;
+use crate::window::{Period, Window};
+use aex_proto::value::{AccountId, BalanceId, Pico};
+
+/// The money of one account in one window. Invariant: nothing negative, and spent + reserved − overdraft ≤ limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Balance {
+    /// Its number.
+    pub id: BalanceId,
+    /// Whose money it is.
+    pub account: AccountId,
+    /// The period that the window belongs to.
+    pub period: Period,
+    /// The span of time that it counts.
+    pub window: Window,
+    /// The budget; `None` counts without a limit.
+    pub limit: Option<Pico>,
+    /// Charged so far.
+    pub spent: Pico,
+    /// Held by calls in flight.
+    pub reserved: Pico,
+    /// How far bills or a lowered limit put it beyond its limit.
+    pub overdraft: Pico,
+}
+
+impl Balance {
+    /// An empty one.
+    #[must_use]
+    pub const fn open(id: BalanceId, account: AccountId, period: Period, window: Window, limit: Option<Pico>) -> Balance {
+        Balance { id, account, period, window, limit, spent: Pico::ZERO, reserved: Pico::ZERO, overdraft: Pico::ZERO }
+    }
+
+    /// limit − spent − reserved; negative in overdraft, `None` without a limit.
+    #[must_use]
+    pub fn left(&self) -> Option<Pico> {
+        self.limit?.minus(self.spent)?.minus(self.reserved)
+    }
+
+    /// Whether an amount more would stay within the limit.
+    pub(super) fn fits(&self, amount: Pico) -> Result<bool, BooksFault> {
+        let used = self.spent.plus(self.reserved).and_then(|used| used.plus(amount)).ok_or(BooksFault::OutOfRange(self.id))?;
+        Ok(self.limit.is_none_or(|limit| used <= limit))
+    }
+
+    /// Holds an amount.
+    pub(super) fn reserve(&mut self, amount: Pico) -> Result<(), BooksFault> {
+        self.reserved = self.reserved.plus(amount).ok_or(BooksFault::OutOfRange(self.id))?;
+        Ok(())
+    }
+
+    /// Lets a hold go and charges.
+    pub(super) fn end(&mut self, held: Pico, charge: Pico) -> Result<(), BooksFault> {
+        let fault = BooksFault::OutOfRange(self.id);
+        self.reserved = self.reserved.minus(held).filter(|left| !left.is_negative()).ok_or(fault.clone())?;
+        self.spent = self.spent.plus(charge).ok_or(fault)?;
+        self.measure_overdraft()
+    }
+
+    /// Sets or lifts the limit.
+    pub(super) fn set_limit(&mut self, limit: Option<Pico>) -> Result<(), BooksFault> {
+        self.limit = limit;
+        self.measure_overdraft()
+    }
+
+    /// How far it is beyond its limit now.
+    pub(super) fn measure_overdraft(&mut self) -> Result<(), BooksFault> {
+        let used = self.spent.plus(self.reserved).ok_or(BooksFault::OutOfRange(self.id))?;
+        let over = self.limit.and_then(|limit| used.minus(limit)).unwrap_or(Pico::ZERO);
+        self.overdraft = over.max(Pico::ZERO);
+        Ok(())
+    }
+}

@@ -1,0 +1,113 @@
+//! Tests of `chat`.
+
+use super::*;
+
+fn ask(body: &str) -> Ask {
+    read(body.as_bytes()).unwrap().ask
+}
+
+#[test]
+fn the_known_fields_are_sorted() {
+    assert!(KNOWN.is_sorted());
+}
+
+#[test]
+fn a_request_is_read_for_what_a_decision_needs() {
+    let body = r#"{"model":"m","stream":true,"n":3,"max_tokens":5,"max_completion_tokens":9,"service_tier":"flex","temperature":0,"foo":1,
+        "messages":[{"role":"system","content":"h\u00e9\n"},{"role":"user","content":[{"type":"text","text":"abc"},{"image_url":{},"type":"image_url"},
+        {"type":"file","file":{}}]},{"role":"assistant","content":null,"audio":{"id":"x"},"tool_calls":[{"function":{"arguments":"{}"}}]}],
+        "tools":[{"function":{"name":"f"},"type":"function"},{"type":"custom","custom":{"name":"c"}},{"type":"web_search","x":1},{"type":"function"}],
+        "functions":[{"name":"old"}],"tool_choice":"auto","prediction":{"type":"content","content":"12345"},"modalities":["text","audio"]}"#;
+    let expected = Ask {
+        attachments: 2,
+        audio_out: true,
+        body_bytes: body.len() as u64,
+        choices: 3,
+        function_calling: true,
+        hosted_tools: vec!["web_search".to_owned()],
+        images: 1,
+        max_tokens: Some(9),
+        messages: 3,
+        model: "m".to_owned(),
+        nfkc_extra_bytes: 0,
+        prediction_bytes: 5,
+        service_tier: Some("flex".to_owned()),
+        stream: true,
+        text_chars: 6,
+        tool_names: vec!["f".to_owned(), "c".to_owned(), "old".to_owned()],
+        tools: 5,
+        unknown_fields: vec!["foo".to_owned()],
+    };
+    assert_eq!(ask(body), expected);
+}
+
+#[test]
+fn absent_and_null_mean_the_same() {
+    let bare = ask(r#"{"messages":[]}"#);
+    let nulls = ask(
+        r#"{"messages":[],"stream":null,"stream_options":null,"n":null,"max_tokens":null,"max_completion_tokens":null,"tools":null,"functions":null,
+        "tool_choice":null,"function_call":null,"service_tier":null,"prediction":null,"modalities":null,"audio":null,"web_search_options":null}"#,
+    );
+    assert_eq!(Ask { body_bytes: 0, ..bare }, Ask { body_bytes: 0, ..nulls });
+}
+
+#[test]
+fn what_hides_its_price_is_told() {
+    assert_eq!(ask(r#"{"messages":[],"web_search_options":{}}"#).hosted_tools, ["web_search"]);
+    assert_eq!(ask(r#"{"messages":[],"modalities":["image"]}"#).hosted_tools, ["modalities.image"]);
+    assert_eq!(ask(r#"{"messages":[{"content":[{"type":"text","text":"","image_url":{}}]}]}"#).images, 1);
+    assert_eq!(ask("{\"messages\":[{\"content\":\"\u{fdfa}\"}]}").nfkc_extra_bytes, 30);
+    assert_eq!(ask(r#"{"messages":[{"c\u006fntent":"four"}]}"#).text_chars, 4);
+}
+
+#[test]
+fn a_name_is_kept_short_and_equals_no_other() {
+    let long = "x".repeat(1000);
+    let kept = &ask(&format!(r#"{{"messages":[],"{long}":1}}"#)).unknown_fields;
+    assert_eq!(kept, &["x".repeat(NAME_BYTES_KEPT) + "…"]);
+}
+
+#[track_caller]
+fn refused(body: &str, param: Option<&str>, says: &str) {
+    let malformed = read(body.as_bytes()).unwrap_err();
+    assert_eq!(malformed.param.as_deref(), param, "{malformed}");
+    assert!(malformed.message.contains(says), "{malformed}");
+}
+
+#[test]
+fn malformed_requests_are_refused_by_field() {
+    refused("", None, "ends early");
+    refused("[]", None, "not a JSON object");
+    refused(r#"{"messages":[]"#, None, "ends early");
+    refused(r#"{"messages":[],"x":NaN}"#, None, "expected a value");
+    refused(&format!(r#"{{"messages":[],"x":{}{}}}"#, "[".repeat(100), "]".repeat(100)), None, "levels");
+    refused(r#"{"model":"m"}"#, Some("messages"), "missing");
+    refused(r#"{"messages":{}}"#, Some("messages"), "list");
+    refused(r#"{"messages":[1]}"#, Some("messages[0]"), "object");
+    refused(r#"{"messages":[{},{"content":5}]}"#, Some("messages[1].content"), "string");
+    refused(r#"{"messages":[{"content":"a","content":"b"}]}"#, Some("messages[0].content"), "twice");
+    refused(r#"{"messages":[{"content":["a"]}]}"#, Some("messages[0].content"), "objects");
+    refused(r#"{"messages":[{"content":[{"type":"text","type":"image_url"}]}]}"#, Some("messages[0].content[].type"), "twice");
+    refused(r#"{"messages":[],"model":null}"#, Some("model"), "string");
+    refused(r#"{"messages":[],"model":"a","mod\u0065l":"b"}"#, Some("model"), "twice");
+    refused(r#"{"messages":[],"messages":[]}"#, Some("messages"), "twice");
+    refused(r#"{"messages":[],"stream":"yes"}"#, Some("stream"), "true or false");
+    refused(r#"{"messages":[],"stream_options":{"include_usage":true}}"#, Some("stream_options"), "`stream` is true");
+    refused(r#"{"messages":[],"stream":true,"stream_options":[]}"#, Some("stream_options"), "object");
+    refused(
+        r#"{"messages":[],"stream":true,"stream_options":{"include_usage":false,"include_usage":true}}"#,
+        Some("stream_options.include_usage"),
+        "twice",
+    );
+    for limit in ["0", "-1", "1.5", "1e3", "\"7\"", "99999999999999999999"] {
+        refused(&format!(r#"{{"messages":[],"max_tokens":{limit}}}"#), Some("max_tokens"), "`max_tokens`");
+    }
+    refused(r#"{"messages":[],"max_completion_tokens":2147483649}"#, Some("max_completion_tokens"), "too large");
+    refused(r#"{"messages":[],"n":0}"#, Some("n"), "at least 1");
+    refused(r#"{"messages":[],"n":1000000000}"#, Some("n"), "too large");
+    refused(r#"{"messages":[],"tools":[{}]}"#, Some("tools[0].type"), "missing");
+    refused(r#"{"messages":[],"tools":[{"type":"function","type":"custom"}]}"#, Some("tools[0].type"), "twice");
+    refused(r#"{"messages":[],"tools":[{"type":"function","function":{"name":"a","name":"b"}}]}"#, Some("tools[0].function.name"), "twice");
+    refused(r#"{"messages":[],"functions":{}}"#, Some("functions"), "list");
+    assert!(read(b"{\"messages\":[{\"content\":\"\xff\"}]}").is_err());
+}
