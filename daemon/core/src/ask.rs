@@ -9,9 +9,12 @@ pub const NAMES_KEPT: usize = 32;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ask {
-    /// Parts whose size does not show in bytes and that are no image: audio, files, stored items.
+    /// Parts whose size does not show in bytes and that are neither image nor audio: files, video, stored items.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub attachments: u64,
+    /// Audio that is sent, or an earlier spoken answer that is named.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub audio_in: u64,
     /// Audio is asked for as output.
     #[serde(default, skip_serializing_if = "is_false")]
     pub audio_out: bool,

@@ -5,12 +5,41 @@ use crate::usage::{Bucket, Usage};
 use aex_proto::value::{Digest, Pico};
 use serde::{Deserialize, Serialize};
 
-/// Tokens that a provider may add around a request: chat templates, system preambles.
-const OVERHEAD_PER_REQUEST: u64 = 64;
-/// Tokens that a provider may add around one message: role markers, separators.
-const OVERHEAD_PER_MESSAGE: u64 = 16;
-/// Tokens that a provider may add around one tool's definition.
-const OVERHEAD_PER_TOOL: u64 = 64;
+/// Service tiers for which the standard prices hold at OpenAI and Groq; any other is priced differently.
+pub const STANDARD_TIERS: [&str; 4] = ["auto", "default", "standard", "on_demand"];
+
+/// Tokens that a provider may add to what the client sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Overhead {
+    /// Around one message: role markers, separators.
+    pub message: u64,
+    /// Around a request: chat templates, preambles.
+    pub request: u64,
+    /// Around one tool's definition.
+    pub tool: u64,
+    /// Once, when tools are offered: the system prompt that explains them.
+    pub tools: u64,
+}
+
+impl Overhead {
+    /// More than any provider is known to add. Anthropic documents 264 to 530 tokens for the tools' system prompt; OpenAI's
+    /// cookbook counts 3 a message and 3 a request; Groq and local servers use the model's own chat template.
+    pub const WIDEST: Overhead = Overhead { message: 16, request: 64, tool: 64, tools: 640 };
+
+    /// What is added for a model by the name that its provider knows. xAI puts a system prompt of its own before every request:
+    /// about 200 tokens at grok-code-fast-1, about 680 at grok-4, whoever resells them.
+    #[must_use]
+    pub fn of_model(provider_model: &str) -> Overhead {
+        let prompted = provider_model.to_ascii_lowercase().contains("grok");
+        Overhead { request: if prompted { 1_024 } else { Overhead::WIDEST.request }, ..Overhead::WIDEST }
+    }
+
+    fn around(&self, ask: &Ask) -> u64 {
+        let once = if ask.tools > 0 { self.request.saturating_add(self.tools) } else { self.request };
+        once.saturating_add(ask.messages.saturating_mul(self.message)).saturating_add(ask.tools.saturating_mul(self.tool))
+    }
+}
 
 /// Prices of a model per unit. Each unit is one token unless its name says otherwise.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,14 +81,18 @@ impl Price {
         }
     }
 
-    fn dearest_input(&self, audio: bool) -> Option<Pico> {
+    fn dearest_input(&self, ask: &Ask) -> Option<Pico> {
         let text = [Some(self.input), self.cached_input, self.cache_write];
         let dearest = text.into_iter().flatten().max()?;
-        if audio { Some(dearest.max(self.audio_input?)) } else { Some(dearest) }
+        if ask.audio_in > 0 {
+            return Some(dearest.max(self.audio_input?));
+        }
+        // A file or a video may hold sound.
+        Some(if ask.attachments > 0 { dearest.max(self.audio_input.unwrap_or(dearest)) } else { dearest })
     }
 
-    fn dearest_output(&self, audio: bool) -> Option<Pico> {
-        if audio { Some(self.output.max(self.audio_output?)) } else { Some(self.output) }
+    fn dearest_output(&self, ask: &Ask) -> Option<Pico> {
+        if ask.audio_out { Some(self.output.max(self.audio_output?)) } else { Some(self.output) }
     }
 }
 
@@ -97,7 +130,9 @@ pub struct ModelCard {
     pub max_tokens_field: MaxTokensField,
     /// The name that clients use.
     pub name: String,
-    /// `None`: every call is denied as unpriced. Free models say so with zeros.
+    /// What its provider may add to a request. In the card, so that an old bound can be computed again for ever.
+    pub overhead: Overhead,
+    /// `None`: every call is denied as unpriced. Free models say so: their prices are zeros.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub price: Option<Price>,
     /// The provider that serves it.
@@ -161,21 +196,15 @@ pub fn bound(ask: &Ask, card: &ModelCard, max_tokens: u64) -> Result<Bound, Unbo
     if let Some(tool) = ask.hosted_tools.first() {
         return Err(Unbounded::HostedTool(tool.clone()));
     }
-    // Standard prices hold for these tiers at OpenAI and Groq; any other is priced differently.
-    if let Some(tier) = ask.service_tier.as_deref().filter(|tier| !matches!(*tier, "auto" | "default" | "standard" | "on_demand")) {
+    if let Some(tier) = ask.service_tier.as_deref().filter(|tier| !STANDARD_TIERS.contains(tier)) {
         return Err(Unbounded::Tier(tier.to_owned()));
     }
-    let shown = ask
-        .body_bytes
-        .saturating_add(ask.nfkc_extra_bytes)
-        .saturating_add(OVERHEAD_PER_REQUEST)
-        .saturating_add(ask.messages.saturating_mul(OVERHEAD_PER_MESSAGE))
-        .saturating_add(ask.tools.saturating_mul(OVERHEAD_PER_TOOL));
-    let hidden = ask.images > 0 || ask.attachments > 0;
+    let input_unit = price.dearest_input(ask).ok_or(Unbounded::AudioUnpriced)?;
+    let output_unit = price.dearest_output(ask).ok_or(Unbounded::AudioUnpriced)?;
+    let shown = ask.body_bytes.saturating_add(ask.nfkc_extra_bytes).saturating_add(card.overhead.around(ask));
+    let hidden = ask.images > 0 || ask.attachments > 0 || ask.audio_in > 0;
     let input_tokens = if hidden { card.context_tokens.ok_or(Unbounded::ContextUnknown)?.max(shown) } else { shown };
     let output_tokens = max_tokens.saturating_mul(ask.choices.max(1)).saturating_add(ask.prediction_bytes);
-    let input_unit = price.dearest_input(ask.attachments > 0 && price.audio_input.is_some()).ok_or(Unbounded::AudioUnpriced)?;
-    let output_unit = price.dearest_output(ask.audio_out).ok_or(Unbounded::AudioUnpriced)?;
     let amount = input_unit
         .times(input_tokens)
         .and_then(|input| input.plus(output_unit.times(output_tokens)?))
@@ -193,7 +222,9 @@ pub struct Line(pub Bucket, pub u64, pub Pico);
 pub struct Charge {
     /// One line per bucket used.
     pub lines: Vec<Line>,
-    /// Their sum.
+    /// Every quantity had its price. If not, the charge is none that the provider's report proves.
+    pub priced: bool,
+    /// The sum of the lines.
     pub total: Pico,
 }
 
@@ -204,15 +235,13 @@ impl Charge {
         lines.iter().try_fold(Pico::ZERO, |sum, Line(_, quantity, unit)| sum.plus(unit.times(*quantity)?))
     }
 
-    /// Prices a usage. A quantity whose bucket has no price is priced at the dearest price of the model, never at zero.
-    /// `None` when the sum is out of range.
+    /// Prices a usage. A quantity whose bucket has no price is priced at the dearest price of the model, never at zero, and the
+    /// charge is not `priced` then; nor is it when the usage has unknown quantities. `None` when the sum is out of range.
     #[must_use]
     pub fn of(usage: &Usage, price: &Price) -> Option<Charge> {
-        let dearest = [Some(price.input), Some(price.output), price.cache_write, price.audio_input, price.audio_output]
-            .into_iter()
-            .flatten()
-            .max()
-            .unwrap_or(price.output);
+        let optional = [price.cached_input, price.cache_write, price.audio_input, price.audio_output];
+        let dearest = optional.into_iter().flatten().fold(price.input.max(price.output), Pico::max);
+        let priced = usage.unknown.is_empty() && usage.quantities.iter().all(|(bucket, _)| price.unit(*bucket).is_some());
         let call = price.call.map(|unit| Line(Bucket::Call, 1, unit));
         let lines: Vec<Line> = usage
             .quantities
@@ -221,7 +250,7 @@ impl Charge {
             .chain(call)
             .collect();
         let total = Charge::sum(&lines)?;
-        Some(Charge { lines, total })
+        Some(Charge { lines, priced, total })
     }
 }
 
@@ -235,6 +264,7 @@ mod tests {
             max_tokens: 100,
             max_tokens_field: MaxTokensField::MaxTokens,
             name: "m".to_owned(),
+            overhead: Overhead::WIDEST,
             price: Some(Price {
                 audio_input: None,
                 audio_output: None,
@@ -278,7 +308,51 @@ mod tests {
         let tier = Ask { service_tier: Some("priority".to_owned()), ..ask() };
         assert_eq!(bound(&tier, &card(), 1), Err(Unbounded::Tier("priority".to_owned())));
         assert_eq!(bound(&Ask { audio_out: true, ..ask() }, &card(), 1), Err(Unbounded::AudioUnpriced));
+        assert_eq!(bound(&Ask { audio_in: 1, ..ask() }, &card(), 1), Err(Unbounded::AudioUnpriced));
         assert_eq!(bound(&ask(), &card(), u64::MAX), Err(Unbounded::TooLarge));
+    }
+
+    #[test]
+    fn audio_is_bounded_by_the_context_at_the_dearest_price_of_input() {
+        let price = card().price.map(|price| Price { audio_input: Some(Pico::new(40)), ..price });
+        let hearing = ModelCard { context_tokens: Some(8000), price, ..card() };
+        let heard = Ask { audio_in: 1, choices: 1, ..ask() };
+        assert_eq!(bound(&heard, &hearing, 1).map(|bound| bound.amount), Ok(Pico::new(8000 * 40 + 8)));
+        assert_eq!(bound(&heard, &ModelCard { context_tokens: None, ..hearing.clone() }, 1), Err(Unbounded::ContextUnknown));
+        let file = Ask { attachments: 1, choices: 1, ..ask() };
+        assert_eq!(bound(&file, &hearing, 1).map(|bound| bound.amount), Ok(Pico::new(8000 * 40 + 8)));
+    }
+
+    /// What providers document or report to add to the texts of a request, beside a tool's definition, which is at most its bytes.
+    #[test]
+    fn no_provider_adds_more_than_the_overhead() {
+        #[track_caller]
+        fn check(model: &str, messages: u64, tools: u64, added: u64) {
+            let ask = Ask { messages, tools, ..Ask::default() };
+            let overhead = Overhead::of_model(model).around(&ask);
+            assert!(added <= overhead, "{model} adds {added}, of {overhead}");
+        }
+        // OpenAI's cookbook: 3 a message, 1 for its name, 3 that prime the answer; 7 a function, 12 for all of them.
+        check("gpt-4o", 1, 0, 7);
+        check("gpt-4o", 1000, 0, 4 * 1000 + 3);
+        check("gpt-4o", 1, 128, 7 + 128 * 7 + 12);
+        // Anthropic's tool use system prompt, from Claude 3 Haiku's 264 to Opus' 530.
+        check("claude-3-haiku", 1, 1, 264 + 8);
+        check("claude-3-opus", 1, 1, 530 + 8);
+        // Llama 3 at Groq: five for the frame of a message, its role and end; once a date preamble and the answer's header.
+        check("llama-3.3-70b-versatile", 1, 0, 12 + 40);
+        check("llama-3.3-70b-versatile", 1000, 0, 12 * 1000 + 40);
+        // Prompt tokens that charmbracelet/fantasy recorded for two messages, less the 8 that their texts have at least.
+        check("gpt-4o-mini", 2, 0, 20 - 8);
+        check("gpt-5-mini", 2, 0, 19 - 8);
+        check("moonshotai/kimi-k2-instruct-0905", 2, 0, 20 - 8);
+        check("openai/gpt-oss-20b", 2, 0, 84 - 8);
+        check("anthropic/claude-haiku-4.5", 2, 1, 607 - 8);
+        check("grok-4-fast", 2, 0, 165 - 8);
+        check("grok-code-fast-1", 2, 0, 213 - 8);
+        check("grok-3-mini", 2, 1, 288 - 8);
+        // "Hello", as a reseller shows it in its documentation.
+        check("x-ai/grok-4", 1, 0, 686 - 1);
     }
 
     #[test]
@@ -289,5 +363,18 @@ mod tests {
         let charge = Charge::of(&usage, &price).unwrap_or_default();
         assert_eq!(charge.total, Pico::new(10 * 4 + 7 + 3 * 8));
         assert_eq!(charge.lines.len(), 3);
+        assert!(charge.priced);
+    }
+
+    #[test]
+    fn a_quantity_without_a_price_costs_the_dearest_and_is_told() {
+        let price = card().price.unwrap_or_else(|| unreachable!("the card has a price"));
+        let mut heard = Usage::text(1, 0);
+        heard.add(Bucket::AudioInput, 2);
+        let charge = Charge::of(&heard, &price).unwrap_or_default();
+        assert_eq!((charge.total, charge.priced), (Pico::new(4 + 2 * 8), false));
+        let unknown = Usage { unknown: vec![("searches".to_owned(), "2".to_owned())], ..Usage::text(1, 0) };
+        let charge = Charge::of(&unknown, &price).unwrap_or_default();
+        assert_eq!((charge.total, charge.priced), (Pico::new(4), false));
     }
 }

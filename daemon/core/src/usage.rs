@@ -22,13 +22,21 @@ pub enum Bucket {
     Call,
 }
 
+impl Bucket {
+    /// Whether it counts what was sent.
+    #[must_use]
+    pub const fn is_input(self) -> bool {
+        matches!(self, Bucket::Input | Bucket::CachedInput | Bucket::CacheWrite | Bucket::AudioInput)
+    }
+}
+
 /// The quantities of one call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Quantities by bucket, in the order of [`Bucket`], none of them zero.
     pub quantities: Vec<(Bucket, u64)>,
-    /// Names of fields in the provider's usage object that this meter does not know and whose value is not zero.
-    pub unknown: Vec<String>,
+    /// Fields of the provider's usage object that this meter does not know and whose value is not zero, with that value.
+    pub unknown: Vec<(String, String)>,
 }
 
 impl Usage {

@@ -5,7 +5,7 @@
 
 use super::provider::{self, Provider};
 use super::report::{Field, Report, Section, Unknown, number};
-use aex_core::price::{MaxTokensField, ModelCard, Price};
+use aex_core::price::{MaxTokensField, ModelCard, Overhead, Price};
 use aex_proto::value::Pico;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -106,15 +106,16 @@ fn read_model(name: &str, field: &Field<'_>, providers: &Providers, report: &mut
     let limits = read_limits(&mut section, report);
     let capabilities = read_capabilities(&mut section, report);
     section.finish(Unknown::Warn, report);
-    let (limits, capabilities) = (limits?, capabilities?);
+    let (limits, capabilities, provider_model) = (limits?, capabilities?, provider_model?);
     Some(ModelCard {
         context_tokens: limits.context_tokens,
         max_tokens: limits.max_tokens?,
         max_tokens_field: limits.max_tokens_field,
+        overhead: Overhead::of_model(&provider_model),
         name: name.to_owned(),
         price,
         provider: provider?,
-        provider_model: provider_model?,
+        provider_model,
         reasoning: capabilities.reasoning,
         tools: capabilities.tools,
         vision: capabilities.vision,

@@ -1,17 +1,19 @@
 //! Sends an admitted call to its provider and gets the head of the answer.
 
 use super::headers;
+use super::relay::Line;
 use super::upstream::{self, Answer, AnswerBody, SendFault};
 use crate::config::{Auth, ProviderKind};
 use crate::gate::{Active, Hold};
 use crate::os::clock;
+use crate::os::secret::Secret;
 use crate::wire::chat::ChatRequest;
 use crate::wire::denial::UpstreamFault;
 use crate::wire::echo::{self, EchoAnswer};
 use crate::wire::edit::{self, Edits};
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
-use http::{Method, Request, StatusCode, response};
+use http::{Method, Request, StatusCode, Uri, response};
 use http_body_util::Full;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,6 +21,10 @@ use std::task::{Context, Poll};
 
 /// What a governed call brings.
 pub(super) struct Message {
+    /// The client's connection.
+    pub(super) line: Arc<Line>,
+    /// The provider key that the client brings, when its policy allows that: used for this call, and neither stored nor logged.
+    pub(super) provider_key: Option<Secret>,
     /// The client's headers.
     pub(super) headers: HeaderMap,
     /// The client's bytes.
@@ -58,35 +64,44 @@ pub(super) async fn dispatch(active: &Arc<Active>, hold: &Hold, message: &Messag
     if provider.kind == ProviderKind::Echo {
         return Ok(echoed(&body));
     }
-    let request = request(active, hold, &message.headers, body).ok_or(SendFault::NeverSent(UpstreamFault::Unreachable))?;
+    let request = request(active, hold, message, body).ok_or(SendFault::NeverSent(UpstreamFault::Unreachable))?;
     let sent = tokio::time::timeout(provider.timeouts.first_byte, upstream::send(provider, active.generation, request)).await;
     let Answer { head, body } = sent.map_err(|_| SendFault::MaybeSent(UpstreamFault::FirstByteTimeout))??;
     Ok(Dispatched { head, source: Source::Provider(Box::new(body)) })
 }
 
-/// The client's bytes with the provider's name of the model, an output limit where none was stated, and usage asked for.
+/// The client's bytes with the provider's name of the model, the output limit where the model reads it, usage asked for, and the
+/// tier that the prices hold for.
 fn edited(hold: &Hold, message: &Message) -> Bytes {
     let card = &hold.card.card;
-    let ask = &message.request.ask;
     let edits = Edits {
         model: Some(card.provider_model.as_str()),
-        max_tokens: ask.max_tokens.is_none().then_some((card.max_tokens_field, hold.max_tokens)),
+        max_tokens: Some((card.max_tokens_field, hold.max_tokens)),
+        service_tier: tier_by_project(&hold.card.provider.base_url).then_some("default"),
         include_usage: true,
     };
     edit::edit(&message.body, &message.request, &edits)
 }
 
-fn request(active: &Active, hold: &Hold, client: &HeaderMap, body: Bytes) -> Option<Request<Full<Bytes>>> {
+/// At OpenAI a project's settings decide the tier of a request that names none, or `auto`. Elsewhere the field may be refused.
+fn tier_by_project(base_url: &Uri) -> bool {
+    const OPENAI: &str = "api.openai.com";
+    let host = base_url.host().unwrap_or_default().trim_end_matches('.').to_ascii_lowercase();
+    host == OPENAI || host.strip_suffix(OPENAI).is_some_and(|region| region.ends_with('.'))
+}
+
+fn request(active: &Active, hold: &Hold, message: &Message, body: Bytes) -> Option<Request<Full<Bytes>>> {
     let provider = &hold.card.provider;
     let mut request = Request::new(Full::new(body));
     *request.method_mut() = Method::POST;
     *request.uri_mut() = provider.target("/chat/completions").parse().ok()?;
-    let mut headers = headers::to_provider(client);
+    let mut headers = headers::to_provider(&message.headers);
     let host = provider.base_url.authority().map(|authority| authority.as_str().rsplit('@').next().unwrap_or_default());
     headers.insert(header::HOST, HeaderValue::from_str(host?).ok()?);
     headers.entry(header::CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
-    if provider.auth == Auth::Bearer {
-        let key = active.config.keys.get(&provider.name)?;
+    let own = || if provider.auth == Auth::Bearer { Some(active.config.keys.get(&provider.name)) } else { None };
+    if let Some(key) = message.provider_key.as_ref().map(Some).or_else(own) {
+        let key = key?;
         let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose())).ok()?;
         value.set_sensitive(true);
         headers.insert(header::AUTHORIZATION, value);
@@ -111,4 +126,16 @@ fn echoed(body: &Bytes) -> Dispatched {
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     Dispatched { head: response.into_parts().0, source: Source::Echo(frames.into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_openai_is_told_a_tier() {
+        let told = |url: &str| tier_by_project(&url.parse().unwrap());
+        assert!(told("https://api.openai.com/v1") && told("https://API.openai.com.:443/v1") && told("https://eu.api.openai.com/v1"));
+        assert!(!told("https://api.groq.com/openai/v1") && !told("https://notapi.openai.com/v1") && !told("http://127.0.0.1:9/v1"));
+    }
 }

@@ -1,8 +1,10 @@
 //! A chat answer, whole or one chunk of a stream, read in one pass: its model, its usage, an error, what it says.
 
+use super::chat::shortened;
 use super::edit::spliced;
 use super::json::{Fault, Kind, Number, Scanner};
 use super::{edit, usage};
+use aex_core::price::STANDARD_TIERS;
 use aex_core::usage::Usage;
 use bytes::Bytes;
 use std::ops::Range;
@@ -24,6 +26,8 @@ pub struct Answer {
     pub relayed_output_bytes: u64,
     /// Choices that end in it, as bits by their index.
     pub finished: u128,
+    /// `service_tier` as it is written, when the standard prices do not hold for it.
+    pub dearer_tier: Option<String>,
     /// Whether the model's name differs from the one that the reader was given.
     pub foreign_model: bool,
 }
@@ -62,6 +66,7 @@ pub(super) fn read_object(scanner: &mut Scanner<'_>, client_model: Option<&str>)
                 }
             }
             "usage" => metered(scanner, &mut answer)?,
+            "service_tier" => answer.dearer_tier = dearer_tier(scanner)?,
             "x_groq" => groq(scanner, &mut answer)?,
             "error" => {
                 answer.is_error |= scanner.kind()? != Kind::Null;
@@ -71,7 +76,26 @@ pub(super) fn read_object(scanner: &mut Scanner<'_>, client_model: Option<&str>)
         }
     }
     scanner.finish()?;
+    if let (Some(usage), Some(tier)) = (&mut answer.usage, &answer.dearer_tier) {
+        usage::tiered(usage, tier);
+    }
     Ok(answer)
+}
+
+fn dearer_tier(scanner: &mut Scanner<'_>) -> Result<Option<String>, Fault> {
+    let kind = scanner.kind()?;
+    let start = scanner.at();
+    let standard = match kind {
+        Kind::Text => {
+            let tier = scanner.text()?;
+            tier.raw.is_empty() || STANDARD_TIERS.iter().any(|standard| tier.is(standard))
+        }
+        kind => {
+            scanner.skip()?;
+            kind == Kind::Null
+        }
+    };
+    Ok((!standard).then(|| shortened(scanner.whole().get(start..scanner.at()).unwrap_or_default())))
 }
 
 fn metered(scanner: &mut Scanner<'_>, answer: &mut Answer) -> Result<(), Fault> {
@@ -231,6 +255,21 @@ mod tests {
         let named = splice_model(&body, &span, "mine");
         assert_eq!(read(&named).unwrap().model_span.map(|span| named.slice(span)), Some(Bytes::from_static(b"\"mine\"")));
         assert_eq!(splice_model(&body, &span, "real").as_ptr(), body.as_ptr());
+    }
+
+    #[test]
+    fn a_tier_of_another_price_is_told_as_usage_that_is_not_known() {
+        let unknown = |tier: &str| {
+            let usage = r#""usage":{"prompt_tokens":1,"completion_tokens":2}"#;
+            let [before, after] = [format!("{{{tier},{usage}}}"), format!("{{{usage},{tier}}}")]
+                .map(|body| read(body.as_bytes()).unwrap().usage.unwrap().unknown);
+            assert_eq!(before, after);
+            before
+        };
+        for tier in ["null", "\"\"", "\"auto\"", "\"default\"", "\"standard\"", "\"on_demand\""] {
+            assert_eq!(unknown(&format!(r#""service_tier":{tier}"#)), []);
+        }
+        assert_eq!(unknown(r#""service_tier":"priority""#), [("service_tier".to_owned(), "\"priority\"".to_owned())]);
     }
 
     #[test]

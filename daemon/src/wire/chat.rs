@@ -3,11 +3,14 @@
 //! Refuses what two readers could understand differently: keys that matter and stand twice, wrong types, odd numbers.
 //! Must not: judge an ask, or forward anything.
 
+mod costly;
+
 use super::content::{self, Contents};
 use super::json::{Fault, Kind, Number, Scanner};
 use super::nfkc;
 use super::text::Text;
 use aex_core::ask::{Ask, NAMES_KEPT};
+use costly::{asked_for, costly};
 use std::ops::Range;
 
 /// The largest output limit that a request may state, in tokens.
@@ -16,6 +19,8 @@ const MAX_TOKENS_CEILING: u64 = 1 << 31;
 const MAX_CHOICES: u64 = 128;
 /// The longest name of a model, in bytes.
 const MAX_MODEL_NAME: usize = 256;
+/// Bytes of the longest governed field's name: `max_completion_tokens`, with room for others.
+const LONGEST_FIELD: usize = 32;
 /// Bytes that are kept of a name which the client chose freely.
 const NAME_BYTES_KEPT: usize = 128;
 
@@ -90,12 +95,25 @@ pub struct Places {
     pub first_member: usize,
     /// The model's name with its quotes.
     pub model: Option<Range<usize>>,
-    /// The value of `max_tokens`, null included.
-    pub max_tokens: Option<Range<usize>>,
-    /// The value of `max_completion_tokens`, null included.
-    pub max_completion_tokens: Option<Range<usize>>,
+    /// `max_tokens`.
+    pub max_tokens: Option<Limit>,
+    /// `max_completion_tokens`.
+    pub max_completion_tokens: Option<Limit>,
+    /// The value of `service_tier`, null included.
+    pub service_tier: Option<Range<usize>>,
     /// `stream_options`.
     pub stream_options: Option<StreamOptions>,
+}
+
+/// An output limit of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// Its key with the quotes.
+    pub key: Range<usize>,
+    /// Its value.
+    pub value: Range<usize>,
+    /// What it says; `None` when it is null.
+    pub tokens: Option<u64>,
 }
 
 /// The `stream_options` of a request.
@@ -161,9 +179,6 @@ enum Field {
     Prediction,
     Modalities,
     Audio,
-    WebSearchOptions,
-    CompoundCustom,
-    SearchSettings,
 }
 
 impl Field {
@@ -184,9 +199,6 @@ impl Field {
             "prediction" => Field::Prediction,
             "modalities" => Field::Modalities,
             "audio" => Field::Audio,
-            "web_search_options" => Field::WebSearchOptions,
-            "compound_custom" => Field::CompoundCustom,
-            "search_settings" => Field::SearchSettings,
             _ => return None,
         })
     }
@@ -206,13 +218,7 @@ impl Reader {
 
     fn member(&mut self, key: &Text<'_>, scanner: &mut Scanner<'_>) -> Result<(), Malformed> {
         let name = key.unescape();
-        let Some(field) = Field::of(&name) else {
-            if KNOWN.binary_search(&&*name).is_err() {
-                keep(&mut self.ask.unknown_fields, &name);
-            }
-            scanner.skip()?;
-            return Ok(());
-        };
+        let Some(field) = Field::of(&name) else { return self.other(&name, scanner) };
         if self.seen & (1 << field as u32) != 0 {
             return Err(Malformed::field(name, "stands twice"));
         }
@@ -222,8 +228,10 @@ impl Reader {
             Field::Messages => self.messages(scanner)?,
             Field::Stream => self.ask.stream = flag(scanner, "stream")?.unwrap_or(false),
             Field::StreamOptions => self.places.stream_options = Some(stream_options(scanner)?),
-            Field::MaxTokens => self.places.max_tokens = Some(self.max_tokens(scanner, "max_tokens")?),
-            Field::MaxCompletionTokens => self.places.max_completion_tokens = Some(self.max_tokens(scanner, "max_completion_tokens")?),
+            Field::MaxTokens => self.places.max_tokens = Some(self.max_tokens(scanner, key, "max_tokens")?),
+            Field::MaxCompletionTokens => {
+                self.places.max_completion_tokens = Some(self.max_tokens(scanner, key, "max_completion_tokens")?);
+            }
             Field::N => self.choices(scanner)?,
             Field::Tools => content::tools(scanner, &mut self.ask)?,
             Field::Functions => content::functions(scanner, &mut self.ask)?,
@@ -232,11 +240,25 @@ impl Reader {
             Field::Prediction => self.ask.prediction_bytes = content::prediction(scanner)?,
             Field::Modalities => content::modalities(scanner, &mut self.ask)?,
             Field::Audio => self.ask.audio_out |= stated(scanner)?,
-            Field::WebSearchOptions => self.hosted(scanner, "web_search")?,
-            // Groq's compound systems run tools by themselves, which these two set up.
-            Field::CompoundCustom => self.hosted(scanner, "compound_custom")?,
-            Field::SearchSettings => self.hosted(scanner, "search_settings")?,
         }
+        Ok(())
+    }
+
+    /// A member whose place in the request does not matter.
+    fn other(&mut self, name: &str, scanner: &mut Scanner<'_>) -> Result<(), Malformed> {
+        if let Some(tool) = costly(name) {
+            if asked_for(scanner, name)? {
+                content::offer_hosted(&mut self.ask, tool);
+            }
+            return Ok(());
+        }
+        if let Some(meant) = misspelt(name) {
+            return Err(Malformed::field(name, &format!("must be written `{meant}`")));
+        }
+        if KNOWN.binary_search(&name).is_err() {
+            keep(&mut self.ask.unknown_fields, name);
+        }
+        scanner.skip()?;
         Ok(())
     }
 
@@ -255,18 +277,19 @@ impl Reader {
     }
 
     fn messages(&mut self, scanner: &mut Scanner<'_>) -> Result<(), Malformed> {
-        let Contents { messages, chars, images, attachments } = content::messages(scanner)?;
+        let Contents { messages, chars, images, audio, attachments } = content::messages(scanner)?;
         self.ask.messages = messages;
         self.ask.text_chars = chars;
         self.ask.images = images;
+        self.ask.audio_in = audio;
         self.ask.attachments = attachments;
         Ok(())
     }
 
-    fn max_tokens(&mut self, scanner: &mut Scanner<'_>, name: &str) -> Result<Range<usize>, Malformed> {
-        let (limit, span) = natural(scanner, name, MAX_TOKENS_CEILING)?;
-        self.ask.max_tokens = self.ask.max_tokens.max(limit);
-        Ok(span)
+    fn max_tokens(&mut self, scanner: &mut Scanner<'_>, key: &Text<'_>, name: &str) -> Result<Limit, Malformed> {
+        let (tokens, value) = natural(scanner, name, MAX_TOKENS_CEILING)?;
+        self.ask.max_tokens = self.ask.max_tokens.max(tokens);
+        Ok(Limit { key: key.span(), value, tokens })
     }
 
     fn choices(&mut self, scanner: &mut Scanner<'_>) -> Result<(), Malformed> {
@@ -275,7 +298,9 @@ impl Reader {
     }
 
     fn service_tier(&mut self, scanner: &mut Scanner<'_>) -> Result<(), Malformed> {
-        self.ask.service_tier = match scanner.kind()? {
+        let kind = scanner.kind()?;
+        let start = scanner.at();
+        self.ask.service_tier = match kind {
             Kind::Text => Some(shortened(&scanner.text()?.unescape())),
             Kind::Null => {
                 scanner.skip()?;
@@ -283,13 +308,7 @@ impl Reader {
             }
             _ => return Err(Malformed::field("service_tier", "must be a string")),
         };
-        Ok(())
-    }
-
-    fn hosted(&mut self, scanner: &mut Scanner<'_>, tool: &str) -> Result<(), Malformed> {
-        if stated(scanner)? {
-            content::offer_hosted(&mut self.ask, tool);
-        }
+        self.places.service_tier = Some(start..scanner.at());
         Ok(())
     }
 
@@ -303,6 +322,16 @@ impl Reader {
         }
         Ok(ChatRequest { ask, places })
     }
+}
+
+/// The governed field that a name is but for its letters' case: servers written in Go (ollama among them) read it as that one.
+fn misspelt(name: &str) -> Option<String> {
+    if name.len() > 2 * LONGEST_FIELD {
+        return None;
+    }
+    // Both ways, so that U+017F and U+212A fold as Go folds them.
+    let folded = name.to_uppercase().to_lowercase();
+    (folded != name && (Field::of(&folded).is_some() || costly(&folded).is_some())).then_some(folded)
 }
 
 fn stream_options(scanner: &mut Scanner<'_>) -> Result<StreamOptions, Malformed> {

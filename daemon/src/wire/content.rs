@@ -14,6 +14,7 @@ pub(super) struct Contents {
     /// Characters of all contents.
     pub(super) chars: u64,
     pub(super) images: u64,
+    pub(super) audio: u64,
     pub(super) attachments: u64,
 }
 
@@ -46,7 +47,7 @@ fn message(scanner: &mut Scanner<'_>, contents: &mut Contents) -> Result<(), Mal
             content(scanner, contents)?;
         } else if key.is("audio") {
             // An earlier answer, named by its id: how long it is does not show.
-            contents.attachments += u64::from(stated(scanner)?);
+            contents.audio += u64::from(stated(scanner)?);
         } else {
             scanner.skip()?;
         }
@@ -77,7 +78,7 @@ fn content(scanner: &mut Scanner<'_>, contents: &mut Contents) -> Result<(), Mal
 fn part(scanner: &mut Scanner<'_>, contents: &mut Contents) -> Result<(), Malformed> {
     let mut kind: Option<Text<'_>> = None;
     let mut texts = 0_u32;
-    let mut image = false;
+    let (mut image, mut audio) = (false, false);
     let mut open = scanner.object()?;
     while let Some(key) = scanner.key(&mut open)? {
         if key.is("type") {
@@ -92,19 +93,21 @@ fn part(scanner: &mut Scanner<'_>, contents: &mut Contents) -> Result<(), Malfor
             }
             contents.chars += count(string(scanner, contents, ".content[].text")?.chars());
         } else {
-            // A part without the right type may still be taken as the image that it carries.
+            // A part without the right type may still be taken as the image or the sound that it carries.
             image |= key.is("image_url");
+            audio |= key.is("input_audio") || key.is("audio_url");
             scanner.skip()?;
         }
     }
     let kind = kind.map(|kind| kind.unescape());
-    match kind.as_deref() {
-        // Some servers take the types of other dialects here too.
-        Some("image_url" | "input_image" | "image" | "image_file") => contents.images += 1,
-        _ if image => contents.images += 1,
-        Some("text" | "refusal") => {}
-        _ => contents.attachments += 1,
-    }
+    let kind = kind.as_deref();
+    // Some servers take the types of other dialects here too.
+    image |= matches!(kind, Some("image_url" | "input_image" | "image" | "image_file"));
+    audio |= matches!(kind, Some("input_audio" | "audio_url" | "audio"));
+    let text = matches!(kind, Some("text" | "refusal"));
+    contents.images += u64::from(image);
+    contents.audio += u64::from(audio);
+    contents.attachments += u64::from(!(image || audio || text));
     Ok(())
 }
 

@@ -138,12 +138,16 @@ fn refusal(denial: &Denial) -> Refusal {
                 .to_owned(),
         ),
         Denial::Budget { account, asked, left, limit, period, resets_at } => {
-            let until = resets_at.map(|at| format!("It resets at {at}; until then, raise the budget or make a smaller call (lower max_tokens)"));
-            let lift = until.unwrap_or_else(|| "It does not reset: raise the budget, or make a smaller call (lower max_tokens)".to_owned());
+            let when = resets_at.map_or_else(|| "It does not reset".to_owned(), |at| format!("It resets at {at}"));
+            let name = &account.name;
+            let (of, lift) = if is_run(account) {
+                (format!("this run ({name})"), "start a new run with a larger --budget".to_owned())
+            } else {
+                (format!("`{name}`"), format!("ask for a larger budget; `aexctl agent inspect {name}` shows it"))
+            };
             let message = format!(
-                "The {period} budget of `{name}` does not suffice: this call may cost up to {asked}, {left} of {limit} are left. {lift}. \
-                 `aexctl agent inspect {name}` shows it.",
-                name = account.name,
+                "The {period} budget of {of} does not suffice: this call may cost up to {asked}, {left} of {limit} are left. {when}: make a smaller \
+                 call (lower max_tokens), or {lift}.",
                 period = period_adjective(*period),
             );
             Refusal { resets_at: *resets_at, ..Refusal::lasting(402, "insufficient_quota", "insufficient_quota", message) }
@@ -159,6 +163,11 @@ fn refusal(denial: &Denial) -> Refusal {
             Refusal::passing(503, "api_error", "shutting_down", AWAY_RETRY_MS, "aexd is shutting down and admits no new call: try again when it is back.".to_owned())
         }
     }
+}
+
+/// A run is an account of its own, named by the daemon. No command takes its name: `aexctl run` ends it.
+fn is_run(account: &Named) -> bool {
+    account.name.strip_prefix("run-").is_some_and(|number| !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit()))
 }
 
 fn invalid(code: &'static str, message: String) -> Refusal {
@@ -203,6 +212,7 @@ fn inactive(account: &Named, reason: &str, state: AccountState) -> Refusal {
         // No decision denies an active account; should one do so, the answer is still a refusal.
         AccountState::Active => (POLICY_VIOLATION, "is active", format!("see `aexctl agent inspect {name}`")),
     };
+    let lift = if is_run(account) { "start a new run with `aexctl run`".to_owned() } else { lift };
     let why = if reason.is_empty() { String::new() } else { format!(" ({reason})") };
     forbidden(code, format!("Account `{name}` {is}{why}: {lift}."))
 }
@@ -214,7 +224,8 @@ fn rate(account: &Named, kind: RateKind, limit: u32, retry_after_ms: u64) -> Ref
         RateKind::Concurrent => "concurrent requests",
     };
     if limit == 0 {
-        let message = format!("`{name}` may make no calls: its limit is 0 {counted}. `aexctl agent inspect {name}` shows it.");
+        let shown = if is_run(account) { String::new() } else { format!(" `aexctl agent inspect {name}` shows it.") };
+        let message = format!("`{name}` may make no calls: its limit is 0 {counted}.{shown}");
         return Refusal { retry_after_ms: None, no_retry: true, ..rate_limited(0, message) };
     }
     rate_limited(
@@ -257,7 +268,9 @@ fn policy(breach: &Breach, also: &[Rule]) -> Refusal {
         Rule::ModelTools | Rule::ModelVision | Rule::ModelMaxTokens => "models.yaml says what the model takes",
         _ => "the agent's policy decides that: `aexctl agent inspect NAME` shows it",
     };
-    refusal(format!("{what}: asked {asked}, {setting} is {limit}{also}; {lift}.", setting = rule.setting())).about(param)
+    let refusal = refusal(format!("{what}: asked {asked}, {setting} is {limit}{also}; {lift}.", setting = rule.setting()));
+    // Strictness is about no single field.
+    if param.is_empty() { refusal } else { refusal.about(param) }
 }
 
 fn rule_words(rule: Rule) -> RuleWords {
@@ -282,12 +295,14 @@ fn rule_words(rule: Rule) -> RuleWords {
 
 fn unbounded(model: &str, why: &Unbounded) -> String {
     let what = match why {
-        Unbounded::Unpriced => "it has no price in models.yaml (free models say so with zeros)".to_owned(),
+        Unbounded::Unpriced => "it has no price in models.yaml (`pricing: free` if it costs nothing)".to_owned(),
         Unbounded::AudioUnpriced => "the call uses audio, for which models.yaml has no price".to_owned(),
         Unbounded::ContextUnknown => {
             "it carries images or attachments, and models.yaml has no `limits.context_tokens` to bound them".to_owned()
         }
-        Unbounded::HostedTool(tool) => format!("it uses the provider's own tool `{tool}`, which has no price here"),
+        Unbounded::HostedTool(tool) => {
+            format!("it asks for `{tool}`, which the provider runs or chooses by itself and which has no price here")
+        }
         Unbounded::Tier(tier) => format!("service tier `{tier}` has no price here"),
         Unbounded::TooLarge => "its bound is more money than aexd can hold".to_owned(),
     };
@@ -303,7 +318,7 @@ fn period_adjective(period: Period) -> &'static str {
     }
 }
 
-/// What broke between the daemon and a provider, before an answer could be relayed.
+/// What ended an answer, or kept it from coming, between the daemon and a provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UpstreamFault {
     /// The name does not resolve, or the connection is refused or reset.
@@ -322,10 +337,23 @@ pub enum UpstreamFault {
     BadAnswer,
     /// The answer is larger than what is relayed.
     AnswerTooLarge,
+    /// The answer passed the bound that was held for it.
+    BoundPassed,
+    /// An account on the path was stopped within the answer.
+    Stopped,
 }
 
 impl UpstreamFault {
     /// What happened, as a client may read it.
+    fn sentence(self, provider: &str) -> String {
+        match self {
+            UpstreamFault::BoundPassed => "The answer passed the bound that was held for it and was cut.".to_owned(),
+            UpstreamFault::Stopped => "The account was stopped within the answer.".to_owned(),
+            _ => format!("{provider} {}.", self.message()),
+        }
+    }
+
+    /// What happened, in short, where the provider is known.
     #[must_use]
     pub const fn message(self) -> &'static str {
         match self {
@@ -337,6 +365,8 @@ impl UpstreamFault {
             UpstreamFault::Cut => "ended the connection within its answer",
             UpstreamFault::BadAnswer => "sent an answer that is none of its protocol",
             UpstreamFault::AnswerTooLarge => "sent an answer that is too large",
+            UpstreamFault::BoundPassed => "passed the bound that was held for it and was cut",
+            UpstreamFault::Stopped => "was cut because the account was stopped",
         }
     }
 
@@ -347,7 +377,9 @@ impl UpstreamFault {
             | UpstreamFault::Tls
             | UpstreamFault::Cut
             | UpstreamFault::BadAnswer
-            | UpstreamFault::AnswerTooLarge => 502,
+            | UpstreamFault::AnswerTooLarge
+            | UpstreamFault::BoundPassed
+            | UpstreamFault::Stopped => 502,
         }
     }
 }
@@ -355,7 +387,7 @@ impl UpstreamFault {
 /// A fault of a provider as an answer. Clients may retry it.
 #[must_use]
 pub fn upstream(fault: UpstreamFault, provider: &str, request: RequestId) -> Refusal {
-    let message = format!("Provider `{provider}` {}.", fault.message());
+    let message = fault.sentence(&format!("Provider `{provider}`"));
     Refusal { no_retry: false, ..Refusal::lasting(fault.status(), UPSTREAM, UPSTREAM, message) }.numbered(request)
 }
 
@@ -393,174 +425,11 @@ pub fn stream_error_event(message: &str, code: &str) -> Bytes {
     [b"data: ".as_slice(), &object, b"\n\n"].concat().into()
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use aex_proto::value::{AccountId, Pico};
-
-    const REQUEST: RequestId = RequestId::from_bits(0x0100_0000_0001);
-
-    fn bot() -> Named {
-        Named { id: AccountId::new(7), name: "bot".to_owned() }
-    }
-
-    /// `status retry-after-ms no_retry body`, as a client gets it.
-    #[track_caller]
-    fn check(denial: &Denial, expected: &str) {
-        let refusal = openai(denial, REQUEST);
-        let body = String::from_utf8(refusal.body().to_vec()).unwrap();
-        let wait = refusal.retry_after_ms.map_or("-".to_owned(), |wait| wait.to_string());
-        let retry = if refusal.no_retry { "final" } else { "retry" };
-        let told = body.replace(" (request req_0000010000000001)", "#").replace("\"type\":", "").replace("\"message\":", "");
-        assert_eq!(format!("{} {wait} {retry} {told}", refusal.status), expected);
-    }
-
-    #[test]
-    fn callers_that_are_not_let_in() {
-        check(
-            &Denial::Unauthenticated { cause: AuthCause::Expired },
-            r##"401 - final {"error":{"This token has expired: `aexctl agent rotate-token NAME` makes a new one.#","invalid_request_error","param":null,"code":"invalid_api_key"}}"##,
-        );
-        for cause in [AuthCause::Missing, AuthCause::Malformed, AuthCause::Unknown, AuthCause::Revoked] {
-            let refusal = openai(&Denial::Unauthenticated { cause }, REQUEST);
-            assert_eq!((refusal.status, refusal.code, refusal.no_retry), (401, "invalid_api_key", true));
-        }
-        check(
-            &Denial::AuthThrottled { retry_after_ms: 120_000 },
-            r##"429 60000 retry {"error":{"Too many failed authentications from this address: use a valid token, or wait.#","requests","param":null,"code":"rate_limit_exceeded"}}"##,
-        );
-        check(
-            &Denial::ReadOnlyToken,
-            r##"403 - final {"error":{"This token is read-only and may make no calls: use the agent's execution token; `aexctl agent rotate-token NAME` makes a new one.#","permission_error","param":null,"code":"policy_violation"}}"##,
-        );
-    }
-
-    #[test]
-    fn accounts_that_are_not_active() {
-        check(
-            &Denial::Account { account: bot(), reason: "by hand".to_owned(), state: AccountState::Paused },
-            r##"403 - final {"error":{"Account `bot` is paused (by hand): `aexctl agent resume bot` lifts it.#","permission_error","param":null,"code":"account_paused"}}"##,
-        );
-        for (state, code) in [
-            (AccountState::Suspended, "account_suspended"),
-            (AccountState::Killed, "account_killed"),
-            (AccountState::Closed, "account_closed"),
-        ] {
-            let refusal = openai(&Denial::Account { account: bot(), reason: String::new(), state }, REQUEST);
-            assert_eq!((refusal.status, refusal.code, refusal.no_retry), (403, code, true));
-        }
-    }
-
-    #[test]
-    fn rates_tell_when_to_come_back() {
-        let rate = |kind, limit, retry_after_ms| Denial::Rate { account: bot(), kind, limit, retry_after_ms };
-        check(
-            &rate(RateKind::RequestsPerMinute, 60, 1500),
-            r##"429 1500 retry {"error":{"`bot` has used up its limit of 60 requests per minute: wait 1.500 s.#","requests","param":null,"code":"rate_limit_exceeded"}}"##,
-        );
-        check(
-            &rate(RateKind::Concurrent, 0, 1000),
-            r##"429 - final {"error":{"`bot` may make no calls: its limit is 0 concurrent requests. `aexctl agent inspect bot` shows it.#","requests","param":null,"code":"rate_limit_exceeded"}}"##,
-        );
-        assert_eq!(openai(&rate(RateKind::Concurrent, 1, 1500), REQUEST).retry_after_seconds(), Some(2));
-    }
-
-    #[test]
-    fn requests_that_are_wrong() {
-        check(
-            &Denial::Malformed { message: "`n` must be \"1\"".to_owned(), param: Some("n".to_owned()) },
-            r##"400 - final {"error":{"Malformed request: `n` must be \"1\".#","invalid_request_error","param":"n","code":"invalid_request"}}"##,
-        );
-        check(
-            &Denial::TooLarge { limit: 9 },
-            r##"413 - final {"error":{"The request's body is larger than 9 bytes: send less, or raise `max_body` in aexd.yaml.#","invalid_request_error","param":null,"code":"request_too_large"}}"##,
-        );
-        check(
-            &Denial::UnknownModel { model: "gpt-9".to_owned() },
-            r##"403 - final {"error":{"Model `gpt-9` is not configured: `aexctl models list` shows the names; models.yaml defines them.#","permission_error","param":"model","code":"model_not_allowed"}}"##,
-        );
-    }
-
-    #[test]
-    fn rules_of_policy_and_of_models() {
-        let broken = |rule, asked: &str, limit: &str, also: &[Rule]| Denial::Policy {
-            also: also.to_vec(),
-            breach: Breach { asked: asked.to_owned(), limit: limit.to_owned(), rule },
-        };
-        check(
-            &broken(Rule::AllowedModels, "gpt-9", "a, b", &[]),
-            r##"403 - final {"error":{"This agent may not use this model: asked gpt-9, allowed_models is a, b; the agent's policy decides that: `aexctl agent inspect NAME` shows it.#","permission_error","param":"model","code":"model_not_allowed"}}"##,
-        );
-        check(
-            &broken(Rule::ModelMaxTokens, "99", "10", &[Rule::AllowVision, Rule::Strict]),
-            r##"400 - final {"error":{"More output is asked for than this model gives: asked 99, limits.max_tokens is 10; it also breaks allow_vision, strict; models.yaml says what the model takes.#","invalid_request_error","param":"max_tokens","code":"invalid_value"}}"##,
-        );
-        for rule in [Rule::ModelTools, Rule::ModelVision] {
-            assert_eq!(openai(&broken(rule, "1", "false", &[]), REQUEST).status, 400);
-        }
-        for rule in [
-            Rule::AllowStreaming,
-            Rule::AllowTools,
-            Rule::AllowedToolNames,
-            Rule::AllowFunctionCalling,
-            Rule::AllowVision,
-            Rule::Strict,
-            Rule::MaxInputTokens,
-            Rule::MaxOutputTokens,
-        ] {
-            let refusal = openai(&broken(rule, "1", "false", &[]), REQUEST);
-            assert_eq!((refusal.status, refusal.code, refusal.no_retry), (403, POLICY_VIOLATION, true));
-        }
-        check(
-            &Denial::Unbounded { model: "m".to_owned(), why: Unbounded::HostedTool("web_search".to_owned()) },
-            r##"403 - final {"error":{"Nothing bounds what this call to model `m` may cost: it uses the provider's own tool `web_search`, which has no price here.#","permission_error","param":null,"code":"policy_violation"}}"##,
-        );
-        assert_eq!(openai(&Denial::Passthrough, REQUEST).status, 403);
-    }
-
-    #[test]
-    fn budgets_tell_what_is_left_and_when_they_reset() {
-        let budget = |period, resets_at| Denial::Budget {
-            account: bot(),
-            asked: Pico::new(2_000_000_000_000),
-            left: Pico::new(500_000_000_000),
-            limit: Pico::new(5_000_000_000_000),
-            period,
-            resets_at,
-        };
-        check(
-            &budget(Period::Day, Some(Stamp::new(0))),
-            r##"402 - final {"error":{"The daily budget of `bot` does not suffice: this call may cost up to $2.00, $0.50 of $5.00 are left. It resets at 1970-01-01T00:00:00.000000Z; until then, raise the budget or make a smaller call (lower max_tokens). `aexctl agent inspect bot` shows it.#","insufficient_quota","param":null,"code":"insufficient_quota","resets_at":"1970-01-01T00:00:00.000000Z"}}"##,
-        );
-        assert!(openai(&budget(Period::Total, None), REQUEST).message.contains("It does not reset"));
-    }
-
-    #[test]
-    fn what_the_daemon_lacks() {
-        check(
-            &Denial::KeyMissing { provider: "groq".to_owned(), variable: "GROQ_API_KEY".to_owned() },
-            r##"500 - final {"error":{"aexd has no key for provider `groq`: set GROQ_API_KEY in its .env or environment, then run `aexctl models reload`.#","api_error","param":null,"code":"provider_key_missing"}}"##,
-        );
-        check(
-            &Denial::LedgerUnavailable,
-            r##"503 1000 retry {"error":{"aexd cannot write its ledger and admits no call: `aexctl status` and its log say why.#","api_error","param":null,"code":"ledger_unavailable"}}"##,
-        );
-        check(
-            &Denial::Draining,
-            r##"503 1000 retry {"error":{"aexd is shutting down and admits no new call: try again when it is back.#","api_error","param":null,"code":"shutting_down"}}"##,
-        );
-    }
-
-    #[test]
-    fn faults_of_providers_and_of_streams() {
-        let refusal = upstream(UpstreamFault::FirstByteTimeout, "groq", REQUEST);
-        assert_eq!((refusal.status, refusal.code, refusal.no_retry), (504, UPSTREAM, false));
-        assert_eq!(refusal.message, "Provider `groq` began no answer in time. (request req_0000010000000001)");
-        assert_eq!(upstream(UpstreamFault::Tls, "groq", REQUEST).status, 502);
-        assert_eq!(misdirected(Misdirected::WrongMethod, REQUEST).status, 405);
-        assert_eq!(
-            stream_error_event("it \"broke\"", UPSTREAM),
-            "data: {\"error\":{\"message\":\"it \\\"broke\\\"\",\"type\":\"upstream_error\",\"param\":null,\"code\":\"upstream_error\"}}\n\n"
-        );
-    }
+/// The same for a fault.
+#[must_use]
+pub fn stream_fault_event(fault: UpstreamFault) -> Bytes {
+    stream_error_event(&fault.sentence("The provider"), UPSTREAM)
 }
+
+#[cfg(test)]
+mod tests;

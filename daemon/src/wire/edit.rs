@@ -1,6 +1,6 @@
 //! Splices into a request: only the intended bytes change, and without an intention the same buffer goes on.
 
-use super::chat::{ChatRequest, Places, StreamOptions};
+use super::chat::{ChatRequest, Limit, Places, StreamOptions};
 use aex_core::price::MaxTokensField;
 use bytes::Bytes;
 use std::ops::Range;
@@ -10,8 +10,11 @@ use std::ops::Range;
 pub struct Edits<'a> {
     /// The provider's name of the model.
     pub model: Option<&'a str>,
-    /// An output limit, where the request states none.
+    /// Where the model reads its output limit, and the most that may stand there: what the request states in the other field
+    /// moves there, for some providers refuse the field that the model does not read, and others ignore it.
     pub max_tokens: Option<(MaxTokensField, u64)>,
+    /// The service tier, where the request leaves it to the provider.
+    pub service_tier: Option<&'a str>,
     /// A stream shall report its usage. Ignored in a request for no stream.
     pub include_usage: bool,
 }
@@ -22,29 +25,29 @@ type Splice = (Range<usize>, String);
 /// The request with its edits.
 #[must_use]
 pub fn edit(body: &Bytes, request: &ChatRequest, edits: &Edits<'_>) -> Bytes {
-    let Places { first_member, .. } = request.places;
+    let places = &request.places;
     let mut splices: Vec<Splice> = Vec::new();
     let mut inserted = String::new();
-    if let Some(model) = edits.model.filter(|model| request.places.model.is_none() || *model != request.ask.model) {
-        member(&mut splices, &mut inserted, "model", request.places.model.as_ref(), quoted(model));
+    if let Some(model) = edits.model.filter(|model| places.model.is_none() || *model != request.ask.model) {
+        member(&mut splices, &mut inserted, "model", places.model.as_ref(), quoted(model));
     }
-    if let Some((field, limit)) = edits.max_tokens {
-        let span = match field {
-            MaxTokensField::MaxTokens => request.places.max_tokens.as_ref(),
-            MaxTokensField::MaxCompletionTokens => request.places.max_completion_tokens.as_ref(),
-        };
-        member(&mut splices, &mut inserted, field.name(), span, limit.to_string());
+    if let Some((field, ceiling)) = edits.max_tokens {
+        limit_output(&mut splices, &mut inserted, body, places, field, ceiling);
+    }
+    if let Some(tier) = edits.service_tier.filter(|_| matches!(request.ask.service_tier.as_deref(), None | Some("auto"))) {
+        member(&mut splices, &mut inserted, "service_tier", places.service_tier.as_ref(), quoted(tier));
     }
     if edits.include_usage && request.ask.stream {
-        ask_for_usage(&mut splices, &mut inserted, request.places.stream_options.as_ref());
+        ask_for_usage(&mut splices, &mut inserted, places.stream_options.as_ref());
     }
     if !inserted.is_empty() {
-        splices.push((first_member..first_member, inserted));
+        splices.push((places.first_member..places.first_member, inserted));
     }
     if splices.is_empty() {
         return body.clone();
     }
-    splices.sort_unstable_by_key(|(span, _)| span.start);
+    // An insertion comes before what is edited at its place.
+    splices.sort_unstable_by_key(|(span, _)| (span.start, span.end));
     spliced(body, &splices)
 }
 
@@ -54,6 +57,45 @@ fn member(splices: &mut Vec<Splice>, inserted: &mut String, name: &str, span: Op
         Some(span) => splices.push((span.clone(), value)),
         None => inserted.extend(["\"", name, "\":", &value, ","]),
     }
+}
+
+/// The limit stands in one field, the one that the model reads.
+fn limit_output(splices: &mut Vec<Splice>, inserted: &mut String, body: &[u8], places: &Places, field: MaxTokensField, ceiling: u64) {
+    let (own, other) = match field {
+        MaxTokensField::MaxTokens => (&places.max_tokens, &places.max_completion_tokens),
+        MaxTokensField::MaxCompletionTokens => (&places.max_completion_tokens, &places.max_tokens),
+    };
+    let other = other.as_ref().filter(|other| other.tokens.is_some());
+    let stated = own.as_ref().and_then(|own| own.tokens).or(other.and_then(|other| other.tokens));
+    let tokens = stated.map_or(ceiling, |stated| stated.min(ceiling));
+    let mut set = |limit: &Limit| {
+        if limit.tokens != Some(tokens) {
+            splices.push((limit.value.clone(), tokens.to_string()));
+        }
+    };
+    match (own, other) {
+        (Some(own), None) => set(own),
+        (Some(own), Some(other)) => {
+            set(own);
+            splices.push((with_comma(body, other), String::new()));
+        }
+        (None, Some(other)) => {
+            set(other);
+            splices.push((other.key.clone(), quoted(field.name())));
+        }
+        (None, None) => inserted.extend(["\"", field.name(), "\":", &tokens.to_string(), ","]),
+    }
+}
+
+/// A member of a request and one of its commas. It is never the only member: `messages` stands there too.
+fn with_comma(body: &[u8], limit: &Limit) -> Range<usize> {
+    let behind = body.get(limit.value.end..).unwrap_or_default();
+    let space = behind.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+    if behind.get(space) == Some(&b',') {
+        return limit.key.start..limit.value.end + space + 1;
+    }
+    let before = body.get(..limit.key.start).unwrap_or_default();
+    before.iter().rposition(|byte| *byte == b',').unwrap_or(limit.key.start)..limit.value.end
 }
 
 fn ask_for_usage(splices: &mut Vec<Splice>, inserted: &mut String, options: Option<&StreamOptions>) {
@@ -107,14 +149,15 @@ mod tests {
     fn without_an_intention_the_same_buffer_goes_on() {
         let body = Bytes::from_static(br#"{"model":"m","stream":true,"stream_options":{"include_usage":true},"messages":[]}"#);
         let request = chat::read(&body).unwrap();
-        let same = edit(&body, &request, &Edits { model: Some("m"), max_tokens: None, include_usage: true });
+        let same = edit(&body, &request, &Edits { model: Some("m"), include_usage: true, ..Edits::default() });
         assert_eq!(same.as_ptr(), body.as_ptr());
         assert!(request.asks_for_usage());
     }
 
     #[test]
     fn only_the_intended_bytes_change() {
-        let edits = Edits { model: Some("a\"b"), max_tokens: Some((MaxTokensField::MaxTokens, 7)), include_usage: true };
+        let edits =
+            Edits { model: Some("a\"b"), max_tokens: Some((MaxTokensField::MaxTokens, 7)), include_usage: true, service_tier: None };
         let row = |body: &str, expected: &str| assert_eq!(edited(body, &edits), expected);
         row(
             r#"{ "model" : "m", "stream":true,"messages":[] }"#,
@@ -135,7 +178,44 @@ mod tests {
         );
     }
 
-    fn object() -> impl Strategy<Value = Map<String, Value>> {
+    #[test]
+    fn the_output_limit_stands_where_the_model_reads_it_and_nowhere_else() {
+        let row = |field, body: &str, expected: &str| {
+            let edits = Edits { max_tokens: Some((field, 7)), ..Edits::default() };
+            assert_eq!(edited(body, &edits), expected);
+        };
+        let older = |body: &str, expected: &str| row(MaxTokensField::MaxTokens, body, expected);
+        older(r#"{"max_tokens":5,"messages":[]}"#, r#"{"max_tokens":5,"messages":[]}"#);
+        older(r#"{"max_tokens":9,"messages":[]}"#, r#"{"max_tokens":7,"messages":[]}"#);
+        older(r#"{"messages":[], "max_completion_tokens" : 5}"#, r#"{"messages":[], "max_tokens" : 5}"#);
+        older(r#"{"messages":[],"max_completion\u005ftokens":9}"#, r#"{"messages":[],"max_tokens":7}"#);
+        older(r#"{"max_completion_tokens":5 , "max_tokens":3,"messages":[]}"#, r#"{ "max_tokens":3,"messages":[]}"#);
+        older(r#"{"max_tokens":9,"messages":[] , "max_completion_tokens":5 }"#, r#"{"max_tokens":7,"messages":[]  }"#);
+        older(r#"{"max_completion_tokens":5,"messages":[],"max_tokens":null}"#, r#"{"messages":[],"max_tokens":5}"#);
+        older(r#"{"max_completion_tokens":null,"messages":[]}"#, r#"{"max_tokens":7,"max_completion_tokens":null,"messages":[]}"#);
+        let newer = |body: &str, expected: &str| row(MaxTokensField::MaxCompletionTokens, body, expected);
+        newer(r#"{"max_tokens":5,"messages":[]}"#, r#"{"max_completion_tokens":5,"messages":[]}"#);
+        newer(r#"{"max_tokens":5,"max_completion_tokens":6,"messages":[]}"#, r#"{"max_completion_tokens":6,"messages":[]}"#);
+        // The first member goes, and another is inserted in its place.
+        let edits = Edits { model: Some("m"), max_tokens: Some((MaxTokensField::MaxTokens, 7)), ..Edits::default() };
+        assert_eq!(
+            edited(r#"{"max_completion_tokens":5,"max_tokens":3,"messages":[]}"#, &edits),
+            r#"{"model":"m","max_tokens":3,"messages":[]}"#
+        );
+    }
+
+    #[test]
+    fn a_tier_is_named_only_where_the_request_leaves_it_open() {
+        let row = |body: &str, expected: &str| {
+            assert_eq!(edited(body, &Edits { service_tier: Some("default"), ..Edits::default() }), expected);
+        };
+        row(r#"{"messages":[]}"#, r#"{"service_tier":"default","messages":[]}"#);
+        row(r#"{"messages":[],"service_tier": null}"#, r#"{"messages":[],"service_tier": "default"}"#);
+        row(r#"{"messages":[],"service_tier": "auto" }"#, r#"{"messages":[],"service_tier": "default" }"#);
+        row(r#"{"messages":[],"service_tier":"flex"}"#, r#"{"messages":[],"service_tier":"flex"}"#);
+    }
+
+    fn object() -> impl Strategy<Value = Vec<(String, Value)>> {
         let value = prop_oneof![
             Just(Value::Null),
             any::<i32>().prop_map(Value::from),
@@ -143,41 +223,68 @@ mod tests {
             Just(json!({"model": ["x"]}))
         ];
         let others = prop::collection::btree_map("[a-z]{0,4}é?x", value, 0..4);
-        let model = prop_oneof![Just(None), any::<String>().prop_map(Some)];
+        let model = prop_oneof![Just(None), any::<String>().prop_map(|name| Some(json!(name.chars().take(60).collect::<String>())))];
         let options = prop_oneof![
             Just(None),
             Just(Some(Value::Null)),
             Just(Some(json!({}))),
             any::<bool>().prop_map(|asked| Some(json!({"a": 1, "include_usage": asked, "z": {}})))
         ];
-        (others, model, options, any::<Option<bool>>()).prop_map(|(others, model, options, limit)| {
-            let mut object: Map<String, Value> = others.into_iter().collect();
-            object.insert("messages".to_owned(), json!([{"role": "user", "content": "ü \\ \""}]));
-            object.insert("stream".to_owned(), json!(true));
-            object.extend(model.map(|model| ("model".to_owned(), json!(model.chars().take(60).collect::<String>()))));
-            object.extend(options.map(|options| ("stream_options".to_owned(), options)));
-            object.extend(limit.map(|stated| ("max_tokens".to_owned(), if stated { json!(5) } else { Value::Null })));
-            object
-        })
+        let limit = || prop_oneof![Just(None), Just(Some(Value::Null)), (1..20).prop_map(|tokens| Some(json!(tokens)))];
+        let tier = prop::sample::select(vec![None, Some(Value::Null), Some(json!("auto")), Some(json!("default"))]);
+        let members = (others, model, options, limit(), limit(), tier).prop_map(|(others, model, options, older, newer, tier)| {
+            let mut members: Vec<(String, Value)> = others.into_iter().collect();
+            members.push(("messages".to_owned(), json!([{"role": "user", "content": "ü \\ \""}])));
+            members.push(("stream".to_owned(), json!(true)));
+            let optional = [
+                ("model", model),
+                ("stream_options", options),
+                ("max_tokens", older),
+                ("max_completion_tokens", newer),
+                ("service_tier", tier),
+            ];
+            members.extend(optional.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
+            members
+        });
+        members.prop_shuffle()
+    }
+
+    /// What an edit shall do, said with a map.
+    fn expect(mut object: Map<String, Value>, model: &str, field: MaxTokensField, ceiling: u64) -> Map<String, Value> {
+        object.insert("model".to_owned(), json!(model));
+        let other = match field {
+            MaxTokensField::MaxTokens => MaxTokensField::MaxCompletionTokens,
+            MaxTokensField::MaxCompletionTokens => MaxTokensField::MaxTokens,
+        };
+        let stated = |name: &str| object.get(name).and_then(Value::as_u64);
+        let tokens = stated(field.name()).or(stated(other.name())).unwrap_or(ceiling).min(ceiling);
+        object.insert(field.name().to_owned(), json!(tokens));
+        if object.get(other.name()).is_some_and(Value::is_u64) {
+            object.remove(other.name());
+        }
+        object.insert("service_tier".to_owned(), json!("default"));
+        let options = object.entry("stream_options").or_insert(Value::Null);
+        if options.is_null() {
+            *options = json!({});
+        }
+        options["include_usage"] = json!(true);
+        object
     }
 
     proptest! {
         #[test]
-        fn an_edit_changes_the_intended_members_and_no_other(original in object(), model in any::<String>(), pretty in any::<bool>()) {
-            let text = if pretty { serde_json::to_string_pretty(&original) } else { serde_json::to_string(&original) }.unwrap();
-            let limit = original.get("max_tokens").is_none_or(Value::is_null).then_some((MaxTokensField::MaxTokens, 9));
-            let after: Map<String, Value> = serde_json::from_str(&edited(&text, &Edits { model: Some(&model), max_tokens: limit, include_usage: true })).unwrap();
-            let mut expected = original;
-            expected.insert("model".to_owned(), json!(model));
-            if limit.is_some() {
-                expected.insert("max_tokens".to_owned(), json!(9));
-            }
-            let options = expected.entry("stream_options").or_insert(Value::Null);
-            if options.is_null() {
-                *options = json!({});
-            }
-            options["include_usage"] = json!(true);
-            prop_assert_eq!(after, expected);
+        fn an_edit_changes_the_intended_members_and_no_other(
+            members in object(),
+            model in any::<String>(),
+            spaces in prop::sample::select(vec!["", " ", "\n\t"]),
+            newer in any::<bool>(),
+            ceiling in 1..20_u64,
+        ) {
+            let field = if newer { MaxTokensField::MaxCompletionTokens } else { MaxTokensField::MaxTokens };
+            let written: Vec<String> = members.iter().map(|(name, value)| format!("{spaces}{}{spaces}:{spaces}{value}{spaces}", quoted(name))).collect();
+            let edits = Edits { model: Some(&model), max_tokens: Some((field, ceiling)), service_tier: Some("default"), include_usage: true };
+            let after: Map<String, Value> = serde_json::from_str(&edited(&format!("{{{}}}", written.join(",")), &edits)).unwrap();
+            prop_assert_eq!(after, expect(members.into_iter().collect(), &model, field, ceiling));
         }
     }
 }

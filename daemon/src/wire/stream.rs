@@ -7,6 +7,7 @@ use super::answer::{self, Answer};
 use super::edit::{quoted, spliced};
 use super::json::{Kind, Scanner};
 use super::sse::{Event, Piece, Splitter};
+use super::usage;
 use aex_core::usage::Usage;
 use bytes::{Bytes, BytesMut};
 use std::borrow::Cow;
@@ -90,6 +91,8 @@ pub struct StreamEditor {
     finished: u128,
     /// The last event was taken out: a late line feed of it goes too.
     stripped: bool,
+    /// The service tier that a chunk named, when the standard prices do not hold for it.
+    dearer_tier: Option<String>,
     fault: Option<StreamFault>,
     meter: Meter,
 }
@@ -107,6 +110,7 @@ impl StreamEditor {
             pending: BytesMut::new(),
             finished: 0,
             stripped: false,
+            dearer_tier: None,
             fault: None,
             meter: Meter::default(),
         }
@@ -242,6 +246,12 @@ impl StreamEditor {
         self.finished |= answer.finished;
         if let Some(usage) = &answer.usage {
             self.meter.usage = Some(usage.clone());
+        }
+        if answer.dearer_tier.is_some() {
+            self.dearer_tier.clone_from(&answer.dearer_tier);
+        }
+        if let (Some(usage), Some(tier)) = (&mut self.meter.usage, &self.dearer_tier) {
+            usage::tiered(usage, tier);
         }
     }
 }

@@ -15,11 +15,12 @@ fn the_known_fields_are_sorted() {
 fn a_request_is_read_for_what_a_decision_needs() {
     let body = r#"{"model":"m","stream":true,"n":3,"max_tokens":5,"max_completion_tokens":9,"service_tier":"flex","temperature":0,"foo":1,
         "messages":[{"role":"system","content":"h\u00e9\n"},{"role":"user","content":[{"type":"text","text":"abc"},{"image_url":{},"type":"image_url"},
-        {"type":"file","file":{}}]},{"role":"assistant","content":null,"audio":{"id":"x"},"tool_calls":[{"function":{"arguments":"{}"}}]}],
+        {"type":"file","file":{}},{"type":"input_audio","input_audio":{}}]},{"role":"assistant","content":null,"audio":{"id":"x"},"tool_calls":[{"function":{"arguments":"{}"}}]}],
         "tools":[{"function":{"name":"f"},"type":"function"},{"type":"custom","custom":{"name":"c"}},{"type":"web_search","x":1},{"type":"function"}],
         "functions":[{"name":"old"}],"tool_choice":"auto","prediction":{"type":"content","content":"12345"},"modalities":["text","audio"]}"#;
     let expected = Ask {
-        attachments: 2,
+        attachments: 1,
+        audio_in: 2,
         audio_out: true,
         body_bytes: body.len() as u64,
         choices: 3,
@@ -46,7 +47,8 @@ fn absent_and_null_mean_the_same() {
     let bare = ask(r#"{"messages":[]}"#);
     let nulls = ask(
         r#"{"messages":[],"stream":null,"stream_options":null,"n":null,"max_tokens":null,"max_completion_tokens":null,"tools":null,"functions":null,
-        "tool_choice":null,"function_call":null,"service_tier":null,"prediction":null,"modalities":null,"audio":null,"web_search_options":null}"#,
+        "tool_choice":null,"function_call":null,"service_tier":null,"prediction":null,"modalities":null,"audio":null,"web_search_options":null,
+        "models":[ ],"plugins":null,"enable_search":false,"route":"","provider":{ }}"#,
     );
     assert_eq!(Ask { body_bytes: 0, ..bare }, Ask { body_bytes: 0, ..nulls });
 }
@@ -55,7 +57,28 @@ fn absent_and_null_mean_the_same() {
 fn what_hides_its_price_is_told() {
     assert_eq!(ask(r#"{"messages":[],"web_search_options":{}}"#).hosted_tools, ["web_search"]);
     assert_eq!(ask(r#"{"messages":[],"modalities":["image"]}"#).hosted_tools, ["modalities.image"]);
+    for field in [
+        r#""models":["a"]"#,
+        r#""route":"fallback""#,
+        r#""plugins":[{"id":"web"}]"#,
+        r#""provider":{"order":["x"]}"#,
+        r#""preset":"p""#,
+        r#""fallbacks":["b"]"#,
+        r#""search_parameters":{}"#,
+        r#""enable_search":true"#,
+        r#""search_options":{"forced_search":true}"#,
+        r#""search_settings":{"country":"x"}"#,
+        r#""search_mode":"academic""#,
+        r#""compound_custom":{"models":{}}"#,
+        r#""data_sources":[{}]"#,
+        r#""deferred":true"#,
+    ] {
+        let ask = ask(&format!(r#"{{{field},"messages":[]}}"#));
+        let name = field.split('"').nth(1).unwrap();
+        assert_eq!((ask.hosted_tools.as_slice(), ask.tools, ask.unknown_fields.len()), ([name.to_owned()].as_slice(), 1, 0), "{field}");
+    }
     assert_eq!(ask(r#"{"messages":[{"content":[{"type":"text","text":"","image_url":{}}]}]}"#).images, 1);
+    assert_eq!(ask(r#"{"messages":[{"content":[{"type":"text","text":"","input_audio":{}}]}]}"#).audio_in, 1);
     assert_eq!(ask("{\"messages\":[{\"content\":\"\u{fdfa}\"}]}").nfkc_extra_bytes, 30);
     assert_eq!(ask(r#"{"messages":[{"c\u006fntent":"four"}]}"#).text_chars, 4);
 }
@@ -91,6 +114,10 @@ fn malformed_requests_are_refused_by_field() {
     refused(r#"{"messages":[],"model":null}"#, Some("model"), "string");
     refused(r#"{"messages":[],"model":"a","mod\u0065l":"b"}"#, Some("model"), "twice");
     refused(r#"{"messages":[],"messages":[]}"#, Some("messages"), "twice");
+    for name in ["Max_Tokens", "MAX_TOKENS", "max_to\u{212a}ens", "max_token\u{17f}"] {
+        refused(&format!(r#"{{"messages":[],"max_tokens":1,"{name}":900}}"#), Some(name), "must be written `max_tokens`");
+    }
+    refused(r#"{"messages":[],"N":9}"#, Some("N"), "must be written `n`");
     refused(r#"{"messages":[],"stream":"yes"}"#, Some("stream"), "true or false");
     refused(r#"{"messages":[],"stream_options":{"include_usage":true}}"#, Some("stream_options"), "`stream` is true");
     refused(r#"{"messages":[],"stream":true,"stream_options":[]}"#, Some("stream_options"), "object");

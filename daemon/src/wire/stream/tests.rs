@@ -67,6 +67,17 @@ fn usage_is_read_wherever_a_provider_puts_it() {
 }
 
 #[test]
+fn a_tier_of_another_price_makes_the_usage_uncertain_wherever_it_is_told() {
+    let tiered = |event: &str, tier: &str| event.replacen('{', &format!("{{\"service_tier\":\"{tier}\","), 1);
+    let unknown = |events: &[&str]| run(1, UsageChunk::Strip, &[stream(events).as_bytes()]).meter.usage.unwrap().unknown;
+    let priority = [("service_tier".to_owned(), "\"priority\"".to_owned())];
+    assert_eq!(unknown(&[&tiered(TEXT, "priority"), STOP, USAGE, DONE]), priority);
+    assert_eq!(unknown(&[TEXT, &tiered(USAGE, "priority"), DONE]), priority);
+    assert_eq!(unknown(&[TEXT, USAGE, &tiered(STOP, "priority"), DONE]), priority);
+    assert_eq!(unknown(&[&tiered(TEXT, "default"), STOP, USAGE, DONE]), []);
+}
+
+#[test]
 fn the_model_is_the_one_that_the_client_named() {
     let foreign = TEXT.replace("\"mine\"", "\"real-\\u0041\"");
     assert_eq!(run(1, UsageChunk::Strip, &[stream(&[&foreign, DONE]).as_bytes()]).bytes, stream(&[TEXT, DONE]));
