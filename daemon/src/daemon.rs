@@ -49,7 +49,7 @@ async fn serve(source: Source, active: Active) -> anyhow::Result<()> {
     let gate = Gate::open(ledger.clone(), source, active).await.context("opening the gate")?;
     let socket = control::bind(&paths.socket, settings.admin_group.value.as_deref())
         .with_context(|| format!("binding {}", paths.socket.display()))?;
-    let listening = proxy::start(listener, &gate, &facts, settings.workers.value, settings.max_calls.value)?;
+    let listening = proxy::start(listener, &gate, &facts, settings.workers.value, settings.max_connections.value)?;
     let (end_control, control_ends) = watch::channel(false);
     let control = tokio::spawn(control::serve(socket, gate.clone(), Arc::clone(&facts), control_ends));
     let _pid = PidFile::write(&paths.pid_file)?;
@@ -113,7 +113,8 @@ async fn reread(gate: &Gate) {
 async fn end_overdue(gate: &Gate) {
     let now = clock::wall();
     match gate.ledger().read(move |reader| reader.overdue(now)).await {
-        Ok(overdue) => overdue.into_iter().for_each(|key| gate.end_unknown(key, Outcome::Deadline)),
+        // The clock may have jumped: a call that somebody drives ends itself, by monotonic time.
+        Ok(overdue) => overdue.into_iter().filter(|key| !gate.is_live(*key)).for_each(|key| gate.end_unknown(key, Outcome::Deadline)),
         Err(fault) => tracing::warn!(%fault, "holds past their deadline could not be looked for"),
     }
 }

@@ -10,9 +10,9 @@ mod refuse;
 mod settle;
 
 pub use active::{Active, Card, Source};
-pub use admit::{Decision, Hold, admit};
+pub use admit::{Asked, CALL_LASTS, Decision, Hold, admit};
 pub use enter::{Entered, Refused};
-pub use live::{Call, Drained};
+pub use live::Call;
 pub use settle::{Ended, settle};
 
 use crate::ledger::{Ledger, LedgerFault};
@@ -68,10 +68,12 @@ impl Gate {
         let since = now.offset(-i64::try_from(WINDOW_MS).unwrap_or(0).saturating_mul(1_000));
         let held = ledger.read(move |reader| reader.held_since(since)).await?;
         let mut rates = Rates::default();
-        for (account, at) in held {
+        for (account, above, at) in held {
             let age_ms = u64::try_from(now.since(at)).unwrap_or(0) / 1_000;
-            // A call counts on every account above it.
-            if let Some(view) = ledger.directory().accounts.get(&account) {
+            // A call counts on every account above it; that of a run which is over, on its agent still.
+            let directory = ledger.directory();
+            let accounts = &directory.accounts;
+            if let Some(view) = accounts.get(&account).or_else(|| accounts.get(&above?)) {
                 view.limits.iter().for_each(|(above, _)| rates.recall(*above, now_ms.saturating_sub(age_ms)));
             }
         }

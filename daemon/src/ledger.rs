@@ -30,6 +30,7 @@ use aex_core::decision::Denial;
 use aex_core::event::Event;
 use arc_swap::ArcSwap;
 use queue::{Job, Queue};
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -66,8 +67,13 @@ pub enum LedgerFault {
         fault: std::io::Error,
     },
     /// Another daemon has it open.
-    #[error("ledger: {0} is in use by another aexd (its lock is held)")]
-    Locked(PathBuf),
+    #[error("ledger: {} is in use by another aexd{holder} (its lock is held)", path.display())]
+    Locked {
+        /// The ledger.
+        path: PathBuf,
+        /// ` with pid N`; empty when it has not said so.
+        holder: String,
+    },
     /// The books do not fit together.
     #[error("ledger: {0}")]
     Books(#[from] aex_core::books::BooksFault),
@@ -130,6 +136,7 @@ impl Ledger {
             queue: Arc::clone(&queue),
             directory: Arc::clone(&directory),
             disk: disk.clone(),
+            durability: options.durability,
             head: head_sender,
         };
         let (ready_sender, ready) = std::sync::mpsc::sync_channel(1);
@@ -164,6 +171,12 @@ impl Ledger {
         self.inner.recovered
     }
 
+    /// When a reservation has to be on disk: as the ledger was opened, whatever the configuration says by now.
+    #[must_use]
+    pub fn durability(&self) -> Durability {
+        self.inner.durability
+    }
+
     /// Accounts and tokens as of the last commit.
     #[must_use]
     pub fn directory(&self) -> arc_swap::Guard<Arc<Directory>> {
@@ -192,6 +205,9 @@ impl Ledger {
     /// # Errors
     /// Outer: the ledger cannot commit. Inner: the denial.
     pub async fn hold(&self, call: HoldCall) -> Result<Result<Held, Denial>, LedgerFault> {
+        if self.inner.disk.has_refused() {
+            return Err(LedgerFault::Unavailable);
+        }
         let (reply, answer) = oneshot::channel();
         self.inner.queue.push(Job::Hold(Box::new(call), reply))?;
         let held = answer.await.map_err(|_| LedgerFault::Unavailable)?;
@@ -289,15 +305,27 @@ impl Ledger {
             tracing::error!("the ledger's writer ended by a panic");
         }
         self.inner.disk.stop();
+        if self.inner.disk.has_refused() {
+            // The readers' connections would checkpoint as they close.
+            std::mem::forget(Arc::clone(&self.inner));
+        }
     }
 }
 
 /// Two daemons on one ledger would each trust their own books.
 fn lock(path: &Path) -> Result<nix::fcntl::Flock<std::fs::File>, LedgerFault> {
     let lock_path = path.with_extension("lock");
-    let file = std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path);
-    let file = file.map_err(|fault| LedgerFault::File { path: lock_path.clone(), fault })?;
-    nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock).map_err(|_| LedgerFault::Locked(path.to_owned()))
+    let fault = |fault| LedgerFault::File { path: lock_path.clone(), fault };
+    let file = std::fs::OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&lock_path).map_err(fault)?;
+    let mut held = nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock).map_err(|(mut file, _)| {
+        let mut pid = String::new();
+        // The name is a courtesy: the lock counts.
+        let said = file.read_to_string(&mut pid).is_ok() && !pid.trim().is_empty();
+        let holder = if said { format!(" with pid {}", pid.trim()) } else { String::new() };
+        LedgerFault::Locked { path: path.to_owned(), holder }
+    })?;
+    held.set_len(0).and_then(|()| held.write_all(format!("{}\n", std::process::id()).as_bytes())).map_err(fault)?;
+    Ok(held)
 }
 
 /// Now, for rows that the ledger writes on its own.

@@ -9,7 +9,7 @@ mod balance;
 pub use account::{Account, AccountKind, Limits};
 pub use balance::Balance;
 
-use crate::decision::{AccountState, Denial};
+use crate::decision::{AccountState, Denial, Named};
 use crate::window::{Period, Window};
 use aex_proto::value::{AccountId, BalanceId, Pico, RequestId, Stamp};
 use jiff::tz::TimeZone;
@@ -189,7 +189,9 @@ impl Books {
     pub fn hold(&mut self, key: HoldKey, wanted: Wanted) -> Result<Result<Placed, Denial>, BooksFault> {
         let path = self.path(wanted.account);
         if path.last() != Some(&AccountId::ROOT) {
-            return Err(BooksFault::NoAccount(wanted.account));
+            // It was closed, and forgotten, while the call came in.
+            let account = Named { id: wanted.account, name: wanted.account.to_string() };
+            return Ok(Err(Denial::Account { account, reason: "deleted".to_owned(), state: AccountState::Closed }));
         }
         if let Some(denial) = self.stopped(&path) {
             return Ok(Err(denial));
@@ -269,7 +271,7 @@ impl Books {
         };
         let window = Window::of(period, at, &self.zone).ok_or(BooksFault::NoWindow(at, period))?;
         if let Some(id) = self.by_window.get(&(account, period, window.start)).copied() {
-            self.balances.get_mut(&id).ok_or(BooksFault::NoBalance(id))?.set_limit(limit)?;
+            self.balances.get_mut(&id).ok_or(BooksFault::NoBalance(id))?.set_limit(limit);
             self.dirty.insert(id);
             return Ok((id, false));
         }
@@ -284,7 +286,7 @@ impl Books {
                 balance.reserve(hold.amount)?;
             }
         }
-        balance.measure_overdraft()?;
+        balance.measure_overdraft();
         Ok((id, true))
     }
 
@@ -357,7 +359,7 @@ impl Books {
                 &opened
             }
         };
-        if balance.fits(asked)? {
+        if balance.fits(asked) {
             return Ok(None);
         }
         let account = self.accounts.get(&balance.account).ok_or(BooksFault::NoAccount(balance.account))?;
@@ -365,7 +367,7 @@ impl Books {
             account: account.named(),
             asked,
             left: balance.left().unwrap_or(Pico::ZERO),
-            limit: balance.limit.unwrap_or(Pico::ZERO),
+            limit: balance.limit.unwrap_or(Pico::MAX),
             period: balance.period,
             resets_at: balance.window.end,
         }))

@@ -7,10 +7,12 @@ use aex_core::books::HoldKey;
 use aex_core::decision::Denial;
 use aex_core::policy;
 use aex_core::price::{self, Bound};
+use aex_proto::value::Digest;
 use std::sync::Arc;
+use std::time::Duration;
 
-/// How long a call may last in all: longer than any SDK waits. The daemon ends it then.
-const LASTS_US: i64 = 2 * 3_600 * 1_000_000;
+/// How long a call may last in all: longer than any SDK waits. It is cut then; a hold that nobody drives is ended then.
+pub const CALL_LASTS: Duration = Duration::from_secs(2 * 3_600);
 
 /// What was decided.
 #[derive(Debug)]
@@ -38,15 +40,29 @@ pub struct Hold {
     pub bound: Bound,
     /// Who calls.
     pub view: Arc<AccountView>,
+    /// Whether a failure of a gateway is charged, by the configuration that admitted the call.
+    pub gateway_errors_charged: bool,
     /// Keeps the call in the rates until it is settled.
     _entered: Entered,
+}
+
+/// What is to be decided.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// What the call asks.
+    pub ask: Ask,
+    /// The digest of the bytes that the client sent.
+    pub input: Digest,
+    /// The client brings a provider key of its own.
+    pub brings_key: bool,
 }
 
 /// Decides a call and holds its bound.
 ///
 /// # Errors
 /// When the ledger cannot commit: nothing is admitted then.
-pub async fn admit(gate: &Gate, active: &Active, entered: Entered, mut ask: Ask) -> Result<Decision, LedgerFault> {
+pub async fn admit(gate: &Gate, active: &Active, entered: Entered, asked: Asked) -> Result<Decision, LedgerFault> {
+    let Asked { mut ask, input, brings_key } = asked;
     let Some(card) = active.card(&ask.model).cloned() else {
         let denial = Denial::UnknownModel { model: ask.model.clone() };
         return Ok(deny(gate, &entered, denial, &ask, None));
@@ -62,8 +78,11 @@ pub async fn admit(gate: &Gate, active: &Active, entered: Entered, mut ask: Ask)
         Ok(max_tokens) => max_tokens,
         Err(denial) => return Ok(deny(gate, &entered, denial, &ask, digest)),
     };
+    if brings_key && !policy.allow_passthrough {
+        return Ok(deny(gate, &entered, Denial::Passthrough, &ask, digest));
+    }
     let provider = &card.provider;
-    if provider.needs_key() && active.config.keys.get(&provider.name).is_none() {
+    if provider.needs_key() && !brings_key && active.config.keys.get(&provider.name).is_none() {
         let denial = Denial::KeyMissing { provider: provider.name.clone(), variable: provider.key_variable.clone() };
         return Ok(deny(gate, &entered, denial, &ask, digest));
     }
@@ -78,9 +97,11 @@ pub async fn admit(gate: &Gate, active: &Active, entered: Entered, mut ask: Ask)
         card: card.digest,
         policy: entered.view.policy_digest,
         amount: bound.amount,
+        input,
         input_tokens: bound.input_tokens,
+        output_tokens: bound.output_tokens,
         max_tokens,
-        lasts_us: LASTS_US,
+        lasts_us: i64::try_from(CALL_LASTS.as_micros()).unwrap_or(i64::MAX),
         sent: true,
         ask,
     };
@@ -89,13 +110,14 @@ pub async fn admit(gate: &Gate, active: &Active, entered: Entered, mut ask: Ask)
     match gate.ledger().hold(call).await? {
         Ok(held) => {
             let view = Arc::clone(&entered.view);
-            Ok(Decision::Permit(Hold { key, held, card, max_tokens, bound, view, _entered: entered }))
+            let gateway_errors_charged = active.config.settings.charge_on_gateway_error.value;
+            Ok(Decision::Permit(Hold { key, held, card, max_tokens, bound, view, gateway_errors_charged, _entered: entered }))
         }
         Err(denial) => Ok(deny(gate, &entered, denial, &facts, digest)),
     }
 }
 
-fn deny(gate: &Gate, entered: &Entered, denial: Denial, ask: &Ask, card: Option<aex_proto::value::Digest>) -> Decision {
+fn deny(gate: &Gate, entered: &Entered, denial: Denial, ask: &Ask, card: Option<Digest>) -> Decision {
     gate.refused(entered.request, Some(&entered.view), &denial, Some(ask), card);
     Decision::Deny(denial)
 }

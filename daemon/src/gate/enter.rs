@@ -3,6 +3,7 @@
 use super::{Gate, live};
 use crate::ledger::AccountView;
 use crate::os::clock;
+use aex_core::books::HoldKey;
 use aex_core::decision::{AuthCause, Denial};
 use aex_core::rate::Full;
 use aex_proto::value::{RequestId, TokenHash};
@@ -152,9 +153,15 @@ impl Gate {
         self.inner.live.drained().await;
     }
 
-    /// Counts a call until the answer's last byte, or until its task is done.
+    /// Counts a call until the answer's last byte, or until its task is done. A call may be tracked by several at once.
     #[must_use]
-    pub fn track(&self) -> live::Call {
-        live::Call::begin(self)
+    pub fn track(&self, key: HoldKey) -> live::Call {
+        live::Call::begin(self, key)
+    }
+
+    /// Whether somebody drives a call. One that nobody drives is ended at its deadline.
+    #[must_use]
+    pub fn is_live(&self, key: HoldKey) -> bool {
+        self.inner.live.is_live(key)
     }
 }

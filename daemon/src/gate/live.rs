@@ -1,29 +1,41 @@
-//! Calls in flight: how many, and the wait for the last one.
+//! Calls in flight: which, since when, and the wait for the last one.
 
 use super::Gate;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use crate::os::clock;
+use aex_core::books::HoldKey;
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::Duration;
 use tokio::sync::{Notify, watch};
-
-/// The wait for the last call is over.
-#[derive(Clone, Copy, Debug)]
-pub struct Drained;
 
 #[derive(Debug)]
 pub(super) struct Live {
-    count: AtomicUsize,
+    calls: Mutex<BTreeMap<HoldKey, Tracks>>,
     idle: Notify,
     draining: watch::Sender<bool>,
 }
 
+/// One call: how many handles track it, and when the first began.
+#[derive(Debug)]
+struct Tracks {
+    handles: u32,
+    since: Duration,
+}
+
 impl Default for Live {
     fn default() -> Live {
-        Live { count: AtomicUsize::new(0), idle: Notify::new(), draining: watch::channel(false).0 }
+        Live { calls: Mutex::default(), idle: Notify::new(), draining: watch::channel(false).0 }
     }
 }
 
 impl Live {
     pub(super) fn count(&self) -> usize {
-        self.count.load(Ordering::Acquire)
+        self.calls.lock().map_or(0, |calls| calls.len())
+    }
+
+    /// Whether somebody drives a call.
+    pub(super) fn is_live(&self, key: HoldKey) -> bool {
+        self.calls.lock().is_ok_and(|calls| calls.contains_key(&key))
     }
 
     pub(super) fn drain(&self) {
@@ -53,19 +65,34 @@ impl Live {
 #[derive(Debug)]
 pub struct Call {
     gate: Gate,
+    key: HoldKey,
+    /// Monotonic time at which the call began.
+    pub since: Duration,
 }
 
 impl Call {
-    pub(super) fn begin(gate: &Gate) -> Call {
-        gate.inner.live.count.fetch_add(1, Ordering::AcqRel);
-        Call { gate: gate.clone() }
+    pub(super) fn begin(gate: &Gate, key: HoldKey) -> Call {
+        let now = clock::mono();
+        let since = gate.inner.live.calls.lock().map_or(now, |mut calls| {
+            let tracks = calls.entry(key).or_insert(Tracks { handles: 0, since: now });
+            tracks.handles += 1;
+            tracks.since
+        });
+        Call { gate: gate.clone(), key, since }
     }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
         let live = &self.gate.inner.live;
-        if live.count.fetch_sub(1, Ordering::AcqRel) == 1 {
+        let Ok(mut calls) = live.calls.lock() else { return };
+        if let Some(tracks) = calls.get_mut(&self.key) {
+            tracks.handles -= 1;
+            if tracks.handles == 0 {
+                calls.remove(&self.key);
+            }
+        }
+        if calls.is_empty() {
             live.idle.notify_waiters();
         }
     }

@@ -15,6 +15,7 @@ use aex_core::window::Period;
 use aex_proto::value::{AccountId, Digest, Pico, Stamp, TokenHash};
 use rusqlite::params;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Why an admin action is not possible.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -246,11 +247,8 @@ impl Writer<'_> {
             return Ok(());
         }
         self.change_state(account, to, reason.to_owned(), by)?;
-        let stop = self.state.stops.entry(account.id).or_default();
-        match to {
-            AccountState::Killed | AccountState::Closed => stop.raise(),
-            AccountState::Active | AccountState::Paused | AccountState::Suspended => stop.lower(),
-        }
+        let flag = Arc::clone(self.state.stops.entry(account.id).or_default());
+        self.flags.push((flag, to));
         Ok(())
     }
 

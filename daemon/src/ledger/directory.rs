@@ -1,43 +1,51 @@
 //! Who may call: tokens and accounts as of the last commit, read without a lock.
 
 use aex_core::books::{AccountKind, Books, Limits};
-use aex_core::decision::{Denial, Named};
+use aex_core::decision::{AccountState, Denial, Named};
 use aex_core::policy::Policy;
 use aex_proto::value::{AccountId, Digest, Stamp};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 /// Raised when an account is deleted or killed: its live calls end.
 #[derive(Debug, Default)]
 pub struct StopFlag {
-    raised: AtomicBool,
+    raised: AtomicU8,
     notify: tokio::sync::Notify,
 }
 
+const LOWERED: u8 = 0;
+const KILLED: u8 = 1;
+const CLOSED: u8 = 2;
+
 impl StopFlag {
-    /// Ends the account's live calls.
-    pub fn raise(&self) {
-        self.raised.store(true, Ordering::Release);
+    /// Ends the account's live calls: it was closed for ever, or killed until it is resumed.
+    pub fn raise(&self, state: AccountState) {
+        self.raised.store(if state == AccountState::Closed { CLOSED } else { KILLED }, Ordering::Release);
         self.notify.notify_waiters();
     }
 
     /// Calls may go on again.
     pub fn lower(&self) {
-        self.raised.store(false, Ordering::Release);
+        self.raised.store(LOWERED, Ordering::Release);
     }
 
-    /// Whether live calls are to end.
+    /// The state for which live calls are to end; `None`: they are not.
     #[must_use]
-    pub fn is_raised(&self) -> bool {
-        self.raised.load(Ordering::Acquire)
+    pub fn state(&self) -> Option<AccountState> {
+        match self.raised.load(Ordering::Acquire) {
+            LOWERED => None,
+            CLOSED => Some(AccountState::Closed),
+            _ => Some(AccountState::Killed),
+        }
     }
 
     /// Resolves when live calls are to end.
     pub async fn raised(&self) {
         loop {
             let waiting = self.notify.notified();
-            if self.is_raised() {
+            if self.state().is_some() {
                 return;
             }
             waiting.await;

@@ -20,7 +20,7 @@ const GROUPS_PER_CHECKPOINT: u64 = 512;
 pub(super) struct Disk {
     shared: Arc<Shared>,
     flushed: watch::Receiver<u64>,
-    failed: watch::Receiver<bool>,
+    refused: watch::Receiver<bool>,
 }
 
 #[derive(Debug)]
@@ -32,12 +32,15 @@ struct Shared {
     writing: Mutex<()>,
     /// The last group was written.
     writable: AtomicBool,
+    /// A flush has failed, or the writer has panicked.
+    refused: watch::Sender<bool>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 #[derive(Debug, Default)]
 struct Work {
     committed: u64,
+    wanted: u64,
     checkpointed: u64,
     stopping: bool,
 }
@@ -49,23 +52,30 @@ pub(super) struct NotFlushed;
 impl Disk {
     /// Starts both threads.
     pub(super) fn start(database: &Path, wal_limit: u64) -> Result<Disk, LedgerFault> {
+        let (refuse, refused) = watch::channel(false);
         let shared = Arc::new(Shared {
             work: Mutex::new(Work::default()),
             wake_flusher: Condvar::new(),
             wake_checkpointer: Condvar::new(),
             writing: Mutex::new(()),
             writable: AtomicBool::new(true),
+            refused: refuse,
             threads: Mutex::new(Vec::new()),
         });
         let (done, flushed) = watch::channel(0);
-        let (fail, failed) = watch::channel(false);
         let wal = Wal::new(database);
-        let flusher = Flusher { shared: Arc::clone(&shared), wal, done, fail };
+        let flusher = Flusher { shared: Arc::clone(&shared), wal, done };
         let checkpointer = Checkpointer {
             conn: schema::open_for_reading(database)?,
             shared: Arc::clone(&shared),
             wal: Wal::new(database),
-            database: database.to_owned(),
+            path: database.to_owned(),
+            // Open for life: closing any descriptor of the database drops the locks that SQLite holds on it (fcntl(2)).
+            database: File::options()
+                .read(true)
+                .write(true)
+                .open(database)
+                .map_err(|fault| LedgerFault::File { path: database.to_owned(), fault })?,
             limit: wal_limit,
         };
         checkpointer.conn.execute_batch("PRAGMA query_only = 0")?;
@@ -80,7 +90,7 @@ impl Disk {
         if let Ok(mut slot) = shared.threads.lock() {
             *slot = threads;
         }
-        Ok(Disk { shared, flushed, failed })
+        Ok(Disk { shared, flushed, refused })
     }
 
     /// The writer's leave to write: kept for a group.
@@ -88,12 +98,15 @@ impl Disk {
         self.shared.writing.lock().ok()
     }
 
-    /// Tells both threads of a commit; the flush of it begins at once.
-    pub(super) fn committed(&self, commit: u64) {
+    /// Tells of a commit. Its flush begins at once when somebody will wait for it; otherwise a later one takes it along.
+    pub(super) fn committed(&self, commit: u64, is_awaited: bool) {
         self.shared.writable.store(true, Ordering::Release);
         if let Ok(mut work) = self.shared.work.lock() {
             work.committed = commit;
-            self.shared.wake_flusher.notify_one();
+            if is_awaited {
+                work.wanted = commit;
+                self.shared.wake_flusher.notify_one();
+            }
             if commit.saturating_sub(work.checkpointed) >= GROUPS_PER_CHECKPOINT {
                 self.shared.wake_checkpointer.notify_one();
             }
@@ -107,13 +120,23 @@ impl Disk {
 
     /// Whether a flush or the last group has failed.
     pub(super) fn has_failed(&self) -> bool {
-        *self.failed.borrow() || !self.shared.writable.load(Ordering::Acquire)
+        self.has_refused() || !self.shared.writable.load(Ordering::Acquire)
+    }
+
+    /// Whether a flush has failed: nothing may be written any more, and nothing is admitted.
+    pub(super) fn has_refused(&self) -> bool {
+        *self.refused.borrow()
+    }
+
+    /// Says that what was promised may not be on disk.
+    pub(super) fn refuse(&self) {
+        self.shared.refused.send_replace(true);
     }
 
     /// Resolves when a flush has failed.
     pub(super) async fn failed(&self) {
-        let mut failed = self.failed.clone();
-        if failed.wait_for(|failed| *failed).await.is_err() {
+        let mut refused = self.refused.clone();
+        if refused.wait_for(|refused| *refused).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
@@ -123,8 +146,18 @@ impl Disk {
         if *self.flushed.borrow() >= commit {
             return Ok(());
         }
-        let mut flushed = self.flushed.clone();
-        flushed.wait_for(|done| *done >= commit).await.map(|_| ()).map_err(|_| NotFlushed)
+        if let Ok(mut work) = self.shared.work.lock()
+            && work.wanted < commit
+        {
+            work.wanted = commit;
+            self.shared.wake_flusher.notify_one();
+        }
+        let (mut flushed, mut refused) = (self.flushed.clone(), self.refused.clone());
+        tokio::select! {
+            biased;
+            done = flushed.wait_for(|done| *done >= commit) => done.map(|_| ()).map_err(|_| NotFlushed),
+            _ = refused.wait_for(|refused| *refused) => Err(NotFlushed),
+        }
     }
 
     /// Ends both threads after a last flush and checkpoint.
@@ -172,7 +205,6 @@ struct Flusher {
     shared: Arc<Shared>,
     wal: Wal,
     done: watch::Sender<u64>,
-    fail: watch::Sender<bool>,
 }
 
 impl Flusher {
@@ -180,7 +212,7 @@ impl Flusher {
         while let Some(target) = self.next() {
             if let Err(fault) = self.wal.flush() {
                 tracing::error!(%fault, "the disk refused a flush of the ledger; no call is admitted any more");
-                self.fail.send_replace(true);
+                self.shared.refused.send_replace(true);
                 return;
             }
             self.done.send_replace(target);
@@ -191,7 +223,10 @@ impl Flusher {
     fn next(&self) -> Option<u64> {
         let mut work = self.shared.work.lock().ok()?;
         loop {
-            if work.committed > *self.done.borrow() {
+            if *self.shared.refused.borrow() {
+                return None;
+            }
+            if work.wanted > *self.done.borrow() {
                 return Some(work.committed);
             }
             if work.stopping {
@@ -206,19 +241,27 @@ struct Checkpointer {
     conn: rusqlite::Connection,
     shared: Arc<Shared>,
     wal: Wal,
-    database: PathBuf,
+    path: PathBuf,
+    database: File,
     limit: u64,
 }
 
 impl Checkpointer {
     fn run(mut self) {
         while let Some(stopping) = self.wait() {
+            if *self.shared.refused.borrow() {
+                break;
+            }
             if let Err(fault) = self.checkpoint(stopping) {
                 tracing::warn!(%fault, "a checkpoint of the ledger failed; it is tried again later");
             }
             if stopping {
-                return;
+                break;
             }
+        }
+        if *self.shared.refused.borrow() {
+            // Closing checkpoints, and what is in the WAL may not be what was written.
+            std::mem::forget(self.conn);
         }
     }
 
@@ -253,9 +296,11 @@ impl Checkpointer {
         Ok(u64::try_from(frames).unwrap_or(0))
     }
 
+    /// A failed flush is final here too.
     fn sync(&mut self) -> Result<(), LedgerFault> {
-        let fault = |fault| LedgerFault::File { path: self.database.clone(), fault };
-        self.wal.flush().map_err(fault)?;
-        File::options().write(true).open(&self.database).and_then(|file| file.sync_data()).map_err(fault)
+        self.wal.flush().and_then(|()| self.database.sync_data()).map_err(|fault| {
+            self.shared.refused.send_replace(true);
+            LedgerFault::File { path: self.path.clone(), fault }
+        })
     }
 }

@@ -1,7 +1,7 @@
 //! What the writer does for a call: holds and ends, and what follows from them. Each is a row and an event.
 
 use super::LedgerFault;
-use super::load;
+use super::load::{self, HoldRow};
 use super::writer::{EndCall, Ending, HoldCall, Writer};
 use aex_core::books::{Account, AccountKind, BooksFault, HoldKey, Placed, Wanted};
 use aex_core::decision::{AccountState, Denial};
@@ -26,6 +26,7 @@ impl Writer<'_> {
             self.window_opened(*id)?;
         }
         let seq = self.append(&held_event(call, &placed, deadline, self.state.epoch).into())?;
+        let tokens = i64::try_from(call.input_tokens.saturating_add(call.output_tokens)).unwrap_or(i64::MAX);
         self.sql.hold.execute(params![
             call.key.request.bits().cast_signed(),
             call.key.attempt,
@@ -33,6 +34,7 @@ impl Writer<'_> {
             call.ask.model,
             call.card.bytes(),
             call.amount.get(),
+            tokens,
             list(&placed.balances),
             self.now.micros(),
             deadline.micros(),
@@ -40,6 +42,8 @@ impl Writer<'_> {
             call.sent,
             seq,
         ])?;
+        let row = HoldRow { model: call.ask.model.clone(), held_us: self.now.micros(), held_seq: seq, tokens };
+        self.state.rows.insert(call.key, row);
         Ok(Ok(deadline))
     }
 
@@ -77,9 +81,9 @@ impl Writer<'_> {
 
     pub(super) fn end(&mut self, call: &EndCall) -> Result<(), LedgerFault> {
         let key = call.key;
-        let (state, lines, charge) = match &call.ending {
-            Ending::Settle { state, lines, .. } => (state.name(), lines.as_slice(), settled_charge(*state, lines)),
-            Ending::Release { .. } => ("released", &[][..], Some(Pico::ZERO)),
+        let (state, charge) = match &call.ending {
+            Ending::Settle { state, lines, .. } => (state.name(), settled_charge(*state, lines)),
+            Ending::Release { .. } => ("released", Some(Pico::ZERO)),
         };
         let Some(amount) = self.state.books.open_hold(key).map(|hold| hold.amount) else {
             tracing::warn!(request = %key.request, "a call that has ended was to be ended again");
@@ -88,17 +92,20 @@ impl Writer<'_> {
         let charge = charge.unwrap_or(amount);
         let Some(ended) = self.state.books.end(key, charge)? else { return Ok(()) };
         let seq = self.append(&end_event(call, charge))?;
-        let quantities = lines.iter().filter(|Line(bucket, ..)| *bucket != Bucket::Call).map(|Line(_, quantity, _)| *quantity);
-        let tokens = quantities.fold(0, u64::saturating_add);
-        let tokens = i64::try_from(tokens).unwrap_or(i64::MAX);
+        let row = self.state.rows.remove(&key).ok_or_else(|| LedgerFault::Broken(format!("{}: its hold's row is missing", key.request)))?;
         self.sql.end.execute(params![
             key.request.bits().cast_signed(),
             key.attempt,
+            ended.hold.account.get(),
+            row.model,
             state,
+            amount.get(),
             charge.get(),
-            tokens,
+            tokens(&call.ending).unwrap_or(row.tokens),
+            row.held_us,
             self.now.micros(),
-            seq
+            row.held_seq,
+            seq,
         ])?;
         if ended.overdrawn {
             self.suspend(ended.hold.account, key.request)?;
@@ -131,6 +138,7 @@ impl Writer<'_> {
         let opened = EpochOpened {
             boot_us: crate::os::clock::boot_us(),
             epoch: self.state.epoch,
+            ledger: self.state.ledger.clone(),
             schema: super::schema::VERSION,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             zone,
@@ -157,6 +165,18 @@ impl Writer<'_> {
     }
 }
 
+/// Tokens that a call is counted with; `None` when only its bound is known.
+fn tokens(ending: &Ending) -> Option<i64> {
+    match ending {
+        Ending::Settle { state: Settled::WorstCase, .. } => None,
+        Ending::Settle { lines, .. } => {
+            let quantities = lines.iter().filter(|Line(bucket, ..)| *bucket != Bucket::Call).map(|Line(_, quantity, _)| *quantity);
+            Some(i64::try_from(quantities.fold(0, u64::saturating_add)).unwrap_or(i64::MAX))
+        }
+        Ending::Release { .. } => Some(0),
+    }
+}
+
 /// The charge that lines say; `None` charges the whole hold.
 fn settled_charge(state: Settled, lines: &[Line]) -> Option<Pico> {
     match state {
@@ -175,7 +195,9 @@ fn held_event(call: &HoldCall, placed: &Placed, deadline: Stamp, epoch: u32) -> 
         card: call.card,
         deadline,
         epoch,
+        input: call.input,
         input_tokens: call.input_tokens,
+        output_tokens: call.output_tokens,
         max_tokens: call.max_tokens,
         policy: call.policy,
         request: call.key.request,

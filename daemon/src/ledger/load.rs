@@ -18,6 +18,7 @@ use std::sync::Arc;
 pub(super) struct State {
     pub(super) zone: TimeZone,
     pub(super) books: Books,
+    pub(super) rows: HashMap<HoldKey, HoldRow>,
     pub(super) policies: BTreeMap<AccountId, StoredPolicy>,
     pub(super) tokens: HashMap<[u8; 32], TokenView>,
     pub(super) stops: BTreeMap<AccountId, Arc<StopFlag>>,
@@ -25,16 +26,26 @@ pub(super) struct State {
     pub(super) head: Head,
     pub(super) epoch: u32,
     pub(super) next_account: i64,
+    pub(super) ledger: String,
+}
+
+/// What the row of an open hold says beside the books: it goes into the call's terminal row.
+pub(super) struct HoldRow {
+    pub(super) model: String,
+    pub(super) held_us: i64,
+    pub(super) held_seq: i64,
+    pub(super) tokens: i64,
 }
 
 /// Reads the state. Closed accounts are left out, unless a hold of theirs is open.
 pub(super) fn load(conn: &Connection, zone: TimeZone) -> Result<State, LedgerFault> {
-    let (head, epoch, next_account) = conn.query_row("SELECT seq, hash, epoch, next_account FROM chain", [], |row| {
-        Ok((Head { seq: row.get(0)?, hash: digest(row, 1)? }, row.get(2)?, row.get(3)?))
+    let (head, epoch, next_account, ledger) = conn.query_row("SELECT seq, hash, epoch, next_account, ledger FROM chain", [], |row| {
+        Ok((Head { seq: row.get(0)?, hash: digest(row, 1)? }, row.get(2)?, row.get(3)?, row.get(4)?))
     })?;
     let next_balance: i64 = conn.query_row("SELECT coalesce(max(id), 0) + 1 FROM balances", [], |row| row.get(0))?;
     let mut state = State {
         books: Books::new(zone.clone(), next_balance),
+        rows: HashMap::new(),
         zone,
         policies: BTreeMap::new(),
         tokens: HashMap::new(),
@@ -43,6 +54,7 @@ pub(super) fn load(conn: &Connection, zone: TimeZone) -> Result<State, LedgerFau
         head,
         epoch,
         next_account,
+        ledger,
     };
     check_head(conn, head)?;
     accounts(conn, &mut state)?;
@@ -154,7 +166,9 @@ pub(super) fn balance(row: &Row<'_>) -> Result<Balance, LedgerFault> {
 }
 
 fn holds(conn: &Connection, state: &mut State) -> Result<(), LedgerFault> {
-    let mut statement = conn.prepare("SELECT request, attempt, account, amount_pico, balances, sent, epoch, deadline_us FROM holds")?;
+    let mut statement = conn.prepare(
+        "SELECT request, attempt, account, amount_pico, balances, sent, epoch, deadline_us, model, held_us, held_seq, tokens FROM holds",
+    )?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let balances: String = row.get(4)?;
@@ -167,6 +181,8 @@ fn holds(conn: &Connection, state: &mut State) -> Result<(), LedgerFault> {
             epoch: row.get(6)?,
             deadline: Stamp::new(row.get(7)?),
         };
+        let kept = HoldRow { model: row.get(8)?, held_us: row.get(9)?, held_seq: row.get(10)?, tokens: row.get(11)? };
+        state.rows.insert(key(row, 0)?, kept);
         state.books.put_hold(key(row, 0)?, hold);
     }
     Ok(())

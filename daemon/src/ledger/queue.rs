@@ -109,6 +109,16 @@ impl Queue {
         }
     }
 
+    /// Refuses new jobs and drops the waiting ones: whoever waits for them is told that the ledger is not available.
+    pub(super) fn abandon(&self) {
+        let mut waiting = match self.waiting.lock() {
+            Ok(waiting) => waiting,
+            Err(poisoned) => poisoned.into_inner(),
+        };
+        waiting.closed = true;
+        waiting.jobs.clear();
+    }
+
     /// Whether new jobs are refused.
     pub(super) fn is_closed(&self) -> bool {
         self.waiting.lock().map_or(true, |waiting| waiting.closed)

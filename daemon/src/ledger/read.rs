@@ -281,26 +281,28 @@ impl<'c> Reader<'c> {
         Ok(found)
     }
 
-    /// When calls of the last minute were held, by account: what the rate windows are rebuilt from.
+    /// When calls of the last minute were held, by account and the account above it: what the rate windows are rebuilt from.
     ///
     /// # Errors
     /// When the query fails.
-    pub fn held_since(&self, since: Stamp) -> Result<Vec<(AccountId, Stamp)>, LedgerFault> {
+    pub fn held_since(&self, since: Stamp) -> Result<Vec<(AccountId, Option<AccountId>, Stamp)>, LedgerFault> {
         // Requests are numbered upwards: reading from the newest on stops at the first that is too old.
         let mut found = Vec::new();
         for table in ["holds", "calls"] {
-            let mut statement =
-                self.conn.prepare_cached(&format!("SELECT account, held_us FROM {table} WHERE attempt = 0 ORDER BY request DESC"))?;
+            let sql = format!(
+                "SELECT c.account, a.parent, c.held_us FROM {table} c JOIN accounts a ON a.id = c.account WHERE attempt = 0 ORDER BY request DESC"
+            );
+            let mut statement = self.conn.prepare_cached(&sql)?;
             let mut rows = statement.query([])?;
             while let Some(row) = rows.next()? {
-                let at = Stamp::new(row.get(1)?);
+                let at = Stamp::new(row.get(2)?);
                 if at < since {
                     break;
                 }
-                found.push((AccountId::new(row.get(0)?), at));
+                found.push((AccountId::new(row.get(0)?), row.get::<_, Option<i64>>(1)?.map(AccountId::new), at));
             }
         }
-        found.sort_by_key(|(_, at)| *at);
+        found.sort_by_key(|(.., at)| *at);
         Ok(found)
     }
 

@@ -31,14 +31,18 @@ pub struct TokenRow {
 pub struct RunSums {
     /// Calls that were charged.
     pub calls: u64,
+    /// Their tokens; those of a worst case are its bound's.
+    pub tokens: u64,
     /// Tokens of input on their bills.
     pub input_tokens: u64,
     /// Tokens of output on their bills.
     pub output_tokens: u64,
     /// What they cost.
     pub charged: Pico,
-    /// Those among them of which the cost is an estimate or the worst case.
+    /// Those among them of which the cost is an estimate.
     pub estimated: u64,
+    /// Those among them of which the cost is the worst case.
+    pub worst_case: u64,
 }
 
 /// An event and whose it is.
@@ -85,7 +89,7 @@ impl Reader<'_> {
     /// When the query fails or an event does not fit its kind.
     pub fn run_sums(&self, account: AccountId) -> Result<RunSums, LedgerFault> {
         let sql = format!(
-            "{BELOW} SELECT c.state, c.charge_pico, e.body FROM calls c JOIN events e ON e.seq = c.ended_seq WHERE c.account IN below AND c.state <> 'released'"
+            "{BELOW} SELECT c.state, c.charge_pico, e.body, c.tokens FROM calls c JOIN events e ON e.seq = c.ended_seq WHERE c.account IN below AND c.state <> 'released'"
         );
         let mut statement = self.conn.prepare_cached(&sql)?;
         let mut rows = statement.query([account.get()])?;
@@ -94,7 +98,9 @@ impl Reader<'_> {
             let (state, body): (String, String) = (row.get(0)?, row.get(2)?);
             let settled: CallSettled = serde_json::from_str(&body).map_err(|fault| LedgerFault::Broken(fault.to_string()))?;
             sums.calls = sums.calls.saturating_add(1);
-            sums.estimated = sums.estimated.saturating_add(u64::from(state != "exact"));
+            sums.tokens = sums.tokens.saturating_add(count(row, 3)?);
+            sums.estimated = sums.estimated.saturating_add(u64::from(state == "estimated"));
+            sums.worst_case = sums.worst_case.saturating_add(u64::from(state == "worst_case"));
             sums.charged = sums.charged.plus(Pico::new(row.get(1)?)).unwrap_or(Pico::MAX);
             for Line(bucket, quantity, _) in &settled.lines {
                 match bucket {

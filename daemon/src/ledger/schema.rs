@@ -21,9 +21,10 @@ CREATE TABLE chain (
     seq INTEGER NOT NULL,
     hash BLOB NOT NULL CHECK (length(hash) = 32),
     epoch INTEGER NOT NULL CHECK (epoch BETWEEN 0 AND 8388607),
-    next_account INTEGER NOT NULL CHECK (next_account > 0)
+    next_account INTEGER NOT NULL CHECK (next_account > 0),
+    ledger TEXT NOT NULL CHECK (length(ledger) = 32)
 ) STRICT;
-INSERT INTO chain VALUES (1, 0, zeroblob(32), 0, 1);
+INSERT INTO chain VALUES (1, 0, zeroblob(32), 0, 1, lower(hex(randomblob(16))));
 
 CREATE TABLE accounts (
     id INTEGER PRIMARY KEY,
@@ -81,6 +82,7 @@ CREATE TABLE holds (
     model TEXT NOT NULL,
     card BLOB NOT NULL CHECK (length(card) = 32),
     amount_pico INTEGER NOT NULL CHECK (amount_pico >= 0),
+    tokens INTEGER NOT NULL CHECK (tokens >= 0),
     balances TEXT NOT NULL,
     held_us INTEGER NOT NULL,
     deadline_us INTEGER NOT NULL,
@@ -119,7 +121,7 @@ CREATE TRIGGER calls_are_kept BEFORE DELETE ON calls
 
 CREATE TABLE snapshots (
     digest BLOB PRIMARY KEY CHECK (length(digest) = 32),
-    kind TEXT NOT NULL CHECK (kind IN ('card', 'policy')),
+    kind TEXT NOT NULL,
     body TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 

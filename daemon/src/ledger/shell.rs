@@ -1,11 +1,11 @@
 //! The writer's thread: takes what waits, runs it in one transaction, and tells all whom it concerns.
 
-use super::LedgerFault;
 use super::directory::Directory;
 use super::disk::Disk;
 use super::load::State;
 use super::queue::{Job, Queue};
 use super::writer::{Answer, Held, Writer};
+use super::{Durability, LedgerFault};
 use arc_swap::ArcSwap;
 use rusqlite::Connection;
 use std::sync::Arc;
@@ -15,6 +15,8 @@ use tokio::sync::watch;
 
 /// How long after a failed write the ends of calls are tried again.
 const RETRY: Duration = Duration::from_millis(200);
+/// Records of refusals that are kept while the disk is full; ends of calls are all kept, their number is that of the holds.
+const MAX_RECORDS: usize = 10_000;
 
 /// What the writer's thread is started with.
 pub(super) struct Start {
@@ -24,6 +26,7 @@ pub(super) struct Start {
     pub(super) queue: Arc<Queue>,
     pub(super) directory: Arc<ArcSwap<Directory>>,
     pub(super) disk: Disk,
+    pub(super) durability: Durability,
     pub(super) head: watch::Sender<i64>,
 }
 
@@ -35,24 +38,43 @@ pub(super) struct Opened {
 
 /// Runs until the queue is closed and empty.
 pub(super) fn run(start: Start, ready: &SyncSender<Result<Opened, LedgerFault>>) {
-    let Start { conn, state, zone_name, queue, directory, disk, head } = start;
+    let Start { conn, state, zone_name, queue, directory, disk, durability, head } = start;
     queue.attach();
+    let _guard = Guard { queue: Arc::clone(&queue), disk: disk.clone() };
     let writer = match Writer::new(&conn, state) {
         Ok(writer) => writer,
         Err(fault) => return drop(ready.send(Err(fault))),
     };
-    let mut shell = Shell { writer, directory, disk, head, commits: 0, unwritten: Vec::new() };
+    let mut shell = Shell { writer, directory, disk: disk.clone(), durability, head, commits: 0, unwritten: Vec::new(), stale: false };
     let opened = shell.open_epoch(zone_name);
     let failed = opened.is_err();
     if ready.send(opened).is_err() || failed {
-        return queue.close();
+        return;
     }
     let mut batch = Vec::new();
     while queue.take(&mut batch, shell.retries()) {
         shell.group(&mut batch);
     }
-    // Statements go before their connection; it closes last, and with it the WAL.
     drop(shell);
+    if disk.has_refused() {
+        // Closing checkpoints, and what is in the WAL may not be what was written.
+        std::mem::forget(conn);
+    }
+}
+
+/// However the writer's thread ends, nobody waits for it any more.
+struct Guard {
+    queue: Arc<Queue>,
+    disk: Disk,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.queue.abandon();
+        if std::thread::panicking() {
+            self.disk.refuse();
+        }
+    }
 }
 
 /// The writer and those whom it tells.
@@ -60,9 +82,13 @@ struct Shell<'c> {
     writer: Writer<'c>,
     directory: Arc<ArcSwap<Directory>>,
     disk: Disk,
+    durability: Durability,
     head: watch::Sender<i64>,
     commits: u64,
+    /// Ends and records that could not be written yet.
     unwritten: Vec<Job>,
+    /// The books in memory are not those of the tables: they are read anew before anything else.
+    stale: bool,
 }
 
 impl Shell<'_> {
@@ -72,7 +98,7 @@ impl Shell<'_> {
         writer.begin()?;
         let recovered = writer.open_epoch(zone)?;
         writer.finish()?;
-        self.committed();
+        self.committed(true);
         Ok(Opened { epoch: self.writer.state.epoch, recovered })
     }
 
@@ -82,60 +108,102 @@ impl Shell<'_> {
     }
 
     fn group(&mut self, batch: &mut Vec<Job>) {
-        // Ends that an earlier group could not write come first: their money is held until they are written.
-        let mut jobs = std::mem::take(&mut self.unwritten);
-        jobs.append(batch);
         let disk = self.disk.clone();
         let _guard = disk.writing();
-        match self.writer.transaction(&mut jobs) {
+        // Ends that could not be written come first, in transactions of their own: their money is held until they are
+        // written, and they take no other call with them.
+        if !self.is_fresh() || !self.write_unwritten() {
+            return self.keep(std::mem::take(batch));
+        }
+        match self.writer.transaction(batch) {
             Ok(answers) => {
-                self.committed();
+                // An admin action waits for the disk whatever the durability.
+                let is_awaited = |answer: &Answer| match answer {
+                    Answer::Held(_, placed) => placed.is_ok() && self.durability != Durability::Normal,
+                    Answer::Admin(_) => true,
+                };
+                self.committed(answers.iter().any(is_awaited));
                 for answer in answers {
                     self.tell(answer);
                 }
             }
             Err(fault) => {
-                tracing::error!(%fault, jobs = jobs.len(), "a group of the ledger failed; its calls are refused");
-                self.recover_from(jobs);
+                tracing::error!(%fault, jobs = batch.len(), "a group of the ledger failed; its calls are refused");
+                self.failed();
+                self.keep(std::mem::take(batch));
+                self.write_unwritten();
             }
         }
+        batch.clear();
     }
 
-    /// After a failed transaction: the books are read anew, and each end and record is tried alone, so that one that can't be
-    /// written doesn't take others with it.
-    fn recover_from(&mut self, jobs: Vec<Job>) {
-        if let Err(fault) = self.writer.reload() {
-            tracing::error!(%fault, "the ledger cannot be read");
-            self.disk.set_writable(false);
-            self.unwritten = jobs.into_iter().filter(|job| matches!(job, Job::End(_) | Job::Record(_))).collect();
-            return;
+    /// Keeps what must not be lost; those who wait for the rest are told that the ledger is not available.
+    fn keep(&mut self, jobs: Vec<Job>) {
+        let records = self.unwritten.iter().filter(|job| matches!(job, Job::Record(_))).count();
+        let mut room = MAX_RECORDS.saturating_sub(records);
+        self.unwritten.extend(jobs.into_iter().filter(|job| match job {
+            Job::End(_) => true,
+            Job::Record(_) if room > 0 => {
+                room -= 1;
+                true
+            }
+            Job::Record(_) | Job::Hold(..) | Job::Admin(_) => false,
+        }));
+    }
+
+    /// After a failed transaction.
+    fn failed(&mut self) {
+        self.disk.set_writable(false);
+        self.stale = true;
+    }
+
+    /// Reads the books anew when they are not those of the tables. `false` when that is not possible now.
+    fn is_fresh(&mut self) -> bool {
+        if !self.stale {
+            return true;
         }
-        for job in jobs.into_iter().filter(|job| matches!(job, Job::End(_) | Job::Record(_))) {
+        match self.writer.reload() {
+            Ok(()) => self.stale = false,
+            Err(fault) => tracing::error!(%fault, "the ledger cannot be read"),
+        }
+        !self.stale
+    }
+
+    /// Writes each waiting end and record alone. `false` when the disk still refuses.
+    fn write_unwritten(&mut self) -> bool {
+        let mut waiting = std::mem::take(&mut self.unwritten).into_iter();
+        for job in waiting.by_ref() {
             let mut one = vec![job];
+            if !self.is_fresh() {
+                self.unwritten = one;
+                break;
+            }
             match self.writer.transaction(&mut one) {
-                Ok(_) => self.committed(),
+                Ok(_) => self.committed(false),
                 Err(fault) => {
-                    self.disk.set_writable(false);
-                    let is_constraint = matches!(&fault, LedgerFault::Sql(rusqlite::Error::SqliteFailure(code, _)) if code.code == rusqlite::ErrorCode::ConstraintViolation);
-                    tracing::error!(%fault, dropped = is_constraint, "an end of a call could not be written");
-                    if let Err(fault) = self.writer.reload() {
-                        tracing::error!(%fault, "the ledger cannot be read");
-                    }
-                    if !is_constraint {
-                        self.unwritten.append(&mut one);
+                    let is_final = is_final(&fault);
+                    tracing::error!(%fault, is_final, "an end of a call could not be written");
+                    self.failed();
+                    if !is_final {
+                        self.unwritten = one;
+                        break;
                     }
                 }
             }
         }
+        let stuck = !self.unwritten.is_empty();
+        self.unwritten.extend(waiting);
+        !stuck
     }
 
-    fn committed(&mut self) {
+    fn committed(&mut self, is_awaited: bool) {
         self.commits += 1;
         self.writer.forget_closed();
-        self.disk.committed(self.commits);
+        self.disk.committed(self.commits, is_awaited);
         if std::mem::take(&mut self.writer.directory_changed) {
             self.directory.store(Arc::new(self.writer.directory()));
         }
+        self.writer.raise_flags();
         self.head.send_replace(self.writer.state.head.seq);
     }
 
@@ -147,5 +215,14 @@ impl Shell<'_> {
             }
             Answer::Admin(after) => after(self.commits),
         }
+    }
+}
+
+/// Whether trying again cannot help: the rows or the books refuse it, not the disk.
+fn is_final(fault: &LedgerFault) -> bool {
+    match fault {
+        LedgerFault::Sql(rusqlite::Error::SqliteFailure(code, _)) => code.code == rusqlite::ErrorCode::ConstraintViolation,
+        LedgerFault::Books(_) => true,
+        _ => false,
     }
 }

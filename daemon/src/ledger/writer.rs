@@ -1,6 +1,6 @@
 //! The writer inside its transaction: the one owner of the connection that writes, and of the books in memory.
 
-use super::directory::{self, Directory};
+use super::directory::{self, Directory, StopFlag};
 use super::load::{self, State};
 use super::queue::{AfterCommit, Job};
 use super::{LedgerFault, now};
@@ -30,8 +30,12 @@ pub struct HoldCall {
     pub policy: Digest,
     /// The bound.
     pub amount: Pico,
-    /// Tokens of input in it.
+    /// The digest of the client's bytes.
+    pub input: Digest,
+    /// Tokens of input in the bound.
     pub input_tokens: u64,
+    /// Tokens of output in it, over all choices.
+    pub output_tokens: u64,
     /// The output limit per choice.
     pub max_tokens: u64,
     /// How long it may last, in microseconds.
@@ -63,7 +67,7 @@ pub enum Ending {
         /// The status of the provider's answer.
         status: Option<u16>,
         /// Fields of the reported usage that are not known.
-        unknown_usage: Vec<String>,
+        unknown_usage: Vec<(String, String)>,
     },
     /// Without one.
     Release {
@@ -103,12 +107,11 @@ impl<'c> Statements<'c> {
             commit: conn.prepare("COMMIT")?,
             rollback: conn.prepare("ROLLBACK")?,
             event: conn.prepare("INSERT INTO events (seq, at_us, kind, body, hash) VALUES (?, ?, ?, ?, ?)")?,
-            hold: conn.prepare("INSERT INTO holds VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")?,
-            end: conn.prepare(
-                "INSERT INTO calls SELECT request, attempt, account, model, ?3, amount_pico, ?4, ?5, held_us, ?6, held_seq, ?7 FROM holds WHERE request = ?1 AND attempt = ?2",
-            )?,
+            hold: conn.prepare("INSERT INTO holds VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")?,
+            end: conn.prepare("INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")?,
             open_balance: conn.prepare("INSERT INTO balances VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)")?,
-            balance: conn.prepare("UPDATE balances SET limit_pico = ?2, spent_pico = ?3, reserved_pico = ?4, overdraft_pico = ?5 WHERE id = ?1")?,
+            balance: conn
+                .prepare("UPDATE balances SET limit_pico = ?2, spent_pico = ?3, reserved_pico = ?4, overdraft_pico = ?5 WHERE id = ?1")?,
             chain: conn.prepare("UPDATE chain SET seq = ?, hash = ?, epoch = ?, next_account = ?")?,
         })
     }
@@ -122,6 +125,8 @@ pub struct Writer<'c> {
     pub(super) directory_changed: bool,
     /// Closed accounts that are kept in memory for their open holds.
     pub(super) closed: BTreeSet<AccountId>,
+    /// Flags to be raised or lowered once their reason is committed.
+    pub(super) flags: Vec<(Arc<StopFlag>, AccountState)>,
     pub(super) sql: Statements<'c>,
 }
 
@@ -133,7 +138,15 @@ pub(super) enum Answer {
 
 impl<'c> Writer<'c> {
     pub(super) fn new(conn: &'c Connection, state: State) -> Result<Writer<'c>, LedgerFault> {
-        Ok(Writer { sql: Statements::prepare(conn)?, conn, state, now: now(), directory_changed: true, closed: BTreeSet::new() })
+        Ok(Writer {
+            sql: Statements::prepare(conn)?,
+            conn,
+            state,
+            now: now(),
+            directory_changed: true,
+            closed: BTreeSet::new(),
+            flags: Vec::new(),
+        })
     }
 }
 
@@ -211,6 +224,16 @@ impl Writer<'_> {
         }
     }
 
+    /// Ends or allows the calls of accounts whose new state is committed.
+    pub(super) fn raise_flags(&mut self) {
+        for (flag, state) in self.flags.drain(..) {
+            match state {
+                AccountState::Killed | AccountState::Closed => flag.raise(state),
+                AccountState::Active | AccountState::Paused | AccountState::Suspended => flag.lower(),
+            }
+        }
+    }
+
     /// SQLite may or may not have ended the transaction by itself; the books are read anew either way.
     pub(super) fn reload(&mut self) -> Result<(), LedgerFault> {
         if !self.conn.is_autocommit() {
@@ -220,6 +243,7 @@ impl Writer<'_> {
         for (id, stop) in &self.state.stops {
             fresh.stops.insert(*id, Arc::clone(stop));
         }
+        self.flags.clear();
         self.state = fresh;
         let closed = self.state.books.accounts().filter(|account| account.state == AccountState::Closed).map(|account| account.id);
         self.closed = closed.collect();

@@ -1,5 +1,6 @@
 //! Which headers pass, in both directions.
 
+use crate::os::secret::Secret;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 /// Headers that belong to one connection, not to the message (RFC 9110 §7.6.1), and what frames a body.
@@ -28,6 +29,13 @@ fn bearer(value: &str) -> Option<&str> {
     let (scheme, token) = value.trim().split_once(' ')?;
     let token = token.trim();
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+}
+
+/// The provider key that a client brings, if any. One that cannot be used is an error: the daemon's own is no substitute for it.
+pub(super) fn provider_key(headers: &HeaderMap) -> Result<Option<Secret>, ()> {
+    let Some(value) = headers.get("x-aex-provider-key") else { return Ok(None) };
+    let value = value.to_str().map_err(|_| ())?.trim();
+    Secret::new(bearer(value).unwrap_or(value).to_owned()).map(Some).ok_or(())
 }
 
 /// A request's headers for the provider: no hop-by-hop ones, none of ours, none with a token in it.

@@ -1,6 +1,7 @@
 //! Sockets and workers. One thread accepts and deals connections out in turn; each worker serves its own to their end.
 
 use super::pages::Pages;
+use super::relay::Line;
 use super::serve;
 use crate::gate::{Facts, Gate};
 use crate::os::port;
@@ -185,9 +186,10 @@ async fn connection(
     if let Err(fault) = stream.set_nodelay(true) {
         tracing::debug!(%fault, "TCP_NODELAY");
     }
+    let line = Arc::new(Line::default());
     let service = service_fn(|request| {
-        let pages = Arc::clone(&pages);
-        async move { Ok::<_, Infallible>(serve::handle(pages, peer, request).await) }
+        let (pages, line) = (Arc::clone(&pages), Arc::clone(&line));
+        async move { Ok::<_, Infallible>(serve::handle(pages, line, peer, request).await) }
     });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(BUFFER);
@@ -195,9 +197,13 @@ async fn connection(
     let done = tokio::select! {
         biased;
         done = serving.as_mut() => done,
+        () = line.broken.notified() => return,
         () = is_set(&mut draining) => {
             serving.as_mut().graceful_shutdown();
-            serving.await
+            tokio::select! {
+                done = serving.as_mut() => done,
+                () = line.broken.notified() => return,
+            }
         }
     };
     if let Err(fault) = done {

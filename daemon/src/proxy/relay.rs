@@ -4,7 +4,8 @@
 use super::dispatch::Source;
 use super::reply::Broken;
 use crate::config::OnDisconnect;
-use crate::gate::{Call, Ended, Gate, Hold, settle};
+use crate::gate::{CALL_LASTS, Call, Ended, Gate, Hold, settle};
+use crate::ledger::StopFlag;
 use crate::os::clock;
 use crate::wire::denial::{self, UpstreamFault};
 use crate::wire::stream::{Meter, StreamEditor};
@@ -14,12 +15,19 @@ use bytes::Bytes;
 use http_body::Frame;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::Sleep;
 
 /// Frames that are read in one turn without one for the client: then others get theirs.
 const FRAMES_PER_TURN: usize = 64;
+
+/// How long a client may take nothing of a stream that has something for it.
+const CLIENT_STALL: Duration = Duration::from_secs(300);
+/// How long a stopped account's client has to take the error event.
+const STOP_GRACE: Duration = Duration::from_millis(500);
 
 type Stopped = Pin<Box<dyn Future<Output = ()> + Send>>;
 type Polled = Poll<Option<Result<Frame<Bytes>, Broken>>>;
@@ -46,26 +54,32 @@ struct Open {
     editor: Option<StreamEditor>,
     /// `None` once it is settled.
     hold: Option<Hold>,
-    _call: Call,
+    call: Call,
     idle: Duration,
     heard: Duration,
     timer: Option<Pin<Box<Sleep>>>,
+    stop: Arc<StopFlag>,
     stopped: Option<Stopped>,
+    watchdog: Watchdog,
     on_disconnect: OnDisconnect,
 }
 
 impl Relaying {
-    pub(super) fn new(gate: &Gate, hold: Hold, status: u16, source: Source, editor: StreamEditor, on_disconnect: OnDisconnect) -> Relaying {
+    pub(super) fn new(gate: &Gate, hold: Hold, line: &Arc<Line>, answer: Streamed) -> Relaying {
+        let Streamed { status, source, editor, on_disconnect } = answer;
+        let stop = Arc::clone(&hold.view.stop);
         let open = Open {
             gate: gate.clone(),
             status,
             source,
             editor: Some(editor),
+            call: gate.track(hold.key),
             idle: hold.card.provider.timeouts.idle,
             heard: clock::mono(),
             timer: None,
+            watchdog: Watchdog::watch(line, &stop),
+            stop,
             stopped: None,
-            _call: gate.track(),
             hold: Some(hold),
             on_disconnect,
         };
@@ -116,28 +130,37 @@ enum Step {
 
 impl Open {
     fn poll(&mut self, cx: &mut Context<'_>) -> Step {
+        let now = clock::mono();
+        self.watchdog.polled(now);
+        if self.hold.is_some() {
+            if self.stop.state().is_some() {
+                return self.cut(Outcome::Stopped, UpstreamFault::Stopped, Bytes::new());
+            }
+            if now.saturating_sub(self.call.since) > CALL_LASTS {
+                return self.cut(Outcome::Deadline, UpstreamFault::IdleTimeout, Bytes::new());
+            }
+        }
         for _ in 0..FRAMES_PER_TURN {
             let Some(editor) = &mut self.editor else { return Step::End(Bytes::new()) };
             match self.source.poll_bytes(cx) {
                 Poll::Ready(Some(Ok(bytes))) => {
-                    self.heard = clock::mono();
+                    self.heard = now;
                     let relay = editor.push(bytes);
-                    if let Some(fault) = relay.fault {
-                        let message = fault.to_string();
-                        return self.cut(Outcome::ProviderLeft, &message, relay.bytes);
+                    if relay.fault.is_some() {
+                        return self.cut(Outcome::ProviderLeft, UpstreamFault::BadAnswer, relay.bytes);
                     }
                     if editor.meter().done {
                         // Settled before the client sees the end: its next call finds the money released.
                         let meter = editor.meter().clone();
-                        self.settle_meter(&meter, Outcome::NoUsage);
+                        self.settle_whole(&meter);
                     } else if self.is_beyond_bound() {
-                        return self.cut(Outcome::Cut, "The answer passed the bound that was held for it and was cut.", relay.bytes);
+                        return self.cut(Outcome::Cut, UpstreamFault::BoundPassed, relay.bytes);
                     }
                     if !relay.bytes.is_empty() {
                         return Step::Send(relay.bytes);
                     }
                 }
-                Poll::Ready(Some(Err(()))) => return self.cut(Outcome::ProviderLeft, UpstreamFault::Cut.message(), Bytes::new()),
+                Poll::Ready(Some(Err(()))) => return self.cut(Outcome::ProviderLeft, UpstreamFault::Cut, Bytes::new()),
                 Poll::Ready(None) => return self.finish(),
                 Poll::Pending => return self.wait(cx),
             }
@@ -148,14 +171,14 @@ impl Open {
 
     /// The provider is silent: for too long, or has somebody stopped the account?
     fn wait(&mut self, cx: &mut Context<'_>) -> Step {
-        if let Some(hold) = &self.hold {
-            let view = &hold.view;
+        if self.hold.is_some() {
+            let stop = &self.stop;
             let stopped = self.stopped.get_or_insert_with(|| {
-                let stop = std::sync::Arc::clone(&view.stop);
+                let stop = Arc::clone(stop);
                 Box::pin(async move { stop.raised().await })
             });
             if stopped.as_mut().poll(cx).is_ready() {
-                return self.cut(Outcome::Stopped, "The account was stopped.", Bytes::new());
+                return self.cut(Outcome::Stopped, UpstreamFault::Stopped, Bytes::new());
             }
         }
         let idle = self.idle;
@@ -163,7 +186,7 @@ impl Open {
         while timer.as_mut().poll(cx).is_ready() {
             let silent = clock::mono().saturating_sub(self.heard);
             if silent >= idle {
-                return self.cut(Outcome::ProviderLeft, UpstreamFault::IdleTimeout.message(), Bytes::new());
+                return self.cut(Outcome::ProviderLeft, UpstreamFault::IdleTimeout, Bytes::new());
             }
             timer.set(tokio::time::sleep(idle.saturating_sub(silent)));
         }
@@ -181,44 +204,56 @@ impl Open {
         let Some(editor) = self.editor.take() else { return Step::End(Bytes::new()) };
         let ending = editor.finish();
         if ending.complete {
-            self.settle_meter(&ending.meter, Outcome::NoUsage);
+            self.settle_whole(&ending.meter);
             return Step::End(ending.tail);
         }
-        let message = ending.fault.map_or_else(|| UpstreamFault::Cut.message().to_owned(), |fault| fault.to_string());
-        self.settle_meter(&ending.meter, Outcome::ProviderLeft);
+        self.settle_part(&ending.meter, Outcome::ProviderLeft);
+        let fault = if ending.fault.is_some() { UpstreamFault::BadAnswer } else { UpstreamFault::Cut };
         // The provider's own error event has passed already.
-        let event = if ending.meter.provider_error { Bytes::new() } else { error_event(&message) };
+        let event = if ending.meter.provider_error { Bytes::new() } else { denial::stream_fault_event(fault) };
         Step::Break([ending.tail, event].concat().into())
     }
 
     /// The stream cannot go on: settled, one last event, and the connection broken.
-    fn cut(&mut self, outcome: Outcome, message: &str, before: Bytes) -> Step {
-        self.settle_as(outcome);
-        self.editor = None;
-        let event = error_event(message);
+    fn cut(&mut self, outcome: Outcome, fault: UpstreamFault, before: Bytes) -> Step {
+        self.settle_left(outcome);
+        let event = denial::stream_fault_event(fault);
         Step::Break(if before.is_empty() { event } else { [before, event].concat().into() })
     }
 
-    fn settle_as(&mut self, outcome: Outcome) {
-        let meter = self.editor.as_ref().map(|editor| editor.meter().clone()).unwrap_or_default();
-        self.settle_meter(&meter, outcome);
+    /// The stream is given up where it is. When all of it but the provider's last word has passed, it counts as whole.
+    fn settle_left(&mut self, outcome: Outcome) {
+        let Some(editor) = self.editor.take() else { return };
+        let ending = editor.finish();
+        if ending.complete && ending.meter.usage.is_some() {
+            self.settle_whole(&ending.meter);
+        } else {
+            self.settle_part(&ending.meter, outcome);
+        }
     }
 
-    fn settle_meter(&mut self, meter: &Meter, outcome: Outcome) {
+    fn settle_whole(&mut self, meter: &Meter) {
         let Some(hold) = self.hold.take() else { return };
-        let whole = outcome == Outcome::NoUsage;
+        let bytes = meter.relayed_output_bytes;
         let ended = match &meter.usage {
-            Some(usage) if whole => Ended::Answered { status: self.status, usage: usage.clone() },
-            // An error from the provider in its stream, before any output: no proof that nothing was billed.
-            None if meter.provider_error && meter.relayed_output_bytes == 0 => Ended::Failed { status: Some(self.status) },
-            _ => Ended::Relayed { outcome, status: Some(self.status), bytes: meter.relayed_output_bytes },
+            Some(usage) => Ended::Answered { status: self.status, usage: usage.clone() },
+            // An error in a stream, before any output, is no proof that nothing was billed.
+            None if meter.provider_error && bytes == 0 => Ended::Failed { status: Some(self.status) },
+            None => Ended::Relayed { outcome: Outcome::NoUsage, status: Some(self.status), bytes, usage: None },
         };
         settle(&self.gate, hold, ended);
     }
-}
 
-fn error_event(message: &str) -> Bytes {
-    denial::stream_error_event(message, "upstream_error")
+    fn settle_part(&mut self, meter: &Meter, outcome: Outcome) {
+        let Some(hold) = self.hold.take() else { return };
+        let bytes = meter.relayed_output_bytes;
+        let ended = if meter.provider_error && bytes == 0 && meter.usage.is_none() {
+            Ended::Failed { status: Some(self.status) }
+        } else {
+            Ended::Relayed { outcome, status: Some(self.status), bytes, usage: meter.usage.clone() }
+        };
+        settle(&self.gate, hold, ended);
+    }
 }
 
 impl Drop for Relaying {
@@ -232,17 +267,72 @@ impl Drop for Relaying {
             open.gate.end_unknown(key, Outcome::Panic);
             return;
         }
-        if open.on_disconnect == OnDisconnect::Cancel {
-            return open.settle_as(Outcome::ClientLeft);
+        if open.on_disconnect == OnDisconnect::Cancel || open.stop.state().is_some() {
+            let outcome = if open.stop.state().is_some() { Outcome::Stopped } else { Outcome::ClientLeft };
+            return open.settle_left(outcome);
         }
+        // What is spawned may be dropped before it runs, when the runtime ends: it must not come here again.
+        open.on_disconnect = OnDisconnect::Cancel;
         if let State::Open(open) = std::mem::replace(&mut self.state, State::Over) {
             let mut rest = Relaying { state: State::Open(open) };
-            tokio::spawn(async move {
-                if let State::Open(open) = &mut rest.state {
-                    open.on_disconnect = OnDisconnect::Cancel;
-                }
-                while let Some(Ok(_)) = std::future::poll_fn(|cx| rest.poll_frame(cx)).await {}
-            });
+            tokio::spawn(async move { while let Some(Ok(_)) = std::future::poll_fn(|cx| rest.poll_frame(cx)).await {} });
         }
     }
+}
+
+/// A stream's head, and what reads the rest.
+pub(super) struct Streamed {
+    pub(super) status: u16,
+    pub(super) source: Source,
+    pub(super) editor: StreamEditor,
+    pub(super) on_disconnect: OnDisconnect,
+}
+
+/// A client's connection, as far as a stream has to do with it.
+#[derive(Debug, Default)]
+pub(super) struct Line {
+    /// Told when the connection is to be broken.
+    pub(super) broken: tokio::sync::Notify,
+}
+
+/// Breaks the connection of a client that does not read: a body that nobody polls sees neither a stop nor the time.
+struct Watchdog {
+    polled_ms: Arc<AtomicU64>,
+    task: tokio::task::AbortHandle,
+}
+
+impl Watchdog {
+    fn watch(line: &Arc<Line>, stop: &Arc<StopFlag>) -> Watchdog {
+        let polled_ms = Arc::new(AtomicU64::new(millis(clock::mono())));
+        let (line, stop, seen) = (Arc::clone(line), Arc::clone(stop), Arc::clone(&polled_ms));
+        let watching = tokio::spawn(async move {
+            loop {
+                let last = seen.load(Ordering::Relaxed);
+                tokio::select! {
+                    () = stop.raised() => {
+                        // A client that reads gets its error event first.
+                        tokio::time::sleep(STOP_GRACE).await;
+                        break;
+                    }
+                    () = tokio::time::sleep(CLIENT_STALL) => if seen.load(Ordering::Relaxed) == last { break },
+                }
+            }
+            line.broken.notify_one();
+        });
+        Watchdog { polled_ms, task: watching.abort_handle() }
+    }
+
+    fn polled(&self, now: Duration) {
+        self.polled_ms.store(millis(now), Ordering::Relaxed);
+    }
+}
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

@@ -3,19 +3,20 @@
 use super::dispatch::{Dispatched, Message, Source, dispatch};
 use super::headers;
 use super::pages::Pages;
-use super::relay::Relaying;
+use super::relay::{Line, Relaying, Streamed};
 use super::reply::{self, Reply};
 use super::track::Tracked;
 use super::upstream::SendFault;
-use crate::gate::{Active, Decision, Ended, Entered, Gate, Hold, admit, settle};
+use crate::gate::{Active, Asked, CALL_LASTS, Decision, Ended, Entered, Gate, Hold, admit, settle};
 use crate::ledger::StopFlag;
+use crate::os::clock;
 use crate::wire::denial::{self, Misdirected, UpstreamFault};
 use crate::wire::stream::{StreamEditor, UsageChunk};
 use crate::wire::{answer, chat};
 use aex_core::books::HoldKey;
 use aex_core::decision::{AccountState, Denial};
 use aex_core::event::Outcome;
-use aex_proto::value::RequestId;
+use aex_proto::value::{Digest, RequestId};
 use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderMap};
 use http::{Method, Request, Response, StatusCode};
@@ -30,26 +31,28 @@ use tokio::sync::oneshot;
 const MAX_ANSWER: usize = 64 << 20;
 /// How long a client may be silent within its request's body.
 const BODY_IDLE: Duration = Duration::from_secs(30);
+/// How long it may take in all.
+const BODY_LASTS: Duration = Duration::from_secs(300);
 /// What is read of a refused request's body, so that the client gets to read the refusal.
 const MAX_UNREAD: usize = 4 << 20;
 /// How long that may take in all.
 const UNREAD_FOR: Duration = Duration::from_secs(2);
 
 /// Answers one request.
-pub(super) async fn handle(pages: Arc<Pages>, peer: IpAddr, request: Request<Incoming>) -> Response<Reply> {
+pub(super) async fn handle(pages: Arc<Pages>, line: Arc<Line>, peer: IpAddr, request: Request<Incoming>) -> Response<Reply> {
     let is_chat = matches!(request.uri().path(), "/v1/chat/completions" | "/openai/v1/chat/completions");
     if !pages.serves_host(&request) {
         let id = pages.gate.next_request();
         return reply::refusal(&denial::misdirected(Misdirected::ForeignHost, id), id);
     }
     if is_chat && request.method() == Method::POST {
-        return chat(&pages.gate, peer, request).await;
+        return chat(&pages.gate, line, peer, request).await;
     }
     pages.page(peer, request).await
 }
 
 /// A chat call, from its headers to the head of its answer.
-async fn chat(gate: &Gate, peer: IpAddr, request: Request<Incoming>) -> Response<Reply> {
+async fn chat(gate: &Gate, line: Arc<Line>, peer: IpAddr, request: Request<Incoming>) -> Response<Reply> {
     let id = gate.next_request();
     let active = gate.active();
     let (head, body) = request.into_parts();
@@ -61,7 +64,7 @@ async fn chat(gate: &Gate, peer: IpAddr, request: Request<Incoming>) -> Response
             return refuse(&refused.denial, id);
         }
     };
-    let message = match read(&active, head.headers, body).await {
+    let message = match read(&active, line, head.headers, body).await {
         Ok(message) => message,
         Err(denial) => {
             gate.refused(id, Some(&entered.view), &denial, None, None);
@@ -76,7 +79,7 @@ async fn chat(gate: &Gate, peer: IpAddr, request: Request<Incoming>) -> Response
 /// The call itself. It runs to its end even when the client leaves.
 async fn serve(gate: Gate, active: Arc<Active>, entered: Entered, message: Message, left: oneshot::Receiver<()>) -> Response<Reply> {
     let id = entered.request;
-    let hold = match admit(&gate, &active, entered, message.request.ask.clone()).await {
+    let hold = match admit(&gate, &active, entered, asked(&message)).await {
         Ok(Decision::Permit(hold)) => hold,
         Ok(Decision::Deny(denial)) => return refuse(&denial, id),
         Err(fault) => {
@@ -90,7 +93,7 @@ async fn serve(gate: Gate, active: Arc<Active>, entered: Entered, message: Messa
         biased;
         dispatched = dispatch(&active, &hold, &message) => dispatched,
         Ok(()) = left, if waits_for_client => {
-            settle(&gate, hold, Ended::Relayed { outcome: Outcome::ClientLeft, status: None, bytes: 0 });
+            settle(&gate, hold, Ended::Relayed { outcome: Outcome::ClientLeft, status: None, bytes: 0, usage: None });
             return refuse(&Denial::Draining, id);
         }
         () = stop.raised() => return stopped(&gate, hold, None),
@@ -102,8 +105,17 @@ async fn serve(gate: Gate, active: Arc<Active>, entered: Entered, message: Messa
             settle(&gate, hold, Ended::NeverSent);
             reply::refusal(&denial::upstream(fault, &provider, id), id)
         }
+        // A provider that makes a plain answer as a whole may be done with it by now.
+        Err(SendFault::MaybeSent(fault @ UpstreamFault::FirstByteTimeout)) if !waits_for_client => {
+            failed(&gate, hold, fault, Ended::Unknown { outcome: Outcome::ProviderFailed, status: None })
+        }
         Err(SendFault::MaybeSent(fault)) => failed(&gate, hold, fault, Ended::Failed { status: None }),
     }
+}
+
+/// What the gate decides on.
+fn asked(message: &Message) -> Asked {
+    Asked { ask: message.request.ask.clone(), input: Digest::of(&message.body), brings_key: message.provider_key.is_some() }
 }
 
 /// Passes an answer on, as a stream or whole, and settles what it cost.
@@ -120,20 +132,18 @@ async fn relay(gate: &Gate, active: &Active, hold: Hold, message: &Message, answ
         let usage_chunk = if message.request.asks_for_usage() { UsageChunk::Pass } else { UsageChunk::Strip };
         let editor = StreamEditor::new(client_model(&hold, message), ask.choices, usage_chunk);
         let on_disconnect = active.config.settings.on_disconnect.value;
-        let relaying = Relaying::new(gate, hold, head.status.as_u16(), source, editor, on_disconnect);
+        let streamed = Streamed { status: head.status.as_u16(), source, editor, on_disconnect };
+        let relaying = Relaying::new(gate, hold, &message.line, streamed);
         return reply::respond(head.status, headers::to_client(&head.headers), Reply::Stream(Box::new(relaying)), id);
     }
     let (idle, stop) = (hold.card.provider.timeouts.idle, Arc::clone(&hold.view.stop));
     let body = match collect(source, idle, &stop).await {
         Ok(body) => body,
         Err(Uncollected::Stopped) => return stopped(gate, hold, Some(head.status)),
-        Err(Uncollected::Fault(fault, got)) => {
+        Err(Uncollected::Fault(fault)) => {
             let status = Some(head.status.as_u16());
-            let ended = if head.status.is_success() {
-                Ended::Relayed { outcome: Outcome::ProviderLeft, status, bytes: got }
-            } else {
-                Ended::Failed { status }
-            };
+            let ended =
+                if head.status.is_success() { Ended::Unknown { outcome: Outcome::ProviderLeft, status } } else { Ended::Failed { status } };
             return failed(gate, hold, fault, ended);
         }
     };
@@ -158,7 +168,7 @@ fn succeed(gate: &Gate, hold: Hold, message: &Message, head: &http::response::Pa
     };
     let ended = match read.usage {
         Some(usage) => Ended::Answered { status, usage },
-        None => Ended::Relayed { outcome: Outcome::NoUsage, status: Some(status), bytes: read.relayed_output_bytes },
+        None => Ended::Relayed { outcome: Outcome::NoUsage, status: Some(status), bytes: read.relayed_output_bytes, usage: None },
     };
     settle(gate, hold, ended);
     reply::whole(head.status, headers::to_client(&head.headers), body, id)
@@ -193,8 +203,8 @@ fn failed(gate: &Gate, hold: Hold, fault: UpstreamFault, ended: Ended) -> Respon
 /// The account was deleted or killed while the call waited. What the provider has done by now is not known.
 fn stopped(gate: &Gate, hold: Hold, status: Option<StatusCode>) -> Response<Reply> {
     let id = hold.key.request;
-    let denial =
-        Denial::Account { account: hold.view.agent.clone(), reason: "stopped during the call".to_owned(), state: AccountState::Killed };
+    let state = hold.view.stop.state().unwrap_or(AccountState::Killed);
+    let denial = Denial::Account { account: hold.view.agent.clone(), reason: "stopped during the call".to_owned(), state };
     settle(gate, hold, Ended::Unknown { outcome: Outcome::Stopped, status: status.map(|status| status.as_u16()) });
     refuse(&denial, id)
 }
@@ -215,11 +225,13 @@ fn is_encoded(headers: &HeaderMap) -> bool {
 }
 
 /// Reads and parses a request's body.
-async fn read(active: &Active, headers: HeaderMap, body: Incoming) -> Result<Message, Denial> {
+async fn read(active: &Active, line: Arc<Line>, headers: HeaderMap, body: Incoming) -> Result<Message, Denial> {
     let limit = active.config.settings.max_body.value;
     let body = read_body(body, limit).await?;
+    let provider_key = headers::provider_key(&headers)
+        .map_err(|()| Denial::Malformed { message: "`x-aex-provider-key` holds no key".to_owned(), param: None })?;
     match chat::read(&body) {
-        Ok(request) => Ok(Message { headers, body, request }),
+        Ok(request) => Ok(Message { line, provider_key, headers, body, request }),
         Err(chat::Malformed { message, param }) => Err(Denial::Malformed { message, param }),
     }
 }
@@ -227,34 +239,27 @@ async fn read(active: &Active, headers: HeaderMap, body: Incoming) -> Result<Mes
 async fn read_body(mut body: Incoming, limit: usize) -> Result<Bytes, Denial> {
     let too_large = || Denial::TooLarge { limit: u64::try_from(limit).unwrap_or(u64::MAX) };
     let broken = |message: &str| Denial::Malformed { message: message.to_owned(), param: None };
-    let announced = hyper::body::Body::size_hint(&body).lower();
-    if announced > u64::try_from(limit).unwrap_or(u64::MAX) {
+    if hyper::body::Body::size_hint(&body).lower() > u64::try_from(limit).unwrap_or(u64::MAX) {
         skip(body).await;
         return Err(too_large());
     }
-    let mut whole = Bytes::new();
-    let mut joined = BytesMut::new();
+    let begun = clock::mono();
+    let mut whole = Joined::default();
     loop {
         let next = tokio::time::timeout(BODY_IDLE, body.frame()).await.map_err(|_| broken("the body did not arrive in time"))?;
-        let Some(frame) = next else { break };
+        let Some(frame) = next else { return Ok(whole.freeze()) };
         let frame = frame.map_err(|_| broken("the body broke off"))?;
-        let Ok(bytes) = frame.into_data() else { continue };
-        if whole.len() + joined.len() + bytes.len() > limit {
+        if let Ok(bytes) = frame.into_data() {
+            whole.push(bytes);
+        }
+        if whole.len() > limit {
             skip(body).await;
             return Err(too_large());
         }
-        // One frame is the common case, and is not copied.
-        if whole.is_empty() && joined.is_empty() {
-            whole = bytes;
-        } else {
-            if joined.is_empty() {
-                joined.reserve(usize::try_from(announced).unwrap_or(0).max(whole.len() + bytes.len()));
-                joined.extend_from_slice(&std::mem::take(&mut whole));
-            }
-            joined.extend_from_slice(&bytes);
+        if clock::mono().saturating_sub(begun) > BODY_LASTS {
+            return Err(broken("the body did not arrive in time"));
         }
     }
-    Ok(if joined.is_empty() { whole } else { joined.freeze() })
 }
 
 /// Reads and drops some of a body that nobody wants: a client that is still sending would not see the answer before the
@@ -276,37 +281,58 @@ async fn skip(mut body: Incoming) {
 /// Why an answer was not read whole.
 enum Uncollected {
     Stopped,
-    /// The fault, and how many bytes had come.
-    Fault(UpstreamFault, u64),
+    Fault(UpstreamFault),
 }
 
 /// Reads a plain answer to its end.
 async fn collect(mut source: Source, idle: Duration, stop: &StopFlag) -> Result<Bytes, Uncollected> {
-    let mut whole = Bytes::new();
-    let mut joined = BytesMut::new();
-    let seen = |whole: &Bytes, joined: &BytesMut| u64::try_from(whole.len() + joined.len()).unwrap_or(u64::MAX);
+    let begun = clock::mono();
+    let mut whole = Joined::default();
     loop {
         let next = tokio::select! {
             biased;
             next = tokio::time::timeout(idle, std::future::poll_fn(|cx| source.poll_bytes(cx))) => next,
             () = stop.raised() => return Err(Uncollected::Stopped),
         };
-        let bytes = match next {
-            Err(_) => return Err(Uncollected::Fault(UpstreamFault::IdleTimeout, seen(&whole, &joined))),
-            Ok(Some(Err(()))) => return Err(Uncollected::Fault(UpstreamFault::Cut, seen(&whole, &joined))),
-            Ok(None) => return Ok(if joined.is_empty() { whole } else { joined.freeze() }),
-            Ok(Some(Ok(bytes))) => bytes,
-        };
-        if whole.len() + joined.len() + bytes.len() > MAX_ANSWER {
-            return Err(Uncollected::Fault(UpstreamFault::AnswerTooLarge, seen(&whole, &joined)));
+        match next {
+            Err(_) => return Err(Uncollected::Fault(UpstreamFault::IdleTimeout)),
+            Ok(Some(Err(()))) => return Err(Uncollected::Fault(UpstreamFault::Cut)),
+            Ok(None) => return Ok(whole.freeze()),
+            Ok(Some(Ok(bytes))) => whole.push(bytes),
         }
-        if whole.is_empty() && joined.is_empty() {
-            whole = bytes;
-        } else {
-            if joined.is_empty() {
-                joined.extend_from_slice(&std::mem::take(&mut whole));
-            }
-            joined.extend_from_slice(&bytes);
+        if whole.len() > MAX_ANSWER {
+            return Err(Uncollected::Fault(UpstreamFault::AnswerTooLarge));
         }
+        if clock::mono().saturating_sub(begun) > CALL_LASTS {
+            return Err(Uncollected::Fault(UpstreamFault::IdleTimeout));
+        }
+    }
+}
+
+/// Bytes in a row. One frame is the common case, and is not copied.
+#[derive(Default)]
+struct Joined {
+    first: Bytes,
+    all: BytesMut,
+}
+
+impl Joined {
+    fn len(&self) -> usize {
+        self.first.len() + self.all.len()
+    }
+
+    fn push(&mut self, bytes: Bytes) {
+        if self.len() == 0 {
+            self.first = bytes;
+            return;
+        }
+        if self.all.is_empty() {
+            self.all.extend_from_slice(&std::mem::take(&mut self.first));
+        }
+        self.all.extend_from_slice(&bytes);
+    }
+
+    fn freeze(self) -> Bytes {
+        if self.all.is_empty() { self.first } else { self.all.freeze() }
     }
 }

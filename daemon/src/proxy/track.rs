@@ -31,7 +31,7 @@ impl<T: Send + 'static> Tracked<T> {
         client: oneshot::Sender<()>,
         work: impl Future<Output = T> + Send + 'static,
     ) -> Tracked<T> {
-        Tracked { work: Some(Box::pin(work)), gate: gate.clone(), key, call: Some(gate.track()), client: Some(client) }
+        Tracked { work: Some(Box::pin(work)), gate: gate.clone(), key, call: Some(gate.track(key)), client: Some(client) }
     }
 }
 
@@ -57,11 +57,14 @@ impl<T: Send + 'static> Drop for Tracked<T> {
             self.gate.end_unknown(self.key, Outcome::Panic);
             return;
         }
-        if let Some(client) = self.client.take() {
-            // The work may be past the point where it listens.
-            client.send(()).unwrap_or_default();
-            let rest = Tracked { work: Some(work), gate: self.gate.clone(), key: self.key, call: self.call.take(), client: None };
-            tokio::spawn(async move { drop(rest.await) });
-        }
+        let Some(client) = self.client.take() else {
+            // The runtime ends before the call did.
+            self.gate.end_unknown(self.key, Outcome::Stopped);
+            return;
+        };
+        // The work may be past the point where it listens.
+        client.send(()).unwrap_or_default();
+        let rest = Tracked { work: Some(work), gate: self.gate.clone(), key: self.key, call: self.call.take(), client: None };
+        tokio::spawn(async move { drop(rest.await) });
     }
 }

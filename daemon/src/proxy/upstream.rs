@@ -54,12 +54,13 @@ struct Pool {
 }
 
 impl Pool {
-    /// The pool of a configuration's generation; connections of an older one are closed.
-    fn of(&mut self, generation: u64) -> &mut Pool {
+    /// The pool of a configuration's generation: connections of an older one are closed, and a call that was admitted under an
+    /// older one takes none of the newer.
+    fn of(&mut self, generation: u64) -> Option<&mut Pool> {
         if generation > self.generation {
             *self = Pool { generation, ..Pool::default() };
         }
-        self
+        (generation == self.generation).then_some(self)
     }
 }
 
@@ -212,12 +213,10 @@ impl AnswerBody {
             return;
         }
         POOL.with_borrow_mut(|pool| {
-            let pool = pool.of(self.generation);
-            if pool.generation == self.generation {
-                let idle = pool.idle.entry(self.provider.name.clone()).or_default();
-                if idle.len() < MAX_IDLE {
-                    idle.push((clock::mono(), connection));
-                }
+            let Some(pool) = pool.of(self.generation) else { return };
+            let idle = pool.idle.entry(self.provider.name.clone()).or_default();
+            if idle.len() < MAX_IDLE {
+                idle.push((clock::mono(), connection));
             }
         });
     }
@@ -271,7 +270,7 @@ async fn exchange(connection: &mut Connection, request: Request<Full<Bytes>>) ->
 
 fn idle(provider: &Provider, generation: u64) -> Option<Connection> {
     POOL.with_borrow_mut(|pool| {
-        let idle = pool.of(generation).idle.get_mut(&provider.name)?;
+        let idle = pool.of(generation)?.idle.get_mut(&provider.name)?;
         let now = clock::mono();
         while let Some((since, mut connection)) = idle.pop() {
             if now.saturating_sub(since) < IDLE_FOR && connection.is_usable() {
@@ -335,8 +334,8 @@ async fn tcp(url: &Uri, is_tls: bool) -> Result<TcpStream, AnyError> {
 /// The TLS settings of a provider: the built-in roots, and its own.
 fn tls(provider: &Provider, generation: u64) -> Result<Arc<ClientConfig>, UpstreamFault> {
     POOL.with_borrow_mut(|pool| {
-        let known = &mut pool.of(generation).tls;
-        if let Some(config) = known.get(&provider.name) {
+        let pool = pool.of(generation);
+        if let Some(config) = pool.as_ref().and_then(|pool| pool.tls.get(&provider.name)) {
             return Ok(Arc::clone(config));
         }
         let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
@@ -349,7 +348,9 @@ fn tls(provider: &Provider, generation: u64) -> Result<Arc<ClientConfig>, Upstre
         let crypto = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
         let builder = ClientConfig::builder_with_provider(crypto).with_safe_default_protocol_versions().map_err(|_| UpstreamFault::Tls)?;
         let config = Arc::new(builder.with_root_certificates(roots).with_no_client_auth());
-        known.insert(provider.name.clone(), Arc::clone(&config));
+        if let Some(pool) = pool {
+            pool.tls.insert(provider.name.clone(), Arc::clone(&config));
+        }
         Ok(config)
     })
 }

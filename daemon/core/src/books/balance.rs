@@ -35,13 +35,17 @@ impl Balance {
     /// limit − spent − reserved; negative in overdraft, `None` without a limit.
     #[must_use]
     pub fn left(&self) -> Option<Pico> {
-        self.limit?.minus(self.spent)?.minus(self.reserved)
+        self.limit?.minus(self.used())
     }
 
-    /// Whether an amount more would stay within the limit.
-    pub(super) fn fits(&self, amount: Pico) -> Result<bool, BooksFault> {
-        let used = self.spent.plus(self.reserved).and_then(|used| used.plus(amount)).ok_or(BooksFault::OutOfRange(self.id))?;
-        Ok(self.limit.is_none_or(|limit| used <= limit))
+    /// spent + reserved. What is beyond the range of money stays at its end: such a balance takes nothing more.
+    fn used(&self) -> Pico {
+        self.spent.plus(self.reserved).unwrap_or(Pico::MAX)
+    }
+
+    /// Whether an amount more would stay within the limit, and within the range of money.
+    pub(super) fn fits(&self, amount: Pico) -> bool {
+        self.used().plus(amount).is_some_and(|used| self.limit.is_none_or(|limit| used <= limit))
     }
 
     /// Holds an amount.
@@ -50,25 +54,23 @@ impl Balance {
         Ok(())
     }
 
-    /// Lets a hold go and charges.
+    /// Lets a hold go and charges. A bill is never refused: beyond the range of money it is recorded as the largest amount.
     pub(super) fn end(&mut self, held: Pico, charge: Pico) -> Result<(), BooksFault> {
-        let fault = BooksFault::OutOfRange(self.id);
-        self.reserved = self.reserved.minus(held).filter(|left| !left.is_negative()).ok_or(fault.clone())?;
-        self.spent = self.spent.plus(charge).ok_or(fault)?;
-        self.measure_overdraft()
+        self.reserved = self.reserved.minus(held).filter(|left| !left.is_negative()).ok_or(BooksFault::OutOfRange(self.id))?;
+        self.spent = self.spent.plus(charge).unwrap_or(Pico::MAX);
+        self.measure_overdraft();
+        Ok(())
     }
 
     /// Sets or lifts the limit.
-    pub(super) fn set_limit(&mut self, limit: Option<Pico>) -> Result<(), BooksFault> {
+    pub(super) fn set_limit(&mut self, limit: Option<Pico>) {
         self.limit = limit;
-        self.measure_overdraft()
+        self.measure_overdraft();
     }
 
     /// How far it is beyond its limit now.
-    pub(super) fn measure_overdraft(&mut self) -> Result<(), BooksFault> {
-        let used = self.spent.plus(self.reserved).ok_or(BooksFault::OutOfRange(self.id))?;
-        let over = self.limit.and_then(|limit| used.minus(limit)).unwrap_or(Pico::ZERO);
+    pub(super) fn measure_overdraft(&mut self) {
+        let over = self.limit.and_then(|limit| self.used().minus(limit)).unwrap_or(Pico::ZERO);
         self.overdraft = over.max(Pico::ZERO);
-        Ok(())
     }
 }
