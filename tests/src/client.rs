@@ -55,12 +55,17 @@ impl Connection {
     #[must_use]
     #[track_caller]
     pub fn open(url: &str) -> Self {
+        Self::try_open(url).unwrap_or_else(|fault| panic!("connect to {url}: {fault}"))
+    }
+
+    /// Connects to `http://HOST:PORT…`, where nobody may be.
+    pub fn try_open(url: &str) -> io::Result<Self> {
         let (host, _) = split_url(url);
-        let stream = TcpStream::connect(&host).unwrap_or_else(|fault| panic!("connect to {host}: {fault}"));
-        stream.set_read_timeout(Some(PATIENCE)).expect("set the read deadline");
-        stream.set_write_timeout(Some(PATIENCE)).expect("set the write deadline");
-        stream.set_nodelay(true).expect("set TCP_NODELAY");
-        Self { stream: BufReader::new(stream), host, rest: Rest::None, line: Vec::new() }
+        let stream = TcpStream::connect(&host)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream: BufReader::new(stream), host, rest: Rest::None, line: Vec::new() })
     }
 
     /// Sends bytes as they are. An error is the other side's leaving.
@@ -207,7 +212,8 @@ impl Connection {
 
     /// Says that nothing more will be sent; the answer can still be read.
     pub fn finish_sending(&mut self) {
-        self.stream.get_ref().shutdown(Shutdown::Write).expect("shut down the sending side");
+        // The other side may have left already.
+        let _ = self.stream.get_ref().shutdown(Shutdown::Write).is_ok();
     }
 
     /// Leaves with FIN.

@@ -14,7 +14,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -44,7 +45,14 @@ pub struct Daemon {
 struct Running {
     pid: Pid,
     address: String,
-    exit: Receiver<ExitStatus>,
+    // Locked, so that the calls of several threads can share a daemon.
+    exit: Mutex<Receiver<ExitStatus>>,
+}
+
+impl Running {
+    fn wait(&self, limit: Duration) -> Result<ExitStatus, RecvTimeoutError> {
+        self.exit.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(limit)
+    }
 }
 
 impl Daemon {
@@ -103,7 +111,7 @@ impl Daemon {
         let (sender, exit) = channel();
         // The only one to wait for the child; it ends when the child does. Nobody may be left to hear.
         drop(std::thread::spawn(move || child.wait().map(|status| sender.send(status).is_ok())));
-        let mut running = Running { pid, address: String::new(), exit };
+        let mut running = Running { pid, address: String::new(), exit: Mutex::new(exit) };
         match ready(&notify, &running) {
             Ok(address) => {
                 running.address = address;
@@ -201,7 +209,7 @@ impl Daemon {
     #[track_caller]
     pub fn wait(&mut self) -> i32 {
         let running = self.current();
-        let status = running.exit.recv_timeout(PATIENCE).expect("the daemon ends before the deadline");
+        let status = running.wait(PATIENCE).expect("the daemon ends before the deadline");
         self.running = None;
         code(status)
     }
@@ -292,7 +300,7 @@ fn ready(notify: &UnixDatagram, running: &Running) -> Result<String, Option<Exit
         if let Ok(length) = notify.recv(&mut buffer) {
             said.extend(buffer.iter().take(length).map(|byte| char::from(*byte)));
             said.push('\n');
-        } else if let Ok(status) = running.exit.try_recv() {
+        } else if let Ok(status) = running.wait(Duration::ZERO) {
             return Err(Some(status));
         }
         let address = said.lines().rev().find_map(|line| line.strip_prefix("STATUS=listening on "));
@@ -307,7 +315,7 @@ fn ready(notify: &UnixDatagram, running: &Running) -> Result<String, Option<Exit
 fn end(running: &Running, signal: Signal) -> Option<ExitStatus> {
     // It may have ended by itself; the wait tells.
     let _ = kill(running.pid, signal).is_ok();
-    running.exit.recv_timeout(PATIENCE).ok()
+    running.wait(PATIENCE).ok()
 }
 
 fn write_private(path: &Path, text: &str) {

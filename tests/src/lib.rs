@@ -11,6 +11,12 @@
     reason = "a harness fails a test by panicking, shows logs, and measures real time"
 )]
 
+pub mod ask;
+pub mod bench;
 pub mod client;
+pub mod connect;
 pub mod daemon;
+pub mod house;
+pub mod ledger;
 pub mod provider;
+pub mod refusal;

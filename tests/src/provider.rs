@@ -16,6 +16,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
@@ -249,8 +250,16 @@ impl Drop for Provider {
     }
 }
 
+/// A port that was ours a moment ago may be another test's for another moment.
 fn listen(address: SocketAddr) -> TcpListener {
-    let listener = TcpListener::bind(address).unwrap_or_else(|fault| panic!("listen on {address}: {fault}"));
+    let deadline = Instant::now() + PATIENCE;
+    let listener = loop {
+        match TcpListener::bind(address) {
+            Ok(listener) => break listener,
+            Err(fault) => assert!(Instant::now() < deadline, "listen on {address}: {fault}"),
+        }
+        std::thread::yield_now();
+    };
     listener.set_nonblocking(true).expect("a non-blocking socket");
     listener
 }

@@ -36,14 +36,15 @@ pub(super) struct Live {
     pub(super) parts: mpsc::Receiver<Part>,
     pub(super) tab: Option<Tab>,
     pub(super) reset: ResetFlag,
-    /// The length promised in the head.
+    /// The length promised in the head, and what of it has not been handed over.
     pub(super) length: Option<u64>,
+    left: Option<u64>,
     cutting: Option<How>,
 }
 
 impl Live {
     pub(super) fn new(parts: mpsc::Receiver<Part>, tab: Tab, reset: ResetFlag, length: Option<u64>) -> Self {
-        Self { parts, tab: Some(tab), reset, length, cutting: None }
+        Self { parts, tab: Some(tab), reset, length, left: length, cutting: None }
     }
 
     fn end(&mut self, ended: Ended) {
@@ -64,6 +65,12 @@ impl Live {
             Poll::Ready(Some(Part::Bytes(bytes, tokens))) => {
                 if let Some(tab) = &mut self.tab {
                     tab.produce(tokens);
+                }
+                // Past the promised length hyper asks for nothing more.
+                let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+                self.left = self.left.map(|left| left.saturating_sub(size));
+                if self.left == Some(0) {
+                    self.end(Ended::Complete);
                 }
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
