@@ -7,6 +7,7 @@ use aex_proto::value::Pico;
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -32,8 +33,8 @@ pub(crate) struct Global {
     /// Print JSON instead of text
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// The daemon's home directory [default: ~/.aex]
-    #[arg(long, global = true, value_name = "DIR", env = "AEX_HOME", hide_env_values = true)]
+    /// The daemon's home directory [default: $AEX_HOME, else ~/.aex]
+    #[arg(long, global = true, value_name = "DIR")]
     pub(crate) home: Option<PathBuf>,
     /// No colour, even on a terminal (as NO_COLOR)
     #[arg(long, global = true)]
@@ -138,24 +139,25 @@ pub(crate) struct AgentCreate {
     /// Its name
     pub(crate) name: AgentName,
     /// What it may spend, in USD, such as 5 or 0.25
-    #[arg(value_parser = usd)]
+    #[arg(value_parser = usd, allow_negative_numbers = true)]
     pub(crate) budget: Pico,
     /// Requests in any 60 seconds; 0 denies every call
+    #[arg(value_parser = whole::<u32>, allow_negative_numbers = true)]
     pub(crate) rpm: u32,
     /// The period of the budget: total, day, week or month
     #[arg(long, value_name = "PERIOD", default_value = "total", value_parser = period)]
     pub(crate) per: Period,
     /// Requests in flight [default: no limit]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<u32>)]
     pub(crate) max_concurrent: Option<u32>,
     /// Names of models that it may use [default: all]
     #[arg(long, value_name = "A,B", value_parser = names)]
     pub(crate) allowed_models: Option<Names>,
     /// Largest input, in tokens [default: no limit]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<u64>)]
     pub(crate) max_input_tokens: Option<u64>,
     /// Largest output, in tokens [default: the model's]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<u64>)]
     pub(crate) max_output_tokens: Option<u64>,
     /// Deny streams
     #[arg(long)]
@@ -187,15 +189,16 @@ pub(crate) struct AgentCreate {
 }
 
 #[derive(Debug, Args)]
+#[command(override_usage = "aexctl run [OPTIONS] [--] <CMD> [ARG]...")]
 pub(crate) struct Run {
     /// The agent that pays [default: the agent `default`]
     #[arg(long, short, value_name = "NAME")]
     pub(crate) agent: Option<AgentName>,
     /// What this run may spend, in USD, within the agent's budget
-    #[arg(long, value_name = "USD", value_parser = usd)]
+    #[arg(long, value_name = "USD", value_parser = usd, allow_negative_numbers = true)]
     pub(crate) budget: Option<Pico>,
     /// Requests of this run in any 60 seconds
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<u32>)]
     pub(crate) rpm: Option<u32>,
     /// How long the run may last: hours, or a span such as 30m
     #[arg(long, value_name = "HOURS", value_parser = units::ttl_ms)]
@@ -217,7 +220,7 @@ pub(crate) struct Events {
     #[arg(long, value_name = "NAME")]
     pub(crate) agent: Option<AgentName>,
     /// The newest so many
-    #[arg(long, short = 'n', value_name = "N", default_value_t = 20)]
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 20, value_parser = whole::<u32>)]
     pub(crate) limit: u32,
 }
 
@@ -239,7 +242,14 @@ fn names(text: &str) -> Result<Names, String> {
 }
 
 fn usd(text: &str) -> Result<Pico, String> {
+    if text.starts_with('-') {
+        return Err("a budget cannot be negative".to_owned());
+    }
     Pico::parse_usd(text.strip_prefix('$').unwrap_or(text)).map_err(|fault| fault.to_string())
+}
+
+fn whole<T: FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| "expected a whole number such as 60".to_owned())
 }
 
 fn period(text: &str) -> Result<Period, String> {
@@ -306,6 +316,10 @@ mod tests {
             "aexctl",
             "aexctl run",
             "aexctl agent create a -1 60",
+            "aexctl agent create a 1 -60",
+            "aexctl agent create a 1 60.5",
+            "aexctl agent create run-1 1 60",
+            "aexctl run --budget -1 true",
             "aexctl agent create a 1e3 60",
             "aexctl agent create a/b 1 60",
             "aexctl agent create a 1 60 --per year",
@@ -315,6 +329,19 @@ mod tests {
             "aexctl daemon start --port 70000",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_value_is_told_with_what_was_expected() {
+        for (line, wanted) in [
+            ("aexctl agent create a -1 60", "for '<BUDGET>': a budget cannot be negative"),
+            ("aexctl agent create a 1 -60", "for '<RPM>': expected a whole number such as 60"),
+            ("aexctl events -n all", "for '--limit <N>': expected a whole number such as 60"),
+            ("aexctl run", "Usage: aexctl run [OPTIONS] [--] <CMD> [ARG]..."),
+        ] {
+            let fault = Cli::try_parse_from(line.split(' ')).err().map(|fault| fault.to_string()).unwrap_or_default();
+            assert!(fault.contains(wanted), "{fault}");
         }
     }
 

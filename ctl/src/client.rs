@@ -2,7 +2,7 @@
 
 use crate::clock::Deadline;
 use crate::exit::{Exit, Failure};
-use aex_core::paths::Paths;
+use aex_core::paths::{Paths, Place};
 use aex_proto::daemon::{Hello, PROTOCOL};
 use aex_proto::frame::{self, Frame, MAX_REPLY_LINE, Splitter};
 use aex_proto::method::{DaemonHello, Method, Nothing, Notice};
@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How long a method may take; the audit of a large ledger has its own.
@@ -30,9 +31,41 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Connects and makes sure that both sides speak the same protocol.
+    /// Connects to the daemon of a home, wherever its socket may be.
     pub(crate) fn connect(paths: &Paths) -> Result<Client, Failure> {
-        let stream = UnixStream::connect(&paths.socket).map_err(|fault| unreachable_daemon(paths, &fault))?;
+        Client::connect_any(paths, &sockets(paths))
+    }
+
+    /// Whether there is a socket: without one there is no daemon.
+    pub(crate) fn may_connect(paths: &Paths) -> bool {
+        sockets(paths).iter().any(|socket| socket.exists())
+    }
+
+    fn connect_any(paths: &Paths, sockets: &[PathBuf]) -> Result<Client, Failure> {
+        let mut failures = Vec::new();
+        for socket in sockets {
+            match Client::connect_at(socket) {
+                // Only the first place belongs to this home alone.
+                Ok(client) if failures.is_empty() || is_same(Path::new(&client.hello.home), &paths.home) => return Ok(client),
+                Ok(_) => {}
+                Err(failure) => failures.push(failure),
+            }
+        }
+        // A daemon that is there and cannot be used says more than a place where there is none.
+        let telling = failures.iter().position(|failure| failure.exit != Exit::Unreachable).unwrap_or(0);
+        let failure = failures.swap_remove(telling);
+        let hidden = running_pid(paths).filter(|_| failure.exit == Exit::Unreachable);
+        let variable = if paths.place == Place::System { "RUNTIME_DIRECTORY" } else { "XDG_RUNTIME_DIR" };
+        Err(hidden.map_or(failure, |pid| {
+            Failure::new(format!("the daemon runs (pid {pid}), but nothing answers at {}", paths.socket.display()))
+                .with(Exit::Unreachable)
+                .hint(format!("set {variable} as it was when the daemon was started, or `kill {pid}` and then `aexctl daemon start`"))
+        }))
+    }
+
+    /// Connects and makes sure that both sides speak the same protocol.
+    fn connect_at(socket: &Path) -> Result<Client, Failure> {
+        let stream = UnixStream::connect(socket).map_err(|fault| unreachable_daemon(socket, &fault))?;
         let hello = Hello { version: String::new(), protocol: 0, pid: 0, port: 0, epoch: 0, home: String::new() };
         let splitter = Splitter::new(MAX_REPLY_LINE);
         let mut client = Client { stream, splitter, arrived: VecDeque::new(), notices: VecDeque::new(), calls: 0, hello };
@@ -60,8 +93,14 @@ impl Client {
         let bug = |fault: serde_json::Error| Failure::new(format!("{}: {fault}", M::NAME)).with(Exit::Bug);
         let request = Request::call::<M>(self.calls, params).map_err(bug)?;
         let line = frame::line(&request).map_err(bug)?;
-        self.stream.write_all(&line).map_err(|fault| lost(&fault.to_string()))?;
         let deadline = Deadline::after(limit);
+        if let Err(fault) = self.stream.write_all(&line) {
+            // A daemon that takes no connection of ours has said why before it closed.
+            return match self.next(deadline, M::NAME) {
+                Ok(Outgoing::Response(response)) if response.id == Id::Null => reply::<M>(response.outcome),
+                _ => Err(lost(&fault.to_string())),
+            };
+        }
         loop {
             match self.next(deadline, M::NAME)? {
                 Outgoing::Response(response) if response.id == Id::Number(self.calls) => return reply::<M>(response.outcome),
@@ -155,8 +194,26 @@ fn lost(why: &str) -> Failure {
     Failure::new(format!("the daemon has gone: {why}")).with(Exit::Unreachable).hint("aexctl daemon start")
 }
 
-fn unreachable_daemon(paths: &Paths, fault: &std::io::Error) -> Failure {
-    let socket = paths.socket.display();
+fn sockets(paths: &Paths) -> Vec<PathBuf> {
+    paths.sockets(nix::unistd::getuid().as_raw())
+}
+
+/// The process of the daemon, when its file names one that lives.
+pub(crate) fn running_pid(paths: &Paths) -> Option<u32> {
+    let pid: u32 = std::fs::read_to_string(&paths.pid_file).ok()?.trim().parse().ok()?;
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // proc_pid_stat(5): the number, the name in parentheses, the state. A zombie has ended.
+    let state = stat.strip_prefix(&format!("{pid} (aexd) "))?;
+    (!state.starts_with(['Z', 'X'])).then_some(pid)
+}
+
+/// Whether two paths name one folder.
+fn is_same(one: &Path, other: &Path) -> bool {
+    one == other || matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
+}
+
+fn unreachable_daemon(socket: &Path, fault: &std::io::Error) -> Failure {
+    let socket = socket.display();
     match fault.kind() {
         ErrorKind::PermissionDenied => Failure::new(format!("no permission to use {socket}"))
             .with(Exit::Denied)
@@ -209,6 +266,21 @@ mod tests {
     }
 
     #[test]
+    fn a_daemon_that_was_started_in_another_environment_is_found_by_its_home_only() {
+        let home = tempfile::tempdir().unwrap_or_else(|fault| unreachable!("{fault}"));
+        let at = |socket: &str| Paths { socket: home.path().join(socket), ..paths(Path::new("/h")) };
+        let (first, second) = (at("first"), at("second"));
+        let sockets = [first.socket.clone(), second.socket.clone()];
+        for (home, is_found) in [("/h", true), ("/other", false)] {
+            let server = daemon(&second, vec![hello]);
+            let paths = paths(Path::new(home));
+            assert_eq!(Client::connect_any(&paths, &sockets).map(|client| client.hello.pid).ok(), is_found.then_some(7), "{home}");
+            server.join().ok();
+            std::fs::remove_file(&second.socket).ok();
+        }
+    }
+
+    #[test]
     fn a_notification_before_a_reply_is_kept_and_a_fault_has_its_exit_code() {
         let home = tempfile::tempdir().unwrap_or_else(|fault| unreachable!("{fault}"));
         let paths = paths(home.path());
@@ -228,6 +300,16 @@ mod tests {
         assert_eq!(client.take_notice::<RunEnded>().map(|notice| notice.map(|ended| ended.message)), Ok(Some("stop".to_owned())));
         server.join().ok();
         assert_eq!(client.pump().map_err(|failure| failure.exit), Err(Exit::Unreachable));
+    }
+
+    #[test]
+    fn a_process_file_that_a_dead_daemon_left_names_no_daemon() {
+        let home = tempfile::tempdir().unwrap_or_else(|fault| unreachable!("{fault}"));
+        let paths = paths(home.path());
+        for text in [String::new(), "0".to_owned(), format!("{}\n", std::process::id())] {
+            std::fs::write(&paths.pid_file, text).ok();
+            assert_eq!(running_pid(&paths), None);
+        }
     }
 
     #[test]

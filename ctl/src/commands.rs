@@ -21,6 +21,8 @@ pub(crate) use event::facts;
 /// What every command needs.
 pub(crate) struct Context<'a> {
     pub(crate) paths: Paths,
+    /// The home that the user named; `None`: the environment says where it is.
+    pub(crate) home: Option<PathBuf>,
     pub(crate) view: &'a View,
 }
 
@@ -37,7 +39,9 @@ pub(crate) fn run(cli: Cli, view: &View) -> Result<Exit, Failure> {
         Command::DemoAgent => return crate::demo::agent(view),
         _ => {}
     }
-    let context = Context { paths: paths(cli.global.home)?, view };
+    let home = named_home(cli.global.home.or_else(|| std::env::var_os("AEX_HOME").map(PathBuf::from)))?;
+    let paths = Paths::resolve(|name| std::env::var(name).ok(), home.as_deref()).map_err(|fault| wrong(&fault))?;
+    let context = Context { paths, home, view };
     match cli.command {
         Command::Init => init::run(&context),
         Command::Daemon(verb) => daemon::run(&context, &verb),
@@ -52,11 +56,13 @@ pub(crate) fn run(cli: Cli, view: &View) -> Result<Exit, Failure> {
     }
 }
 
-/// `--home` and AEX_HOME come as one, clap reads both. A relative one is relative to where the user is.
-fn paths(home: Option<PathBuf>) -> Result<Paths, Failure> {
-    let fault = |fault: &dyn std::fmt::Display| Failure::new(fault.to_string()).with(Exit::Usage);
-    let given = home.filter(|home| !home.as_os_str().is_empty()).map(std::path::absolute).transpose().map_err(|error| fault(&error))?;
+/// A relative home is relative to where the user is.
+fn named_home(home: Option<PathBuf>) -> Result<Option<PathBuf>, Failure> {
+    let named = home.filter(|home| !home.as_os_str().is_empty()).map(std::path::absolute).transpose().map_err(|fault| wrong(&fault))?;
     // `a/../b` and a slash at the end name the same home; aexd must meet us at one socket.
-    let home = given.map(|path| path.canonicalize().unwrap_or(path));
-    Paths::resolve(|name| std::env::var(name).ok(), home.as_deref()).map_err(|error| fault(&error))
+    Ok(named.map(|path| path.canonicalize().unwrap_or(path)))
+}
+
+fn wrong(fault: &dyn std::fmt::Display) -> Failure {
+    Failure::new(fault.to_string()).with(Exit::Usage)
 }

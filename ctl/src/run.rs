@@ -28,7 +28,7 @@ pub(crate) fn run(context: &Context<'_>, flags: cli::Run) -> Result<Exit, Failur
         nix::sys::prctl::set_child_subreaper(true).attempt(|| "become a subreaper".to_owned())?;
         match start(&flags, &opened, &signals) {
             Ok(child) => {
-                let mut control = Control::start(client, opened, context.paths.clone())?;
+                let mut control = Control::start(client, &opened, flags.stop_on_budget, context.paths.clone())?;
                 let status = watch(child, &signals, &mut control, *context.view)?;
                 Ok((status, control.close(i32::from(status))))
             }
@@ -53,7 +53,7 @@ fn params(flags: &cli::Run) -> RunOpen {
         rpm: flags.rpm,
         ttl_ms: flags.ttl,
         stop_on_budget: flags.stop_on_budget,
-        command: flags.command.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
+        command: flags.command.first().map(|program| program.to_string_lossy().into_owned()).unwrap_or_default(),
     }
 }
 
@@ -64,7 +64,9 @@ fn start(flags: &cli::Run, opened: &RunOpened, signals: &Signals) -> Result<Pid,
     let child = spawn::with_mask(&mut command, signals.before()).spawn().map_err(|fault| {
         // As env(1): 127 when there is no such command, 126 when it cannot be executed.
         let status = if fault.kind() == ErrorKind::NotFound { 127 } else { 126 };
-        Failure::new(format!("cannot run {}: {fault}", program.to_string_lossy())).with(Exit::Command(status))
+        let failure = Failure::new(format!("cannot run {}: {fault}", program.to_string_lossy())).with(Exit::Command(status));
+        let is_line = status == 127 && program.to_string_lossy().contains(' ');
+        if is_line { failure.hint("quote no command line as a whole, or have a shell read it: aexctl run -- sh -c '…'") } else { failure }
     })?;
     i32::try_from(child.id()).map(Pid::from_raw).attempt(|| "read the command's process id".to_owned())
 }
@@ -114,9 +116,10 @@ fn tell(view: View, summary: Option<&RunSummary>) {
 }
 
 fn text(summary: &RunSummary) -> String {
-    let tokens = summary.input_tokens.saturating_add(summary.output_tokens);
-    let about = if summary.estimated > 0 { format!(" ({} estimated)", summary.estimated) } else { String::new() };
-    let (calls, tokens) = (count(summary.calls, "call"), count(tokens, "token"));
+    let kinds = [(summary.estimated, "estimated"), (summary.worst_case, "worst case")];
+    let kinds: Vec<String> = kinds.into_iter().filter(|(calls, _)| *calls > 0).map(|(calls, kind)| format!("{calls} {kind}")).collect();
+    let about = if kinds.is_empty() { String::new() } else { format!(" ({})", kinds.join(", ")) };
+    let (calls, tokens) = (count(summary.calls, "call"), count(summary.tokens, "token"));
     format!("aex: {calls}, {tokens}, {}{about}, {} denied", summary.cost_pico, summary.denials)
 }
 
@@ -132,15 +135,28 @@ mod tests {
             run: RunId::new(AccountId::new(9)),
             agent: "bot".to_owned(),
             calls: 12,
+            tokens: 3456,
             input_tokens: 3000,
             output_tokens: 456,
             cost_pico: Pico::new(12_300_000_000),
             cost_usd: "0.0123".to_owned(),
             estimated: 0,
+            worst_case: 0,
             denials: 1,
             ended: None,
         };
         assert_eq!(text(&summary), "aex: 12 calls, 3,456 tokens, $0.0123, 1 denied");
-        assert_eq!(text(&RunSummary { calls: 1, estimated: 1, ..summary }), "aex: 1 call, 3,456 tokens, $0.0123 (1 estimated), 1 denied");
+        let with = |estimated, worst_case| text(&RunSummary { estimated, worst_case, ..summary.clone() });
+        assert_eq!(with(1, 0), "aex: 12 calls, 3,456 tokens, $0.0123 (1 estimated), 1 denied");
+        assert_eq!(with(0, 1), "aex: 12 calls, 3,456 tokens, $0.0123 (1 worst case), 1 denied");
+        assert_eq!(with(1, 2), "aex: 12 calls, 3,456 tokens, $0.0123 (1 estimated, 2 worst case), 1 denied");
+    }
+
+    #[test]
+    fn the_daemon_gets_the_commands_name_and_none_of_its_arguments() {
+        use clap::Parser;
+        let cli = cli::Cli::try_parse_from(["aexctl", "run", "--", "curl", "-H", "authorization: secret"]);
+        let cli::Command::Run(flags) = cli.unwrap_or_else(|fault| unreachable!("{fault}")).command else { unreachable!("it is a run") };
+        assert_eq!(params(&flags).command, "curl");
     }
 }

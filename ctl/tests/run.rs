@@ -60,6 +60,10 @@ impl Fake {
         command
     }
 
+    fn script(&self, script: &str) -> Command {
+        self.command(&["--", "sh", "-c", script])
+    }
+
     fn run(&self, words: &[&str]) -> Output {
         self.command(words).output().unwrap()
     }
@@ -101,11 +105,13 @@ fn answer(verb: Verb, id: Id) -> Response {
                 run: RUN,
                 agent: "default".to_owned(),
                 calls: 12,
+                tokens: 3456,
                 input_tokens: 3000,
                 output_tokens: 456,
                 cost_pico: Pico::new(12_300_000_000),
                 cost_usd: "0.0123".to_owned(),
                 estimated: 0,
+                worst_case: 0,
                 denials: 1,
                 ended: None,
             };
@@ -119,9 +125,9 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Starts a script and waits for the first line that it prints.
-fn started(fake: &Fake, script: &str) -> (Child, BufReader<ChildStdout>, String) {
-    let mut child = fake.command(&["--", "sh", "-c", script]).spawn().unwrap();
+/// Starts a command and waits for the first line that it prints.
+fn started(mut command: Command) -> (Child, BufReader<ChildStdout>, String) {
+    let mut child = command.spawn().unwrap();
     let mut out = BufReader::new(child.stdout.take().unwrap());
     let mut line = String::new();
     out.read_line(&mut line).unwrap();
@@ -177,7 +183,7 @@ fn stdout_is_the_commands_alone_and_the_summary_is_on_stderr() {
 #[test]
 fn a_signal_to_aexctl_reaches_the_command() {
     let fake = Fake::start();
-    let (child, _out, _) = started(&fake, "trap 'exit 42' TERM; echo ready; while :; do sleep 0.05; done");
+    let (child, _out, _) = started(fake.script("trap 'exit 42' TERM; echo ready; while :; do sleep 0.05; done"));
     signal(&child.id().to_string(), "TERM");
     assert_eq!(child.wait_with_output().unwrap().status.code(), Some(42));
 }
@@ -193,7 +199,7 @@ fn the_command_has_the_signal_mask_that_aexctl_was_given() {
 fn a_run_that_is_ended_from_elsewhere_takes_its_whole_tree_along_and_says_why() {
     let fake = Fake::start();
     // A grandchild in a session of its own, whose parent has gone, and which ignores TERM when it can.
-    let (child, mut out, pid) = started(&fake, "(setsid sh -c 'echo $$; exec sleep 60' &) ; sleep 60");
+    let (child, mut out, pid) = started(fake.script("(setsid sh -c 'echo $$; exec sleep 60' &) ; sleep 60"));
     assert!(runs(&pid));
     let mut stream = fake.wait(Verb::RunOpen).stream;
     let ended = RunEnded { run: RUN, reason: RunEnd::Killed, message: "killed by uid 0: too dear".to_owned() };
@@ -209,7 +215,7 @@ fn a_run_that_is_ended_from_elsewhere_takes_its_whole_tree_along_and_says_why() 
 #[test]
 fn a_process_that_ignores_term_is_killed_after_the_grace() {
     let fake = Fake::start();
-    let (child, _out, _) = started(&fake, "trap '' TERM; echo ready; while :; do sleep 0.05; done");
+    let (child, _out, _) = started(fake.script("trap '' TERM; echo ready; while :; do sleep 0.05; done"));
     let mut stream = fake.wait(Verb::RunOpen).stream;
     let ended = RunEnded { run: RUN, reason: RunEnd::Deleted, message: "deleted".to_owned() };
     stream.write_all(&frame::line(&Request::notice::<method::RunEnded>(&ended).unwrap()).unwrap()).unwrap();
@@ -219,10 +225,11 @@ fn a_process_that_ignores_term_is_killed_after_the_grace() {
 #[test]
 fn the_run_is_attached_again_after_the_daemon_was_restarted() {
     let fake = Fake::start();
-    let (child, _out, _) = started(&fake, "trap 'exit 0' TERM; echo ready; while :; do sleep 0.05; done");
+    let script = "trap 'exit 0' TERM; echo ready; while :; do sleep 0.05; done";
+    let (child, _out, _) = started(fake.command(&["--stop-on-budget", "--", "sh", "-c", script]));
     fake.wait(Verb::RunOpen).stream.shutdown(std::net::Shutdown::Both).unwrap();
     let attach = fake.wait(Verb::RunAttach);
-    assert_eq!(attach.request.params.unwrap().to_string(), r#"{"run":"run_9"}"#);
+    assert_eq!(attach.request.params.unwrap().to_string(), r#"{"run":"run_9","stop_on_budget":true}"#);
     signal(&child.id().to_string(), "TERM");
     fake.wait(Verb::RunClose);
     let output = child.wait_with_output().unwrap();

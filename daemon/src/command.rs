@@ -16,7 +16,7 @@ use aex_proto::value::{AccountId, Pico};
 use anyhow::Context;
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -32,8 +32,8 @@ const DEFAULT_RPM: u32 = 60;
 pub enum Command {
     /// Serve until told to stop.
     Serve {
-        /// The folder of the daemon's files.
-        #[arg(long, env = "AEX_HOME")]
+        /// The folder of the daemon's files [default: $AEX_HOME, else ~/.aex]
+        #[arg(long)]
         home: Option<PathBuf>,
         /// The proxy's port; 0 takes any free one.
         #[arg(long)]
@@ -41,20 +41,26 @@ pub enum Command {
         /// The address to listen on.
         #[arg(long)]
         listen: Option<IpAddr>,
+        /// Log to standard error, for a person; so it is on a terminal, too.
+        #[arg(long, hide = true)]
+        log_stderr: bool,
     },
     /// Make folders, default files, the ledger and the agent `default`; what is there already stays as it is.
     Init {
-        /// The folder of the daemon's files.
-        #[arg(long, env = "AEX_HOME")]
+        /// The folder of the daemon's files [default: $AEX_HOME, else ~/.aex]
+        #[arg(long)]
         home: Option<PathBuf>,
         /// Answer in JSON.
         #[arg(long)]
         json: bool,
+        /// A start follows: do not say what comes next.
+        #[arg(long, hide = true)]
+        before_start: bool,
     },
     /// Audit the ledger of a daemon that is not running; changes nothing.
     Audit {
-        /// The folder of the daemon's files.
-        #[arg(long, env = "AEX_HOME")]
+        /// The folder of the daemon's files [default: $AEX_HOME, else ~/.aex]
+        #[arg(long)]
         home: Option<PathBuf>,
         /// Answer in JSON.
         #[arg(long)]
@@ -69,8 +75,12 @@ impl Command {
     #[must_use]
     pub fn run(self) -> ExitCode {
         let done = match self {
-            Command::Serve { home, port, listen } => serve(home, &Overrides { listen, port, ..Overrides::default() }),
-            Command::Init { home, json } => init(home, json),
+            Command::Serve { home, port, listen, log_stderr } => {
+                serve(home, &Overrides { listen, port, ..Overrides::default() }, log::Place::of(log_stderr))
+            }
+            Command::Init { home, json: true, .. } => init(home, Saying::Json),
+            Command::Init { home, before_start: true, .. } => init(home, Saying::BeforeStart),
+            Command::Init { home, .. } => init(home, Saying::All),
             Command::Audit { home, json } => audit(home, json),
             Command::Version => {
                 println!("aexd {}", env!("CARGO_PKG_VERSION"));
@@ -93,25 +103,44 @@ fn source(home: Option<PathBuf>, overrides: &Overrides) -> anyhow::Result<Source
     Ok(Source { paths, environment: Arc::new(environment), overrides: overrides.clone() })
 }
 
-fn serve(home: Option<PathBuf>, overrides: &Overrides) -> anyhow::Result<ExitCode> {
+fn serve(home: Option<PathBuf>, overrides: &Overrides, place: log::Place) -> anyhow::Result<ExitCode> {
     paths::private();
     let source = source(home, overrides)?;
-    paths::prepare(&source.paths).with_context(|| format!("making {}", source.paths.home.display()))?;
+    let loose = paths::prepare(&source.paths).with_context(|| format!("making {}", source.paths.home.display()))?;
     let early = source.load(0).map_err(|errors| anyhow::anyhow!("{errors}"))?;
-    log::start(&source.paths.log_dir, early.config.settings.log_level.value)?;
-    for warning in &early.config.warnings {
+    log::start(place, &source.paths.log_dir, early.config.settings.log_level.value)?;
+    for warning in loose.iter().map(|folder| open_to_others(folder)).chain(early.config.warnings.iter().map(ToString::to_string)) {
         tracing::warn!("{warning}");
-        eprintln!("warning: {warning}");
+        if place != log::Place::Person {
+            eprintln!("warning: {warning}");
+        }
     }
     daemon::run(source, early)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn init(home: Option<PathBuf>, json: bool) -> anyhow::Result<ExitCode> {
+/// The owner may share the folder on purpose, so it stays as it is.
+fn open_to_others(folder: &Path) -> String {
+    format!("others can write to {}, and so replace what the daemon trusts: chmod go-w {0}", folder.display())
+}
+
+/// What `init` says of what it did.
+#[derive(PartialEq, Eq)]
+enum Saying {
+    Json,
+    All,
+    BeforeStart,
+}
+
+fn init(home: Option<PathBuf>, saying: Saying) -> anyhow::Result<ExitCode> {
     paths::private();
     let source = source(home, &Overrides::default())?;
     let Paths { home, ledger, .. } = &source.paths;
-    paths::prepare(&source.paths).with_context(|| format!("making {}", home.display()))?;
+    let loose = paths::prepare(&source.paths).with_context(|| format!("making {}", home.display()))?;
+    // The start that follows says so itself.
+    for folder in loose.iter().filter(|_| saying != Saying::BeforeStart) {
+        eprintln!("warning: {}", open_to_others(folder));
+    }
     let written = config::write_missing(&source.paths).with_context(|| format!("writing the default files below {}", home.display()))?;
     let active = source.load(0).map_err(|errors| anyhow::anyhow!("{errors}"))?;
     let settings = &active.config.settings;
@@ -124,10 +153,10 @@ fn init(home: Option<PathBuf>, json: bool) -> anyhow::Result<ExitCode> {
     let made_agent = match Ledger::open(&options) {
         Ok(ledger) => make_default_agent(&ledger)?,
         // A running daemon has made it.
-        Err(ledger::LedgerFault::Locked(_)) => false,
+        Err(ledger::LedgerFault::Locked { .. }) => false,
         Err(fault) => return Err(fault.into()),
     };
-    if json {
+    if saying == Saying::Json {
         println!("{}", serde_json::json!({"home": home, "written": written, "agent_created": made_agent}));
         return Ok(ExitCode::SUCCESS);
     }
@@ -138,7 +167,9 @@ fn init(home: Option<PathBuf>, json: bool) -> anyhow::Result<ExitCode> {
     if made_agent {
         println!("  created agent '{DEFAULT_AGENT}': {DEFAULT_BUDGET} a day, {DEFAULT_RPM} requests per minute");
     }
-    println!("Next: put a provider key into {}, then `aexctl daemon start`", source.paths.env_file.display());
+    if saying == Saying::All {
+        println!("Next: put a provider key into {}, then `aexctl daemon start`", source.paths.env_file.display());
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -166,6 +197,9 @@ fn make_default_agent(ledger: &Ledger) -> anyhow::Result<bool> {
 
 fn audit(home: Option<PathBuf>, json: bool) -> anyhow::Result<ExitCode> {
     let source = source(home, &Overrides::default())?;
+    if !source.paths.ledger.exists() {
+        anyhow::bail!("there is no ledger at {}: `aexctl init` makes one", source.paths.ledger.display());
+    }
     let report = ledger::read_only_audit(&source.paths.ledger).context("auditing the ledger at rest")?;
     let reply = audit_reply(&report, clock::wall());
     if json {

@@ -19,6 +19,7 @@ mod runs;
 pub use audit::reply as audit_reply;
 pub use listen::bind;
 
+use crate::config::Settings;
 use crate::gate::{Facts, Gate};
 use aex_core::event::By;
 use aex_proto::rpc::{ErrorObject, Fault, Id, Response};
@@ -46,6 +47,8 @@ const AFTER_FAULT: Duration = Duration::from_millis(100);
 struct Control {
     gate: Gate,
     facts: Arc<Facts>,
+    /// The settings that sockets, threads and ledger were made with.
+    started: Settings,
     runs: mpsc::Sender<keeper::Order>,
     subscriptions: AtomicU64,
 }
@@ -54,7 +57,8 @@ struct Control {
 pub async fn serve(listener: UnixListener, gate: Gate, facts: Arc<Facts>, mut shutdown: watch::Receiver<bool>) {
     let (runs, orders) = mpsc::channel(ORDERS);
     let keeper = tokio::spawn(keeper::keep(gate.clone(), orders, shutdown.clone()));
-    let control = Arc::new(Control { gate, facts, runs, subscriptions: AtomicU64::new(0) });
+    let started = gate.active().config.settings.clone();
+    let control = Arc::new(Control { gate, facts, started, runs, subscriptions: AtomicU64::new(0) });
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
     let mut number: u64 = 0;

@@ -76,7 +76,7 @@ impl AccountState {
     }
 }
 
-/// The name of an agent: 1 to 64 printable characters, no `/`, no space at the ends, no `-` at the start.
+/// The name of an agent: 1 to 64 printable characters, no `/`, no space at the ends, no `-` at the start, and not that of a run.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct AgentName(String);
@@ -96,6 +96,9 @@ impl FromStr for AgentName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<AgentName, String> {
+        if is_name_of_run(text) {
+            return Err(format!("{text:?} is no name of an agent: runs are named run-1, run-2 and so on"));
+        }
         let printable = text.chars().all(|c| !c.is_control() && c != '/');
         let fits = (1..=AgentName::MAX_CHARS).contains(&text.chars().count());
         if fits && printable && text.trim() == text && !text.starts_with('-') {
@@ -104,6 +107,11 @@ impl FromStr for AgentName {
             Err(format!("{text:?} is no name of an agent: 1 to 64 printable characters, no `/`, no space at the ends, no `-` at the start"))
         }
     }
+}
+
+/// Refusals name the account that is out of money: it must be clear whether that is an agent.
+fn is_name_of_run(text: &str) -> bool {
+    text.strip_prefix("run-").is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
 }
 
 impl fmt::Display for AgentName {
@@ -363,4 +371,23 @@ pub struct AgentDeleted {
     pub spent_usd: String,
     /// Runs that were ended with it.
     pub runs_ended: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_cannot_have_the_name_of_a_run() {
+        for name in ["a", "run", "run-", "run-5a", "running-5", "Run-5", "déjà vu"] {
+            assert_eq!(name.parse::<AgentName>().map(|name| name.to_string()), Ok(name.to_owned()));
+        }
+        for name in ["run-5", "run-0017"] {
+            let wanted = format!("{name:?} is no name of an agent: runs are named run-1, run-2 and so on");
+            assert_eq!(name.parse::<AgentName>(), Err(wanted));
+        }
+        for name in ["", " a", "a ", "-a", "a/b", "a\nb", &"x".repeat(65)] {
+            assert!(name.parse::<AgentName>().is_err(), "{name}");
+        }
+    }
 }

@@ -77,4 +77,6 @@ pub struct ModelReloaded {
     pub providers: u32,
     /// Warnings with file and line.
     pub warnings: Vec<String>,
+    /// Settings that differ from those of the daemon's start and take effect at its next one.
+    pub needs_restart: Vec<String>,
 }

@@ -70,8 +70,8 @@ pub struct RunOpen {
     /// The first denial for want of money ends the run.
     #[serde(default)]
     pub stop_on_budget: bool,
-    /// The command and its arguments.
-    pub command: Vec<String>,
+    /// The command without its arguments: those may hold secrets.
+    pub command: String,
 }
 
 /// Reply of `run.open`.
@@ -101,6 +101,9 @@ pub struct RunOpened {
 pub struct RunAttach {
     /// The run.
     pub run: RunId,
+    /// As in `run.open`: a daemon that was restarted does not know it any more.
+    #[serde(default)]
+    pub stop_on_budget: bool,
 }
 
 /// Reply of `run.attach`: the run is tied to this connection now. A run that is over is a `Gone` that says why.
@@ -132,16 +135,20 @@ pub struct RunSummary {
     pub agent: String,
     /// Calls charged.
     pub calls: u64,
-    /// Tokens of input.
+    /// Tokens of these calls; those of a call at its worst case are its bound's.
+    pub tokens: u64,
+    /// Tokens of input on their bills.
     pub input_tokens: u64,
-    /// Tokens of output.
+    /// Tokens of output on their bills.
     pub output_tokens: u64,
     /// What they cost.
     pub cost_pico: Pico,
     /// The same in USD.
     pub cost_usd: String,
-    /// Calls of which the cost is an estimate or the worst case.
+    /// Calls of which the cost is an estimate.
     pub estimated: u64,
+    /// Calls of which the cost is the worst case: nobody knows more.
+    pub worst_case: u64,
     /// Calls denied.
     pub denials: u64,
     /// Why the run was ended from elsewhere; `None`: it was not.

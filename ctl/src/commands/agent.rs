@@ -2,11 +2,12 @@
 
 use super::Context;
 use crate::cli::{self, Agent as Verb};
+use crate::client::Client;
 use crate::exit::{Exit, Failure};
 use crate::units::{count, instant, instant_or};
 use crate::view::{Paint, table};
 use aex_proto::account::{
-    AccountState, Agent, AgentCreate, AgentCreated, AgentDeleted, AgentInspection, AgentList, AgentPause, AgentPolicy, AgentRef,
+    AccountState, Agent, AgentCreate, AgentCreated, AgentDeleted, AgentInspection, AgentList, AgentName, AgentPause, AgentPolicy, AgentRef,
     AgentRotateToken, Budget, Period,
 };
 use aex_proto::method::{self, Nothing};
@@ -38,15 +39,28 @@ pub(super) fn run(context: &Context<'_>, verb: Verb) -> Result<Exit, Failure> {
             view.show(&rotated, |_| rotated_text(&rotated))?;
         }
         Verb::Pause { name, reason } => {
+            let before = state(&mut client, &name)?;
             let agent = client.call::<method::AgentPause>(&AgentPause { name, reason })?;
-            view.show(&agent, |_| format!("Agent '{}' paused.", agent.name))?;
+            view.show(&agent, |_| changed(&agent, before, "paused"))?;
         }
         Verb::Resume { name } => {
+            let before = state(&mut client, &name)?;
             let agent = client.call::<method::AgentResume>(&AgentRef { name })?;
-            view.show(&agent, |_| format!("Agent '{}' resumed.", agent.name))?;
+            view.show(&agent, |_| changed(&agent, before, "resumed"))?;
         }
     }
     Ok(Exit::Done)
+}
+
+fn state(client: &mut Client, name: &AgentName) -> Result<AccountState, Failure> {
+    Ok(client.call::<method::AgentInspect>(&AgentRef { name: name.clone() })?.agent.state)
+}
+
+fn changed(agent: &Agent, before: AccountState, done: &str) -> String {
+    if agent.state == before {
+        return format!("Agent '{}' is {} already.", agent.name, agent.state.name());
+    }
+    format!("Agent '{}' {done}.", agent.name)
 }
 
 fn params(flags: cli::AgentCreate) -> AgentCreate {
@@ -278,6 +292,12 @@ Capabilities: no streaming, strict, models m
 Expires: 2026-11-21 09:33:00Z
 Scope: read-only";
         assert_eq!(created_text(&AgentCreated { agent: narrow, token: NewToken::new("aex_x".to_owned()) }), wanted);
+    }
+
+    #[test]
+    fn a_state_that_an_agent_had_already_is_not_told_as_a_change() {
+        assert_eq!(changed(&agent(), AccountState::Paused, "resumed"), "Agent 'bot' resumed.");
+        assert_eq!(changed(&agent(), AccountState::Active, "resumed"), "Agent 'bot' is active already.");
     }
 
     #[test]

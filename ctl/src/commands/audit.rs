@@ -6,7 +6,7 @@ use crate::client::{self, Client};
 use crate::exit::{Exit, Failure};
 use crate::units::{count, grouped};
 use crate::view::Paint;
-use aex_proto::audit::Audit;
+use aex_proto::audit::{Audit, InvariantName};
 use aex_proto::method::{AuditRun, Nothing};
 use std::process::Stdio;
 
@@ -17,12 +17,25 @@ pub(super) fn run(context: &Context<'_>) -> Result<Exit, Failure> {
         Err(failure) => return Err(failure),
     };
     context.view.show(&audit, |paint| text(&audit, paint))?;
-    Ok(if audit.passed { Exit::Done } else { Exit::Failed })
+    if audit.passed {
+        return Ok(Exit::Done);
+    }
+    let failure = Failure::silent(Exit::Failed);
+    Err(if only_orphans(&audit) { failure.hint("aexctl daemon start") } else { failure })
+}
+
+/// Whether nothing is wrong but what the next start puts right.
+fn only_orphans(audit: &Audit) -> bool {
+    audit.invariants.iter().all(|invariant| invariant.passed || invariant.name == InvariantName::NoOrphanedReservations)
 }
 
 /// `aexd audit` reads the ledger without a daemon. What it says on stderr is its own, and so is its exit code.
 fn offline(context: &Context<'_>) -> Result<Audit, Failure> {
-    let output = aexd::output(aexd::command("audit", &context.paths).arg("--json").stdin(Stdio::null()))?;
+    let ledger = &context.paths.ledger;
+    if ledger.try_exists().is_ok_and(|exists| !exists) {
+        return Err(Failure::new(format!("there is no ledger at {}", ledger.display())).hint("aexctl init"));
+    }
+    let output = aexd::output(aexd::command("audit", context.home.as_deref()).arg("--json").stdin(Stdio::null()))?;
     let silent = Failure::silent(match aexd::exit_of(output.status) {
         Exit::Command(0) => Exit::Bug,
         exit => exit,
@@ -48,7 +61,7 @@ fn text(audit: &Audit, paint: Paint) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aex_proto::audit::{Invariant, InvariantName};
+    use aex_proto::audit::Invariant;
     use aex_proto::value::{Digest, Stamp};
 
     #[test]
@@ -57,7 +70,7 @@ mod tests {
             name,
             passed,
             checked: 3,
-            detail: "looked at".to_owned(),
+            detail: if passed { "none wrong" } else { "1 wrong" }.to_owned(),
             broken: broken.iter().map(ToString::to_string).collect(),
         };
         let audit = Audit {
@@ -75,12 +88,16 @@ mod tests {
         };
         let wanted = "\
 spent_within_budget: PASS
-  3 rows checked; looked at
+  3 rows checked; none wrong
 no_negative_values: FAIL
-  3 rows checked; looked at
+  3 rows checked; 1 wrong
   - account 7: −1
 1 of 2 invariants hold
 charges: 9 exact, 1 estimated, 0 worst case; chain of 1,200 events";
         assert_eq!(text(&audit, Paint::PLAIN), wanted);
+        assert!(!only_orphans(&audit));
+        let invariants =
+            vec![row(InvariantName::SpentWithinBudget, true, &[]), row(InvariantName::NoOrphanedReservations, false, &["req_1"])];
+        assert!(only_orphans(&Audit { invariants, ..audit }));
     }
 }

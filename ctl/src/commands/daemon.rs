@@ -2,7 +2,7 @@
 
 use super::{Context, init};
 use crate::cli::Daemon as Verb;
-use crate::client::Client;
+use crate::client::{self, Client};
 use crate::clock::Deadline;
 use crate::exit::{Attempt, Exit, Failure};
 use crate::units::{count, instant, span};
@@ -40,32 +40,38 @@ pub(super) fn run(context: &Context<'_>, verb: &Verb) -> Result<Exit, Failure> {
 }
 
 fn start(context: &Context<'_>, port: Option<u16>, foreground: bool) -> Result<Exit, Failure> {
-    if let Ok(client) = context.connect() {
-        let hello = client.hello();
-        let message = format!("the daemon is already running: pid {}, port {}", hello.pid, hello.port);
-        return Err(Failure::new(message).hint("aexctl daemon status"));
+    match context.connect() {
+        Ok(client) => {
+            let hello = client.hello();
+            let message = format!("the daemon is already running: pid {}, port {}", hello.pid, hello.port);
+            return Err(Failure::new(message).hint("aexctl daemon status"));
+        }
+        Err(failure) if client::running_pid(&context.paths).is_some() => return Err(failure.with(Exit::Failed)),
+        Err(_) => {}
     }
     if init::is_fresh(&context.paths) {
         init::first(context)?;
     }
-    let mut command = aexd::command("serve", &context.paths);
+    let mut command = aexd::command("serve", context.home.as_deref());
     if let Some(port) = port {
         command.arg("--port").arg(port.to_string());
     }
     if foreground {
-        return Err(command.exec()).attempt(|| "run aexd".to_owned());
+        return Err(command.arg("--log-stderr").exec()).attempt(|| "run aexd".to_owned()).map_err(aexd::missing);
     }
-    let log = context.paths.log_dir.join("daemon.out");
-    let hello = detach(&context.paths, &mut command, &log)?;
+    let (hello, warnings) = detach(&context.paths, &mut command, &context.paths.log_dir.join("daemon.out"))?;
+    for warning in warnings {
+        context.view.note(&warning);
+    }
     context.view.show(&hello, |_| {
         let place = format!("http://127.0.0.1:{}", hello.port);
-        format!("Daemon started: pid {}, {place}\nLog: {}", hello.pid, log.display())
+        format!("Daemon started: pid {}, {place}\nLog: {}", hello.pid, context.paths.log_dir.join("aex.log").display())
     })?;
     Ok(Exit::Done)
 }
 
-/// Starts the daemon in a session of its own and waits until it says that it is ready.
-fn detach(paths: &Paths, command: &mut Command, log: &Path) -> Result<Hello, Failure> {
+/// Starts the daemon in a session of its own and waits until it says that it is ready. Who it is, and what it warns of.
+fn detach(paths: &Paths, command: &mut Command, log: &Path) -> Result<(Hello, Vec<String>), Failure> {
     DirBuilder::new().recursive(true).mode(0o700).create(&paths.log_dir).attempt(|| format!("make {}", paths.log_dir.display()))?;
     let open = |log: &Path| OpenOptions::new().create(true).append(true).mode(0o600).open(log);
     let mut out = open(log).attempt(|| format!("open {}", log.display()))?;
@@ -73,9 +79,12 @@ fn detach(paths: &Paths, command: &mut Command, log: &Path) -> Result<Hello, Fai
     let second = out.try_clone().attempt(|| format!("open {}", log.display()))?;
     let notify = Notify::bind()?;
     command.env("NOTIFY_SOCKET", &notify.path).current_dir("/").stdin(Stdio::null()).stdout(out).stderr(second);
-    let mut child = spawn::with_new_session(command).spawn().attempt(|| "start aexd".to_owned())?;
+    let mut child = spawn::with_new_session(command).spawn().attempt(|| "start aexd".to_owned()).map_err(aexd::missing)?;
     match notify.wait_ready(&mut child)? {
-        Start::Ready => Client::connect(paths).map(|client| client.hello().clone()),
+        Start::Ready => {
+            let warnings = said(log, begin).into_iter().filter(|line| line.starts_with("warning: ")).collect();
+            Client::connect(paths).map(|client| (client.hello().clone(), warnings))
+        }
         Start::Ended => Err(Failure::new(not_started(log, begin)).hint(format!("the whole output is in {}", log.display()))),
         Start::Late => {
             child.kill().ok();
@@ -134,16 +143,23 @@ impl Drop for Notify {
     }
 }
 
+/// Lines that the daemon has written since.
+fn said(log: &Path, begin: u64) -> Vec<String> {
+    let mut bytes = Vec::new();
+    // What can be read is told; a log that cannot be read hides no failure.
+    File::open(log).and_then(|mut file| file.seek(SeekFrom::Start(begin)).and_then(|_| file.read_to_end(&mut bytes))).ok();
+    String::from_utf8_lossy(&bytes).lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect()
+}
+
 /// What the daemon said before it ended: its last line is the error, the ones before it the circumstances.
 fn not_started(log: &Path, begin: u64) -> String {
-    let mut text = String::new();
-    let read = File::open(log).and_then(|mut file| file.seek(SeekFrom::Start(begin)).and_then(|_| file.read_to_string(&mut text)));
-    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    let lines = said(log, begin);
     let last = lines.get(lines.len().saturating_sub(LAST_LINES)..).unwrap_or_default();
-    match (read, last) {
-        (Ok(_), [only]) => format!("the daemon did not start: {}", only.trim_start_matches("error: ")),
-        (Ok(_), [_, ..]) => format!("the daemon did not start:\n  {}", last.join("\n  ")),
-        (Ok(_), []) | (Err(_), _) => "the daemon did not start and said nothing".to_owned(),
+    let last: Vec<&str> = last.iter().map(|line| line.trim_start_matches("error: ")).collect();
+    match last.as_slice() {
+        [only] => format!("the daemon did not start: {only}"),
+        [_, ..] => format!("the daemon did not start:\n  {}", last.join("\n  ")),
+        [] => "the daemon did not start and said nothing".to_owned(),
     }
 }
 
@@ -186,7 +202,7 @@ fn text(status: &DaemonStatus, paint: Paint) -> String {
         ("Pid", status.pid.to_string()),
         ("Listening", format!("http://{}", status.listen)),
         ("Home", status.home.clone()),
-        ("Started", format!("{} ({} ago), start {} of this ledger", instant(status.started_at), span(status.uptime_ms), status.epoch)),
+        ("Started", format!("{} ({} ago)", instant(status.started_at), span(status.uptime_ms))),
         ("Durability", status.durability.clone()),
         ("In flight", count(u64::from(status.in_flight), "call")),
         ("Events", status.head_seq.to_string()),
@@ -242,7 +258,7 @@ Daemon:     ready, aexd 0.1.0
 Pid:        42
 Listening:  http://127.0.0.1:9000
 Home:       /h
-Started:    2026-11-21 09:33:00Z (2h 5m ago), start 3 of this ledger
+Started:    2026-11-21 09:33:00Z (2h 5m ago)
 Durability: overlap
 In flight:  1 call
 Events:     12

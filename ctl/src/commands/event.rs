@@ -6,7 +6,7 @@ use crate::exit::{Exit, Failure};
 use crate::units::{instant, span};
 use crate::view::table;
 use aex_core::decision::{Denial, RateKind};
-use aex_core::event::{self as ledger, Settled};
+use aex_core::event::{self as ledger, Settled, WindowOpened};
 use aex_proto::event::{Event, EventList, EventQuery, EventTail};
 use aex_proto::method;
 use aex_proto::value::Pico;
@@ -63,8 +63,20 @@ pub(crate) fn facts(event: &Event) -> String {
         }
         Ok(Known::CallReleased(released)) => format!("{} released: {}", released.request, name(&released.reason)),
         Ok(Known::CallDenied(denied)) => format!("{} denied: {}", denied.request, refusal(&denied.denial, &denied.rule)),
+        Ok(Known::WindowOpened(window)) => {
+            let limit = window.limit.map_or_else(|| "no limit".to_owned(), |limit| format!("limit {limit}"));
+            format!("{}, {limit}", span_of(&window))
+        }
         Ok(Known::CallDeniedAgain(again)) => format!("{} more denied by {}", again.count, again.rule),
         _ => generic(&event.body),
+    }
+}
+
+/// Whose money a window counts: a total has no beginning.
+fn span_of(window: &WindowOpened) -> String {
+    match window.end {
+        Some(end) => format!("{} from {} to {}", window.period.name(), instant(window.start), instant(end)),
+        None => window.period.name().to_owned(),
     }
 }
 
@@ -153,6 +165,14 @@ mod tests {
         let event = event("call.settled", &ledger::Event::from(settled).body());
         let wanted = "    12  2026-11-21 09:33:00Z  bot           call.settled       req_0000010000000002 charged $0.000075 (15 input)";
         assert_eq!(line(&event), wanted);
+    }
+
+    #[test]
+    fn a_window_tells_its_span_and_a_total_has_none() {
+        let total = r#"{"account":3,"balance":1,"limit":"5000000000000","period":"total","start":"1970-01-01T00:00:00.000000Z"}"#;
+        assert_eq!(facts(&event("window.opened", total)), "total, limit $5.00");
+        let day = r#"{"account":3,"balance":1,"end":"1970-01-02T00:00:00.000000Z","period":"day","start":"1970-01-01T00:00:00.000000Z"}"#;
+        assert_eq!(facts(&event("window.opened", day)), "day from 1970-01-01 00:00:00Z to 1970-01-02 00:00:00Z, no limit");
     }
 
     #[test]

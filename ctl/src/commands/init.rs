@@ -7,7 +7,7 @@ use aex_core::paths::Paths;
 use std::process::Stdio;
 
 pub(super) fn run(context: &Context<'_>) -> Result<Exit, Failure> {
-    let mut command = aexd::command("init", &context.paths);
+    let mut command = aexd::command("init", context.home.as_deref());
     if context.view.is_json() {
         command.arg("--json");
     }
@@ -23,7 +23,7 @@ pub(super) fn is_fresh(paths: &Paths) -> bool {
 
 /// Initialises a home before its first start; what it says is printed unless a reply in JSON follows.
 pub(super) fn first(context: &Context<'_>) -> Result<(), Failure> {
-    let output = aexd::output(aexd::command("init", &context.paths).stdin(Stdio::null()))?;
+    let output = aexd::output(aexd::command("init", context.home.as_deref()).arg("--before-start").stdin(Stdio::null()))?;
     if !context.view.is_json() {
         print(*context.view, &output.stdout)?;
     }

@@ -32,6 +32,9 @@ fn warn(context: &Context<'_>, reloaded: &ModelReloaded) {
     for warning in &reloaded.warnings {
         context.view.note(&format!("warning: {warning}"));
     }
+    for setting in &reloaded.needs_restart {
+        context.view.note(&format!("warning: {setting} has changed; it takes effect at the next start of the daemon"));
+    }
 }
 
 fn text(list: &ModelList) -> String {

@@ -6,7 +6,7 @@ use crate::clock::Deadline;
 use crate::exit::{Attempt, Exit, Failure};
 use aex_core::paths::Paths;
 use aex_proto::method::{RunAttach as Attach, RunClose as Close, RunEnded as EndedNotice};
-use aex_proto::run::{RunAttach, RunClose, RunId, RunOpened, RunSummary};
+use aex_proto::run::{RunAttach, RunClose, RunOpened, RunSummary};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -42,14 +42,15 @@ pub(super) struct Control {
 }
 
 impl Control {
-    /// Takes the connection on which the run was opened.
-    pub(super) fn start(client: Client, opened: RunOpened, paths: Paths) -> Result<Control, Failure> {
+    /// Takes the connection on which the run was opened, and what it is to be tied with to another.
+    pub(super) fn start(client: Client, opened: &RunOpened, stop_on_budget: bool, paths: Paths) -> Result<Control, Failure> {
         let (wake, theirs) = UnixStream::pair().attempt(|| "make a socket pair".to_owned())?;
         wake.set_nonblocking(true).and_then(|()| theirs.set_nonblocking(true)).attempt(|| "make a socket pair".to_owned())?;
         let (tell, told) = mpsc::channel();
         let (close, asked) = mpsc::channel();
-        let keeper =
-            Keeper { run: opened.run, origin: opened.origin, paths, client: Some(client), wait: FIRST_WAIT, wake: theirs, tell, asked };
+        let attach = RunAttach { run: opened.run, stop_on_budget };
+        let (client, origin) = (Some(client), opened.origin.clone());
+        let keeper = Keeper { attach, origin, paths, client, wait: FIRST_WAIT, wake: theirs, tell, asked };
         let thread =
             std::thread::Builder::new().name("control".to_owned()).spawn(move || keeper.keep()).attempt(|| "start a thread".to_owned())?;
         Ok(Control { wake, told, close, thread })
@@ -81,7 +82,7 @@ fn drain(stream: &mut UnixStream) {
 
 /// The thread's end.
 struct Keeper {
-    run: RunId,
+    attach: RunAttach,
     origin: String,
     paths: Paths,
     client: Option<Client>,
@@ -119,7 +120,7 @@ impl Keeper {
         };
         drain(&mut self.wake);
         match result {
-            Ok(Some(ended)) if ended.run == self.run => self.tell(Told::Ended(ended.message)),
+            Ok(Some(ended)) if ended.run == self.attach.run => self.tell(Told::Ended(ended.message)),
             Ok(_) => {}
             Err(_) => {
                 self.client = None;
@@ -146,7 +147,7 @@ impl Keeper {
 
     fn attach(&mut self) -> Tied {
         let Ok(mut client) = Client::connect(&self.paths) else { return Tied::NotYet };
-        match client.call_within::<Attach>(&RunAttach { run: self.run }, ATTACH) {
+        match client.call_within::<Attach>(&self.attach, ATTACH) {
             Ok(attached) => {
                 self.client = Some(client);
                 Tied::Yes(Some(attached.origin).filter(|origin| *origin != self.origin))
@@ -161,7 +162,7 @@ impl Keeper {
 
     /// Closes the run on its connection, or on a new one when the daemon was restarted just now.
     fn last_words(mut self, exit_status: i32) -> Option<RunSummary> {
-        let params = RunClose { run: self.run, exit_status: Some(exit_status) };
+        let params = RunClose { run: self.attach.run, exit_status: Some(exit_status) };
         let deadline = Deadline::after(LAST_WORDS);
         loop {
             let mut client = self.client.take().or_else(|| Client::connect(&self.paths).ok());
@@ -169,7 +170,7 @@ impl Keeper {
                 Some(Ok(summary)) => return Some(summary),
                 Some(Err(failure)) if failure.exit != Exit::Unreachable => return None,
                 // Without a socket there is no daemon, and no restart to wait for.
-                _ if deadline.is_over() || !self.paths.socket.exists() => return None,
+                _ if deadline.is_over() || !Client::may_connect(&self.paths) => return None,
                 _ => std::thread::sleep(FIRST_WAIT),
             }
         }

@@ -21,6 +21,19 @@ pub struct Paths {
     pub env_file: PathBuf,
     /// Holds the daemon's process id while it runs.
     pub pid_file: PathBuf,
+    /// Whose home it is.
+    pub place: Place,
+}
+
+/// Whose home it is: where the socket of its daemon may be depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// `~/.aex`, of which a user has one.
+    Default,
+    /// Any other folder that was named.
+    Named,
+    /// systemd's state directory, of which a machine has one.
+    System,
 }
 
 /// Why there is no place for the files.
@@ -58,6 +71,20 @@ impl Paths {
             (None, None) => env.user(env.default_home()?.ok_or(PathsError::NoHome)?),
         }
     }
+
+    /// Where a daemon of this home may listen, the likeliest place first: it may have been started in an environment that the
+    /// caller does not have, as cron(8) and su(1) leave variables out.
+    #[must_use]
+    pub fn sockets(&self, uid: u32) -> Vec<PathBuf> {
+        let elsewhere = match self.place {
+            Place::Default => vec![self.home.join("aexd.sock"), PathBuf::from(format!("/run/user/{uid}/aex/aexd.sock"))],
+            Place::Named => vec![self.home.join("aexd.sock")],
+            Place::System => vec![PathBuf::from("/run/aex/aexd.sock")],
+        };
+        let mut sockets = vec![self.socket.clone()];
+        sockets.extend(elsewhere.into_iter().filter(|socket| *socket != self.socket));
+        sockets
+    }
 }
 
 struct Env<F>(F);
@@ -91,6 +118,7 @@ impl<F: Fn(&str) -> Option<String>> Env<F> {
             socket,
             env_file: home.join(".env"),
             pid_file: home.join("aexd.pid"),
+            place: if is_default { Place::Default } else { Place::Named },
             home,
         })
     }
@@ -106,6 +134,7 @@ impl<F: Fn(&str) -> Option<String>> Env<F> {
             socket: runtime.join("aexd.sock"),
             env_file: home.join(".env"),
             pid_file: runtime.join("aexd.pid"),
+            place: Place::System,
             home,
         })
     }
@@ -161,6 +190,25 @@ mod tests {
         assert_eq!(paths.log_dir, Path::new("/var/log/aex"));
         assert_eq!(paths.pid_file, Path::new("/run/aex/aexd.pid"));
         check(&all, Some("/f"), "/f", "/f/config", "/f/aexd.sock", "/f/ledger.db");
+    }
+
+    #[test]
+    fn a_daemon_is_looked_for_where_another_environment_would_have_put_its_socket() {
+        let user = ("HOME", "/u");
+        let sockets = |variables: &[(&str, &str)]| {
+            let sockets = resolve(variables, None).unwrap().sockets(7);
+            sockets.iter().map(|socket| socket.display().to_string()).collect::<Vec<_>>().join(" ")
+        };
+        let rows: [(&[(&str, &str)], &str); 5] = [
+            (&[user], "/u/.aex/aexd.sock /run/user/7/aex/aexd.sock"),
+            (&[user, ("XDG_RUNTIME_DIR", "/run/user/7")], "/run/user/7/aex/aexd.sock /u/.aex/aexd.sock"),
+            (&[user, ("AEX_HOME", "/h"), ("XDG_RUNTIME_DIR", "/run/user/7")], "/h/aexd.sock"),
+            (&[("STATE_DIRECTORY", "/s")], "/s/aexd.sock /run/aex/aexd.sock"),
+            (&[("STATE_DIRECTORY", "/s"), ("RUNTIME_DIRECTORY", "/run/aex")], "/run/aex/aexd.sock"),
+        ];
+        for (variables, wanted) in rows {
+            assert_eq!(sockets(variables), wanted, "{variables:?}");
+        }
     }
 
     #[test]

@@ -87,8 +87,8 @@ pub struct Settings {
     pub allowed_hosts: Sourced<Vec<String>>,
     /// Largest request body, in bytes.
     pub max_body: Sourced<usize>,
-    /// Most calls at the same time.
-    pub max_calls: Sourced<usize>,
+    /// Most connections of clients at the same time.
+    pub max_connections: Sourced<usize>,
     /// When a reservation counts as safe.
     pub durability: Sourced<Durability>,
     /// The ledger's write-ahead log is restarted beyond this size, in bytes.
@@ -107,8 +107,6 @@ pub struct Settings {
     pub charge_on_gateway_error: Sourced<bool>,
     /// Least severity that is logged.
     pub log_level: Sourced<Level>,
-    /// Whether logs hold prompts.
-    pub log_prompts: Sourced<bool>,
     /// Its members may use the control socket.
     pub admin_group: Sourced<Option<String>>,
 }
@@ -132,7 +130,7 @@ fn read_all(top: &mut Section<'_>, report: &mut Report) -> Settings {
         allow_remote: file.setting("allow_remote", false, Report::flag),
         allowed_hosts: file.setting("allowed_hosts", Vec::new(), hosts),
         max_body: file.setting("max_body", 32 << 20, |report, field| usize::try_from(size(report, field)?).ok()),
-        max_calls: file.setting("max_calls", 4096, |report, field| usize::try_from(report.whole(field, 1)?).ok()),
+        max_connections: file.setting("max_connections", 4096, |report, field| usize::try_from(report.whole(field, 1)?).ok()),
         durability: file.setting("durability", Durability::Overlap, |report, field| report.word(field, &durabilities)),
         wal_limit: file.setting("wal_limit", 64 * MIB, size),
         zone: file.setting("zone", TimeZone::UTC, zone),
@@ -142,7 +140,6 @@ fn read_all(top: &mut Section<'_>, report: &mut Report) -> Settings {
         on_disconnect: file.setting("on_disconnect", OnDisconnect::Cancel, |report, field| report.word(field, &disconnects)),
         charge_on_gateway_error: file.setting("charge_on_gateway_error", true, Report::flag),
         log_level: file.setting("log_level", Level::INFO, level),
-        log_prompts: file.setting("log_prompts", false, |report, field| report.word(field, &[("off", false), ("on", true)])),
         admin_group: file.setting("admin_group", None, |report, field| report.text(field).map(Some)),
     }
 }

@@ -143,33 +143,25 @@ fn the_settings_that_init_writes_name_every_key_with_its_default() {
     let absent = home(SEED).load().unwrap().settings;
     let written = home(SEED).settings(&uncommented).load().unwrap().settings;
     let values = |settings: &Settings| {
-        let Settings { listen, port, allow_remote, allowed_hosts, max_body, max_calls, durability, wal_limit, .. } = settings.clone();
-        let Settings { zone, drain_timeout, run_grace, on_disconnect, charge_on_gateway_error, log_level, log_prompts, .. } =
-            settings.clone();
+        let Settings { listen, port, allow_remote, allowed_hosts, max_body, max_connections, durability, wal_limit, .. } = settings.clone();
+        let Settings { zone, drain_timeout, run_grace, on_disconnect, charge_on_gateway_error, log_level, .. } = settings.clone();
         let first = (
             listen.value,
             port.value,
             allow_remote.value,
             allowed_hosts.value,
             max_body.value,
-            max_calls.value,
+            max_connections.value,
             durability.value,
             wal_limit.value,
         );
-        let second = (
-            zone.value,
-            drain_timeout.value,
-            run_grace.value,
-            on_disconnect.value,
-            charge_on_gateway_error.value,
-            log_level.value,
-            log_prompts.value,
-        );
+        let second =
+            (zone.value, drain_timeout.value, run_grace.value, on_disconnect.value, charge_on_gateway_error.value, log_level.value);
         (first, second)
     };
     assert_eq!(values(&absent), values(&written));
     assert!(matches!(written.workers.source, Source::File(_)) && matches!(written.admin_group.source, Source::File(_)));
-    assert!(matches!(written.listen.source, Source::File(_)) && matches!(written.log_prompts.source, Source::File(_)));
+    assert!(matches!(written.listen.source, Source::File(_)) && matches!(written.log_level.source, Source::File(_)));
 }
 
 #[test]
@@ -284,8 +276,8 @@ fn all_errors_are_named_at_once_and_a_broken_file_never_starts_empty() {
         &broken,
         &[
             "aexd.yaml:1: port: expected a port, 0 to 65535, found \"x\"",
-            "aexd.yaml:2: prot: unknown key; known are listen, port, allow_remote, allowed_hosts, max_body, max_calls, durability, wal_limit, zone, \
-         workers, drain_timeout_ms, run_grace_ms, on_disconnect, charge_on_gateway_error, log_level, log_prompts, admin_group",
+            "aexd.yaml:2: prot: unknown key; known are listen, port, allow_remote, allowed_hosts, max_body, max_connections, durability, wal_limit, zone, \
+         workers, drain_timeout_ms, run_grace_ms, on_disconnect, charge_on_gateway_error, log_level, admin_group",
             "models.yaml:2: providers.p.base_url: expected an http or https URL, found nothing",
             "models.yaml:3: providers.p.auth: expected bearer or none, found \"maybe\"",
             "models.yaml:5: models.m.provider_model: expected the provider's name of the model, found nothing",
@@ -321,15 +313,12 @@ fn the_first_model_of_the_file_is_the_default_when_none_is_named() {
 
 #[test]
 fn settings_are_read_with_their_source() {
-    let config = home(SEED)
-        .settings("port: 9100\nmax_body: 1MiB\ndurability: full\nzone: UTC\nlog_level: WARNING\nlog_prompts: on\n")
-        .load()
-        .unwrap();
+    let config = home(SEED).settings("port: 9100\nmax_body: 1MiB\ndurability: full\nzone: UTC\nlog_level: WARNING\n").load().unwrap();
     let settings = &config.settings;
     assert_eq!(settings.port, Sourced { value: 9100, source: Source::File(1) });
     assert_eq!(settings.max_body.value, 1 << 20);
     assert_eq!(settings.durability, Sourced { value: Durability::Full, source: Source::File(3) });
-    assert_eq!((settings.log_level.value, settings.log_prompts.value), (tracing::Level::WARN, true));
+    assert_eq!(settings.log_level.value, tracing::Level::WARN);
     assert_eq!(settings.run_grace, Sourced { value: Duration::from_secs(10), source: Source::Default });
     refuse(
         &home(SEED).settings("max_body: 3MB\nzone: Mars/Base\nworkers: 0\nlisten: nowhere\nallowed_hosts: [http://x]\nallow_remote: 1\n"),

@@ -8,6 +8,9 @@ use aex_core::verify::Finding;
 use aex_proto::audit::{Audit, Invariant, InvariantName};
 use aex_proto::value::Stamp;
 
+/// What becomes of reservations that nobody works on.
+const ORPHANS: &str = "the daemon's next start ends them: a call that was sent is charged its worst case";
+
 pub(super) async fn run(gate: &Gate) -> Answer<Audit> {
     gate.flush_denials().await;
     let epoch = gate.ledger().epoch();
@@ -38,9 +41,18 @@ fn invariant(name: InvariantName, findings: &[Finding]) -> Invariant {
     let Some(finding) = findings.iter().find(|finding| finding.name == name.name()) else {
         return Invariant { name, passed: false, checked: 0, detail: "was not checked".to_owned(), broken: Vec::new() };
     };
-    let (checked, wrong) = (finding.checked, finding.broken_count);
-    let detail = if finding.passed() { format!("{checked} checked") } else { format!("{checked} checked, {wrong} wrong") };
-    Invariant { name, passed: finding.passed(), checked, detail, broken: finding.broken.iter().take(Audit::MAX_BROKEN).cloned().collect() }
+    let detail = match (name, finding.passed()) {
+        (_, true) => "none wrong".to_owned(),
+        (InvariantName::NoOrphanedReservations, false) => format!("{} wrong; {ORPHANS}", finding.broken_count),
+        (_, false) => format!("{} wrong", finding.broken_count),
+    };
+    Invariant {
+        name,
+        passed: finding.passed(),
+        checked: finding.checked,
+        detail,
+        broken: finding.broken.iter().take(Audit::MAX_BROKEN).cloned().collect(),
+    }
 }
 
 #[cfg(test)]
@@ -64,6 +76,15 @@ mod tests {
         assert!(!reply(&report, Stamp::new(0)).passed);
         report.findings.push(Finding { name: "decisions_recomputed", checked: 3, broken: vec!["event 3".to_owned()], broken_count: 1 });
         let audit = reply(&report, Stamp::new(0));
-        assert_eq!((audit.passed, audit.invariants[6].detail.as_str()), (false, "3 checked, 1 wrong"));
+        assert_eq!((audit.passed, audit.invariants[6].detail.as_str()), (false, "1 wrong"));
+        assert_eq!((audit.invariants[0].checked, audit.invariants[0].detail.as_str()), (0, "none wrong"));
+    }
+
+    #[test]
+    fn an_orphaned_reservation_fails_the_audit_and_says_what_ends_it() {
+        let mut report = AuditReport { findings: Replay::default().finish(None), head: Head::START, counts: Counts::default() };
+        report.findings[2] = Finding { broken: vec!["req_1".to_owned()], broken_count: 1, ..report.findings[2].clone() };
+        let invariant = &reply(&report, Stamp::new(0)).invariants[2];
+        assert!(!invariant.passed && invariant.detail.starts_with("1 wrong; the daemon's next start ends them"), "{invariant:?}");
     }
 }

@@ -4,7 +4,7 @@ use super::agents;
 use super::connection::After;
 use super::fault::{Answer, read};
 use super::models::key_state;
-use crate::config::{Config, Durability};
+use crate::config::{Config, Durability, Settings};
 use crate::gate::{Facts, Gate};
 use crate::os::clock;
 use aex_core::books::AccountKind;
@@ -48,7 +48,7 @@ pub(super) async fn status(gate: &Gate, facts: &Facts) -> Answer<DaemonStatus> {
         epoch: gate.ledger().epoch(),
         started_at: facts.started_at,
         uptime_ms: u64::try_from(clock::mono().as_millis()).unwrap_or(u64::MAX),
-        durability: durability_name(active.config.settings.durability.value).to_owned(),
+        durability: durability_name(gate.ledger().durability()).to_owned(),
         in_flight: in_flight(gate),
         head_seq,
         head_hash,
@@ -57,9 +57,9 @@ pub(super) async fn status(gate: &Gate, facts: &Facts) -> Answer<DaemonStatus> {
 }
 
 /// The reply goes out before the daemon begins to stop.
-pub(super) fn stop(gate: &Gate, by: &By) -> (Stopping, After) {
+pub(super) fn stop(gate: &Gate, started: &Settings, by: &By) -> (Stopping, After) {
     tracing::info!(pid = by.pid, uid = by.uid, "a stop was asked for on the control socket");
-    let drain_ms = gate.active().config.settings.drain_timeout.value.as_millis();
+    let drain_ms = started.drain_timeout.value.as_millis();
     let stopping = Stopping { pid: std::process::id(), in_flight: in_flight(gate), drain_ms: u64::try_from(drain_ms).unwrap_or(u64::MAX) };
     (stopping, After::Drain)
 }
@@ -113,19 +113,32 @@ const fn durability_name(durability: Durability) -> &'static str {
 fn ledger_check(gate: &Gate) -> Check {
     let ledger = gate.ledger();
     let passed = ledger.is_available();
-    let detail = if passed {
-        format!("commits; {} calls of an earlier start were ended when it opened", ledger.recovered())
-    } else {
-        "cannot commit: no call is admitted; the log says why".to_owned()
-    };
+    let detail =
+        if passed { recovered_text(ledger.recovered()) } else { "cannot commit: no call is admitted; the log says why".to_owned() };
     Check { name: "ledger".to_owned(), passed, detail }
+}
+
+fn recovered_text(calls: u64) -> String {
+    match calls {
+        0 => "commits".to_owned(),
+        _ => format!("commits; its start ended {} of a daemon that had died", counted(calls, "call")),
+    }
+}
+
+/// `1 model`, `2 models`.
+fn counted(number: u64, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+fn counted_all<T>(all: &[T], noun: &str) -> String {
+    counted(u64::try_from(all.len()).unwrap_or(u64::MAX), noun)
 }
 
 /// A configuration in force is a good one; what it lacks is told, because calls are denied for it.
 fn config_check(config: &Config) -> Check {
     let missing = config.catalog.providers.values().filter(|provider| key_state(config, provider) == KeyState::Missing);
     let missing: Vec<&str> = missing.map(|provider| provider.key_variable.as_str()).collect();
-    let mut detail = format!("{} models, {} warnings", config.catalog.models.len(), config.warnings.len());
+    let mut detail = [counted_all(&config.catalog.models, "model"), counted_all(&config.warnings, "warning")].join(", ");
     if !missing.is_empty() {
         detail.push_str("; not set: ");
         detail.push_str(&missing.join(", "));
@@ -167,6 +180,15 @@ impl Denied {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_is_told_in_the_singular() {
+        assert_eq!((counted(1, "warning"), counted(0, "warning")), ("1 warning".to_owned(), "0 warnings".to_owned()));
+        assert_eq!(
+            (recovered_text(0), recovered_text(1)),
+            ("commits".to_owned(), "commits; its start ended 1 call of a daemon that had died".to_owned())
+        );
+    }
 
     #[test]
     fn denials_are_counted_by_what_denied() {

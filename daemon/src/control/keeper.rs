@@ -134,7 +134,7 @@ impl Keeper {
             Order::Tie { run, link, stop_on_budget } => {
                 let expires_at = self.expiry(run);
                 let kept = self.runs.get(&run).and_then(|known| known.stop_on_budget);
-                self.runs.insert(run, Run { link: Some(link), grace_ends: None, expires_at, stop_on_budget: stop_on_budget.or(kept) });
+                self.runs.insert(run, Run { link: Some(link), grace_ends: None, expires_at, stop_on_budget: kept.or(stop_on_budget) });
             }
             Order::Dropped { connection } => {
                 let grace_ends = self.grace_end();

@@ -24,11 +24,11 @@ fn unknown(method: &str) -> ErrorObject {
 }
 
 async fn dispatch(control: &Control, by: By, verb: Verb, request: Request, after: &mut Vec<After>) -> Response {
-    let (gate, facts) = (&control.gate, &*control.facts);
+    let (gate, facts, started) = (&control.gate, &*control.facts, &control.started);
     match verb {
         Verb::DaemonHello => reply::<m::DaemonHello, _>(request, async |_| Ok(daemon::hello(gate, facts))).await,
         Verb::DaemonStatus => reply::<m::DaemonStatus, _>(request, async |_| daemon::status(gate, facts).await).await,
-        Verb::DaemonStop => reply::<m::DaemonStop, _>(request, async |_| Ok(then(daemon::stop(gate, &by), after))).await,
+        Verb::DaemonStop => reply::<m::DaemonStop, _>(request, async |_| Ok(then(daemon::stop(gate, started, &by), after))).await,
         Verb::AgentCreate => reply::<m::AgentCreate, _>(request, async |wanted| agents::create(gate, by, wanted).await).await,
         Verb::AgentList => reply::<m::AgentList, _>(request, async |_| agents::list(gate).await).await,
         Verb::AgentInspect => reply::<m::AgentInspect, _>(request, async |named| agents::inspect(gate, named).await).await,
@@ -39,7 +39,7 @@ async fn dispatch(control: &Control, by: By, verb: Verb, request: Request, after
         Verb::AgentPause => reply::<m::AgentPause, _>(request, async |wanted| agents::pause(gate, by, wanted).await).await,
         Verb::AgentResume => reply::<m::AgentResume, _>(request, async |named| agents::resume(gate, by, named).await).await,
         Verb::ModelList => reply::<m::ModelList, _>(request, async |_| Ok(models::list(&gate.active().config))).await,
-        Verb::ModelReload => reply::<m::ModelReload, _>(request, async |_| models::reload(gate, by).await).await,
+        Verb::ModelReload => reply::<m::ModelReload, _>(request, async |_| models::reload(gate, started, by).await).await,
         Verb::RunOpen => reply::<m::RunOpen, _>(request, async |wanted| Ok(then(runs::open(gate, facts, by, wanted).await?, after))).await,
         Verb::RunAttach => {
             reply::<m::RunAttach, _>(request, async |wanted| Ok(then(runs::attach(gate, facts, wanted).await?, after))).await

@@ -1,7 +1,7 @@
 //! The models of the configuration in force.
 
 use super::fault::Answer;
-use crate::config::{Config, Provider, ProviderKind};
+use crate::config::{Config, Provider, ProviderKind, Settings};
 use crate::gate::Gate;
 use aex_core::event::By;
 use aex_core::price::{ModelCard, Price};
@@ -14,7 +14,7 @@ pub(super) fn list(config: &Config) -> ModelList {
     ModelList { models: models.collect() }
 }
 
-pub(super) async fn reload(gate: &Gate, by: By) -> Answer<ModelReloaded> {
+pub(super) async fn reload(gate: &Gate, started: &Settings, by: By) -> Answer<ModelReloaded> {
     let active = gate.reload(Some(by)).await.map_err(|problems| {
         ErrorObject::fault(Fault::BadConfig, problems)
             .hint("the old configuration is still in force; correct the file, then aexctl models reload")
@@ -24,7 +24,25 @@ pub(super) async fn reload(gate: &Gate, by: By) -> Answer<ModelReloaded> {
         models: u32::try_from(catalog.models.len()).unwrap_or(u32::MAX),
         providers: u32::try_from(catalog.providers.len()).unwrap_or(u32::MAX),
         warnings: active.config.warnings.iter().map(ToString::to_string).collect(),
+        needs_restart: needs_restart(started, &active.config.settings),
     })
+}
+
+/// Settings that shape sockets, threads, ledger and log, and differ from those of the start: they hold until the next one.
+fn needs_restart(started: &Settings, now: &Settings) -> Vec<String> {
+    let changed = [
+        ("listen", started.listen.value != now.listen.value),
+        ("port", started.port.value != now.port.value),
+        ("max_connections", started.max_connections.value != now.max_connections.value),
+        ("durability", started.durability.value != now.durability.value),
+        ("wal_limit", started.wal_limit.value != now.wal_limit.value),
+        ("zone", started.zone.value != now.zone.value),
+        ("workers", started.workers.value != now.workers.value),
+        ("drain_timeout_ms", started.drain_timeout.value != now.drain_timeout.value),
+        ("log_level", started.log_level.value != now.log_level.value),
+        ("admin_group", started.admin_group.value != now.admin_group.value),
+    ];
+    changed.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name.to_owned()).collect()
 }
 
 fn model(config: &Config, card: &ModelCard, provider: &Provider) -> Model {

@@ -125,7 +125,8 @@ pub(super) async fn attach(gate: &Gate, facts: &Facts, wanted: RunAttach) -> Ans
         return Err(ErrorObject::fault(Fault::Gone, over(&row.reason)));
     }
     let reply = RunAttached { run: wanted.run, origin: origin(facts.listen) };
-    Ok((reply, After::Tie { run: row.id, stop_on_budget: None }))
+    // A restart may have come between the denial and the end: any denial of the run counts, however old.
+    Ok((reply, After::Tie { run: row.id, stop_on_budget: wanted.stop_on_budget.then_some(0) }))
 }
 
 pub(super) async fn close(gate: &Gate, by: By, wanted: RunClose) -> Answer<RunSummary> {
@@ -146,11 +147,13 @@ pub(super) async fn close(gate: &Gate, by: By, wanted: RunClose) -> Answer<RunSu
             run,
             agent: agent.map_or_else(String::new, |agent| agent.name),
             calls: sums.calls,
+            tokens: sums.tokens,
             input_tokens: sums.input_tokens,
             output_tokens: sums.output_tokens,
             cost_pico: sums.charged,
             cost_usd: sums.charged.usd(),
             estimated: sums.estimated,
+            worst_case: sums.worst_case,
             denials: reader.denials(id)?.values().sum(),
             ended,
         })

@@ -171,12 +171,12 @@ async fn a_paused_agent_opens_no_run_until_it_is_resumed_and_the_event_names_who
     daemon.agent(&mut client, "a").await;
     let paused = client.call("agent.pause", json!({"name": "a", "reason": "lunch"})).await.unwrap();
     assert_eq!((&paused["state"], &paused["state_reason"]), (&json!("paused"), &json!("lunch")));
-    let refused = client.refused("run.open", json!({"agent": "a", "command": []})).await;
+    let refused = client.refused("run.open", json!({"agent": "a", "command": "true"})).await;
     assert_eq!((refused.which(), refused.message.as_str()), (Some(Fault::Denied), "'a' is paused: lunch"));
     for _ in 0..2 {
         assert_eq!(client.call("agent.resume", json!({"name": "a"})).await.unwrap()["state"], json!("active"));
     }
-    client.call("run.open", json!({"agent": "a", "command": []})).await.unwrap();
+    client.call("run.open", json!({"agent": "a", "command": "true"})).await.unwrap();
     let events = client.call("event.list", json!({"agent": "a"})).await.unwrap();
     let states: Vec<&Value> = events["events"].as_array().unwrap().iter().filter(|event| event["kind"] == "account.state").collect();
     assert_eq!(states.len(), 2);
@@ -201,6 +201,22 @@ async fn a_bad_file_leaves_the_old_configuration_in_force_and_is_named() {
 }
 
 #[tokio::test]
+async fn a_reload_names_the_settings_that_wait_for_a_restart_until_it_comes() {
+    let daemon = Daemon::start("port: 9000\ndurability: overlap\n").await;
+    let mut client = daemon.connect().await;
+    let settings = daemon.paths.config_dir.join("aexd.yaml");
+    std::fs::write(&settings, "port: 9001\nzone: UTC\ndurability: full\nrun_grace_ms: 1\nmax_connections: 3\n").unwrap();
+    for _ in 0..2 {
+        let reloaded = client.call("model.reload", json!({})).await.unwrap();
+        assert_eq!(reloaded["needs_restart"], json!(["port", "max_connections", "durability"]));
+    }
+    // The ledger was opened with `normal`, whatever the file says by now.
+    assert_eq!(client.call("daemon.status", json!({})).await.unwrap()["durability"], json!("normal"));
+    std::fs::write(&settings, "").unwrap();
+    assert_eq!(client.call("model.reload", json!({})).await.unwrap()["needs_restart"], json!([]));
+}
+
+#[tokio::test]
 async fn the_whole_is_told_in_figures_and_audited_by_seven_invariants() {
     let daemon = Daemon::start("").await;
     let mut client = daemon.connect().await;
@@ -208,7 +224,7 @@ async fn the_whole_is_told_in_figures_and_audited_by_seven_invariants() {
     daemon.agent(&mut client, "b").await;
     let status = client.call("status.get", json!({})).await.unwrap();
     assert_eq!((&status["agents"], &status["budget_usd"], &status["remaining_usd"]), (&json!(2), &json!("10.00"), &json!("10.00")));
-    assert_eq!((&status["daemon"]["state"], &status["daemon"]["durability"]), (&json!("ready"), &json!("overlap")));
+    assert_eq!((&status["daemon"]["state"], &status["daemon"]["durability"]), (&json!("ready"), &json!("normal")));
     let audit = client.call("audit.run", json!({})).await.unwrap();
     assert_eq!((&audit["passed"], audit["invariants"].as_array().map(Vec::len)), (&json!(true), Some(7)), "{audit}");
     assert_eq!(audit["head_hash"], client.call("daemon.status", json!({})).await.unwrap()["head_hash"]);
@@ -222,7 +238,7 @@ async fn a_stop_is_answered_and_then_the_daemon_drains() {
     assert_eq!((&stopping["pid"], &stopping["drain_ms"]), (&json!(std::process::id()), &json!(30_000)));
     assert_eq!(client.call("daemon.status", json!({})).await.unwrap()["state"], json!("draining"));
     assert!(daemon.gate.is_draining());
-    assert_eq!(client.refused("run.open", json!({"command": []})).await.which(), Some(Fault::Unavailable));
+    assert_eq!(client.refused("run.open", json!({"command": "true"})).await.which(), Some(Fault::Unavailable));
 }
 
 #[tokio::test]
@@ -232,7 +248,7 @@ async fn a_tail_has_every_event_from_where_it_begins_and_one_of_an_agent_has_tha
     daemon.agent(&mut client, "a").await;
     assert_eq!(all.call("event.tail", json!({"after": 0})).await.unwrap()["after"], json!(0));
     let begun = own.call("event.tail", json!({"agent": "a"})).await.unwrap();
-    let run = client.call("run.open", json!({"agent": "a", "command": []})).await.unwrap();
+    let run = client.call("run.open", json!({"agent": "a", "command": "true"})).await.unwrap();
     daemon.agent(&mut client, "b").await;
     client.call("agent.pause", json!({"name": "a"})).await.unwrap();
 

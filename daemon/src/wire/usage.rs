@@ -286,10 +286,10 @@ mod tests {
     fn what_is_not_known_is_told_with_its_value_when_it_counts() {
         check(r#"{"prompt_tokens":1,"completion_tokens":1,"queue_time":0.02,"total_time":1.5}"#, &[(Input, 1), (Output, 1)], &[]);
         check(
-            r#"{"prompt_tokens":1,"completion_tokens":1,"cost": 5.0e-1 ,"free":0,"none":0.0,"tier":"x","prompt_tokens_details":{"video_tokens":7},"tools":{"searches":2,"other":0,"deep":{"a":1}},"l":[1],"e":[]}"#,
+            r#"{"prompt_tokens":1,"completion_tokens":1,"fee": 5.0e-1 ,"free":0,"none":0.0,"tier":"x","prompt_tokens_details":{"video_tokens":7},"tools":{"searches":2,"other":0,"deep":{"a":1}},"l":[1],"e":[]}"#,
             &[(Input, 1), (Output, 1)],
             &[
-                ("cost", "5.0e-1"),
+                ("fee", "5.0e-1"),
                 ("prompt_tokens_details.video_tokens", "7"),
                 ("tools.searches", "2"),
                 ("tools.deep", r#"{"a":1}"#),

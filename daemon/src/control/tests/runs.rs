@@ -22,7 +22,7 @@ async fn closed(tail: &mut Client, account: &Value) -> String {
 }
 
 async fn open(client: &mut Client, more: Value) -> Value {
-    let mut wanted = json!({"agent": "a", "command": ["true"]});
+    let mut wanted = json!({"agent": "a", "command": "true"});
     wanted.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     client.call("run.open", wanted).await.unwrap()
 }
@@ -51,12 +51,12 @@ async fn a_run_that_its_client_closes_is_summed_up_and_no_end_is_pushed() {
 async fn what_a_run_may_not_have_is_refused() {
     let daemon = Daemon::start(LONG).await;
     let mut client = daemon.connect().await;
-    let missing = client.refused("run.open", json!({"command": []})).await;
+    let missing = client.refused("run.open", json!({"command": "true"})).await;
     assert_eq!((missing.which(), missing.message.as_str()), (Some(Fault::NotFound), "no agent 'default'"));
     daemon.agent(&mut client, "default").await;
-    let above = client.refused("run.open", json!({"command": [], "budget_pico": "5000000000001"})).await;
+    let above = client.refused("run.open", json!({"command": "true", "budget_pico": "5000000000001"})).await;
     assert_eq!(above.which(), Some(Fault::Unfit));
-    client.call("run.open", json!({"command": []})).await.unwrap();
+    client.call("run.open", json!({"command": "true"})).await.unwrap();
 }
 
 #[tokio::test]
@@ -168,6 +168,25 @@ async fn the_first_denial_for_want_of_money_ends_a_run_that_asked_for_that_and_n
     let summary = client.call("run.close", json!({"run": other["run"]})).await.unwrap();
     assert_eq!((&summary["denials"], &summary["ended"]), (&json!(1), &Value::Null));
     assert!(!client.has_notices());
+}
+
+#[tokio::test]
+async fn a_run_that_stops_on_its_budget_still_does_so_after_a_restart() {
+    let daemon = Daemon::start(LONG).await;
+    let mut client = daemon.connect().await;
+    daemon.agent(&mut client, "a").await;
+    let other = open(&mut client, json!({})).await;
+    let run = open(&mut client, json!({"stop_on_budget": true})).await;
+    let daemon = daemon.restart().await;
+    for run in [&other, &run] {
+        daemon.gate.ledger().record(denied(run).into()).unwrap();
+    }
+    let mut client = daemon.connect().await;
+    client.call("run.attach", json!({"run": other["run"]})).await.unwrap();
+    client.call("run.attach", json!({"run": run["run"], "stop_on_budget": true})).await.unwrap();
+    let ended = client.notice("run.ended").await;
+    assert_eq!((&ended["run"], &ended["reason"]), (&run["run"], &json!("budget")));
+    client.call("run.attach", json!({"run": other["run"]})).await.unwrap();
 }
 
 #[tokio::test]
