@@ -40,7 +40,7 @@ pub struct Refusal<'a> {
 /// 400: the request is wrong.
 #[must_use]
 pub const fn malformed<'a>(param: &'a str, says: &'a [&'a str]) -> Refusal<'a> {
-    Refusal { status: 400, kind: "invalid_request_error", code: "invalid_request", param, retry: Retry::Never, says, rule: "request_form" }
+    Refusal { status: 400, kind: "invalid_request_error", code: "invalid_request_error", param, retry: Retry::Never, says, rule: "request_form" }
 }
 
 /// 403: the agent's policy.
@@ -52,7 +52,7 @@ pub const fn forbidden<'a>(param: &'a str, rule: &'a str, says: &'a [&'a str]) -
 /// 400: the model.
 #[must_use]
 pub const fn incapable<'a>(param: &'a str, rule: &'a str, says: &'a [&'a str]) -> Refusal<'a> {
-    Refusal { status: 400, kind: "invalid_request_error", code: "invalid_value", param, retry: Retry::Never, says, rule }
+    Refusal { status: 400, kind: "invalid_request_error", code: "invalid_request_error", param, retry: Retry::Never, says, rule }
 }
 
 /// 401: the token.

@@ -94,7 +94,7 @@ fn what_is_no_chat_request_is_refused_with_the_field_at_fault() {
     for (body, param, says) in &rows {
         let shown: String = String::from_utf8_lossy(body).chars().take(80).collect();
         let answer = house.post(body);
-        assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_request"), "{shown}: {answer}");
+        assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_request_error"), "{shown}: {answer}");
         refusal::check(&answer, &malformed(param, &["Malformed request", says]));
     }
     house.is_unharmed();

@@ -117,7 +117,7 @@ fn refusal(denial: &Denial) -> Refusal {
         ),
         Denial::Account { account, reason, state } => inactive(account, reason, *state),
         Denial::Rate { account, kind, limit, retry_after_ms } => rate(account, *kind, *limit, *retry_after_ms),
-        Denial::Malformed { message, param } => Refusal { param: param.clone(), ..invalid("invalid_request", format!("Malformed request: {message}.")) },
+        Denial::Malformed { message, param } => Refusal { param: param.clone(), ..invalid(INVALID_REQUEST, format!("Malformed request: {message}.")) },
         Denial::TooLarge { limit } => Refusal {
             status: 413,
             ..invalid("request_too_large", format!("The request's body is larger than {limit} bytes: send less, or raise `max_body` in aexd.yaml."))
@@ -274,7 +274,7 @@ fn policy(breach: &Breach, also: &[Rule]) -> Refusal {
 }
 
 fn rule_words(rule: Rule) -> RuleWords {
-    let model = |message| invalid("invalid_value", message);
+    let model = |message| invalid(INVALID_REQUEST, message);
     let agent = |message| forbidden(POLICY_VIOLATION, message);
     let (refusal, param, what): (fn(String) -> Refusal, _, _) = match rule {
         Rule::AllowedModels => (|message| forbidden("model_not_allowed", message), "model", "This agent may not use this model"),

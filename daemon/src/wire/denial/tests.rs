@@ -72,7 +72,7 @@ fn rates_tell_when_to_come_back() {
 fn requests_that_are_wrong() {
     check(
         &Denial::Malformed { message: "`n` must be \"1\"".to_owned(), param: Some("n".to_owned()) },
-        r##"400 - final {"error":{"Malformed request: `n` must be \"1\".#","invalid_request_error","param":"n","code":"invalid_request"}}"##,
+        r##"400 - final {"error":{"Malformed request: `n` must be \"1\".#","invalid_request_error","param":"n","code":"invalid_request_error"}}"##,
     );
     check(
         &Denial::TooLarge { limit: 9 },
@@ -96,7 +96,7 @@ fn rules_of_policy_and_of_models() {
     );
     check(
         &broken(Rule::ModelMaxTokens, "99", "10", &[Rule::AllowVision, Rule::Strict]),
-        r##"400 - final {"error":{"More output is asked for than this model gives: asked 99, limits.max_tokens is 10; it also breaks allow_vision, strict; models.yaml says what the model takes.#","invalid_request_error","param":"max_tokens","code":"invalid_value"}}"##,
+        r##"400 - final {"error":{"More output is asked for than this model gives: asked 99, limits.max_tokens is 10; it also breaks allow_vision, strict; models.yaml says what the model takes.#","invalid_request_error","param":"max_tokens","code":"invalid_request_error"}}"##,
     );
     for rule in [Rule::ModelTools, Rule::ModelVision] {
         assert_eq!(openai(&broken(rule, "1", "false", &[]), REQUEST).status, 400);
