@@ -5,6 +5,7 @@
 
 mod dispatch;
 mod headers;
+mod line;
 mod listen;
 mod pages;
 mod relay;

@@ -1,7 +1,7 @@
 //! Sends an admitted call to its provider and gets the head of the answer.
 
 use super::headers;
-use super::relay::Line;
+use super::line::Line;
 use super::upstream::{self, Answer, AnswerBody, SendFault};
 use crate::config::{Auth, ProviderKind};
 use crate::gate::{Active, Hold};

@@ -1,7 +1,7 @@
 //! Sockets and workers. One thread accepts and deals connections out in turn; each worker serves its own to their end.
 
+use super::line::Line;
 use super::pages::Pages;
-use super::relay::Line;
 use super::serve;
 use crate::gate::{Facts, Gate};
 use crate::os::port;

@@ -2,8 +2,9 @@
 
 use super::dispatch::{Dispatched, Message, Source, dispatch};
 use super::headers;
+use super::line::Line;
 use super::pages::Pages;
-use super::relay::{Line, Relaying, Streamed};
+use super::relay::{Relaying, Streamed};
 use super::reply::{self, Reply};
 use super::track::Tracked;
 use super::upstream::SendFault;
