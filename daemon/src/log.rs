@@ -4,7 +4,7 @@
 use anyhow::Context;
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -47,23 +47,43 @@ fn is_journal(named: &OsStr, stderr: &impl AsFd) -> bool {
 /// # Errors
 /// When the log file cannot be opened.
 pub fn start(place: Place, dir: &Path, level: tracing::Level) -> anyhow::Result<()> {
-    let builder = || tracing_subscriber::fmt().with_max_level(LevelFilter::from_level(level));
+    // The subscriber would tell of its own failures on standard error, and Rust panics when that can't be written either.
+    let builder = || tracing_subscriber::fmt().with_max_level(LevelFilter::from_level(level)).log_internal_errors(false);
     let json = || builder().json().flatten_event(true);
     match place {
-        Place::Person => builder().with_target(false).with_writer(io::stderr).init(),
-        Place::Journal => json().with_writer(io::stderr).init(),
+        Place::Person => builder().with_target(false).with_writer(|| Lossy(io::stderr())).init(),
+        Place::Journal => json().with_writer(|| Lossy(io::stderr())).init(),
         Place::File => {
             let path = dir.join("aex.log");
             let file = OpenOptions::new().create(true).append(true).open(&path).with_context(|| format!("opening {}", path.display()))?;
-            json().with_writer(Mutex::new(file)).init();
+            json().with_writer(Mutex::new(Lossy(file))).init();
         }
     }
     Ok(())
 }
 
+/// A writer that never fails: on a full disk the log has gaps, and the daemon goes on.
+struct Lossy<W>(W);
+
+impl<W: Write> Write for Lossy<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(self.0.write(bytes).unwrap_or(bytes.len()))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush().or(Ok(()))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_full_disk_loses_log_lines_and_nothing_else() {
+        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        assert!(writeln!(Lossy(full), "a line").is_ok());
+    }
 
     #[test]
     fn a_journal_that_was_handed_down_is_not_taken_for_ours() {
