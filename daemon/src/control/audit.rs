@@ -63,14 +63,14 @@ mod tests {
 
     #[test]
     fn each_invariant_of_the_replay_has_its_name_on_the_wire_in_the_same_order() {
-        let findings = Replay::default().finish(None);
+        let findings = Replay::new(|_| None).finish();
         let names: Vec<&str> = findings.iter().map(|finding| finding.name).collect();
         assert_eq!(names, InvariantName::ALL.map(InvariantName::name));
     }
 
     #[test]
     fn an_invariant_that_was_not_checked_fails_the_audit() {
-        let mut report = AuditReport { findings: Replay::default().finish(None), head: Head::START, counts: Counts::default() };
+        let mut report = AuditReport { findings: Replay::new(|_| None).finish(), head: Head::START, counts: Counts::default() };
         assert!(reply(&report, Stamp::new(0)).passed);
         report.findings.pop();
         assert!(!reply(&report, Stamp::new(0)).passed);
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn an_orphaned_reservation_fails_the_audit_and_says_what_ends_it() {
-        let mut report = AuditReport { findings: Replay::default().finish(None), head: Head::START, counts: Counts::default() };
+        let mut report = AuditReport { findings: Replay::new(|_| None).finish(), head: Head::START, counts: Counts::default() };
         report.findings[2] = Finding { broken: vec!["req_1".to_owned()], broken_count: 1, ..report.findings[2].clone() };
         let invariant = &reply(&report, Stamp::new(0)).invariants[2];
         assert!(!invariant.passed && invariant.detail.starts_with("1 wrong; the daemon's next start ends them"), "{invariant:?}");

@@ -1,0 +1,141 @@
+//! Admissions and refusals, decided again from what their events say.
+//!
+//! A refusal may be recorded a moment after it was decided, by a later job of the writer: it is held against all that its
+//! account was until then, never against one instant.
+
+use super::tree::{Node, governor};
+use super::{Audit, Place};
+use crate::ask::Ask;
+use crate::decision::{AccountState, Denial, Named, RateKind};
+use crate::event::{CallDenied, CallHeld};
+use crate::policy;
+use crate::price::{self, Bound, Unbounded};
+use crate::window::Period;
+use aex_proto::value::{AccountId, Digest, Pico};
+
+/// The output limit per choice, and the bound with it.
+type Decided = (u64, Result<Bound, Unbounded>);
+
+impl Audit {
+    pub(super) fn admission(&mut self, place: Place, held: &CallHeld) {
+        self.referenced(place, held.card);
+        self.referenced(place, held.policy);
+        let verdict = self.admitted(place, held);
+        self.found.decisions.verdict(verdict, || format!("{place}: {} was admitted", held.request));
+    }
+
+    fn admitted(&self, place: Place, held: &CallHeld) -> Result<(), String> {
+        let path = self.tree.path(held.account);
+        if path.last().is_none_or(|top| top.row.id != AccountId::ROOT) {
+            return Err(format!("on account {}, which is not below the root", held.account));
+        }
+        if let Some(stopped) = path.iter().find(|node| node.row.state != AccountState::Active) {
+            return Err(format!("while account {} was {:?}", stopped.row.id, stopped.row.state));
+        }
+        if held.deadline <= place.at {
+            return Err(format!("with the deadline {}, which had passed", held.deadline));
+        }
+        if governor(&path).is_none_or(|agent| agent.row.policy != held.policy) {
+            return Err(format!("by policy {}, which is not its agent's", held.policy));
+        }
+        if !self.configs.cards.contains(&(held.ask.model.clone(), held.card)) {
+            return Err(format!("by card {}, which no configuration of its daemon has for {}", held.card, held.ask.model));
+        }
+        let (limit, bound) = self.decide(&held.ask, held.card, held.policy)?.map_err(|denial| format!("and its policy says {denial:?}"))?;
+        let stated = Bound { amount: held.amount, input_tokens: held.input_tokens, output_tokens: held.output_tokens };
+        if limit != held.max_tokens || bound != Ok(stated) {
+            return Err(format!("with {} tokens and {stated:?}, by its inputs with {limit} and {bound:?}", held.max_tokens));
+        }
+        Ok(())
+    }
+
+    /// # Errors
+    /// When a snapshot that it needs is missing.
+    fn decide(&self, ask: &Ask, card: Digest, policy: Digest) -> Result<Result<Decided, Denial>, String> {
+        let card = self.snapshots.cards.get(&card).ok_or("and the snapshot of its card is missing")?;
+        let policy = self.snapshots.policies.get(&policy).ok_or("and the snapshot of its policy is missing")?;
+        Ok(policy::decide(ask, card, policy).map(|limit| (limit, price::bound(ask, card, limit))))
+    }
+
+    pub(super) fn denied(&mut self, place: Place, denied: &CallDenied) {
+        denied
+            .card
+            .into_iter()
+            .chain((denied.policy != Digest::ZERO).then_some(denied.policy))
+            .for_each(|digest| self.referenced(place, digest));
+        let verdict = self.refused(denied);
+        self.found.decisions.verdict(verdict, || format!("{place}: {} was refused by {}", denied.request, denied.rule));
+    }
+
+    fn refused(&self, denied: &CallDenied) -> Result<(), String> {
+        let path = self.tree.path(denied.account);
+        let unknown_caller = denied.policy == Digest::ZERO && denied.account == AccountId::ROOT;
+        if !unknown_caller && governor(&path).is_none_or(|agent| agent.row.policy != denied.policy) {
+            return Err(format!("by policy {}, which is not its agent's", denied.policy));
+        }
+        if denied.rule != denied.denial.rule() {
+            return Err(format!("and the refusal is one by {}", denied.denial.rule()));
+        }
+        match &denied.denial {
+            Denial::Policy { .. } => match self.again(denied)? {
+                Err(denial) if denial == denied.denial => Ok(()),
+                other => Err(format!("by its inputs it is {other:?}")),
+            },
+            Denial::Unbounded { why, .. } => match self.again(denied)? {
+                Ok((_, Err(reason))) if reason == *why => Ok(()),
+                other => Err(format!("by its inputs it is {other:?}")),
+            },
+            Denial::Budget { .. } => self.refused_money(denied, &path),
+            Denial::Account { account, reason, state } => refused_account(on(&path, account)?, *state, reason),
+            Denial::Rate { account, kind, limit, .. } => {
+                let limits = on(&path, account)?.row.limits;
+                let known = match kind {
+                    RateKind::RequestsPerMinute => limits.rpm,
+                    RateKind::Concurrent => limits.concurrent,
+                };
+                if known == Some(*limit) { Ok(()) } else { Err(format!("with the limit {limit}, the account's is {known:?}")) }
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn again(&self, denied: &CallDenied) -> Result<Result<Decided, Denial>, String> {
+        let (Some(ask), Some(card)) = (&denied.ask, denied.card) else { return Err("and its inputs are not told".to_owned()) };
+        self.decide(ask, card, denied.policy)
+    }
+
+    fn refused_money(&self, denied: &CallDenied, path: &[&Node]) -> Result<(), String> {
+        let Denial::Budget { account, asked, left, limit, period, resets_at } = &denied.denial else { return Ok(()) };
+        match self.again(denied)? {
+            Ok((_, Ok(bound))) if bound.amount == *asked => {}
+            other => return Err(format!("for {asked}, by its inputs it is {other:?}")),
+        }
+        let node = on(path, account)?;
+        // Without a budget, what is beyond the range of money is refused.
+        let unlimited = *period == Period::Total && *limit == Pico::MAX && *left == Pico::ZERO;
+        if !node.limits_had.contains(&(*period, *limit)) && !unlimited {
+            return Err(format!("with the limit {limit}, which account {} never had by {}", account.id, period.name()));
+        }
+        if left >= asked || left > limit || (*period == Period::Total) != resets_at.is_none() {
+            return Err(format!("with {left} of {limit} left, {asked} asked and a reset at {resets_at:?}"));
+        }
+        Ok(())
+    }
+}
+
+/// The account that a refusal names: one of the caller's path.
+fn on<'t>(path: &[&'t Node], named: &Named) -> Result<&'t Node, String> {
+    let node =
+        path.iter().find(|node| node.row.id == named.id).ok_or_else(|| format!("for account {}, which is not above it", named.id))?;
+    // An account that is gone is named by its number.
+    if node.row.name == named.name || named.id.to_string() == named.name {
+        return Ok(node);
+    }
+    Err(format!("for account {} as `{}`, its name is `{}`", named.id, named.name, node.row.name))
+}
+
+fn refused_account(node: &Node, state: AccountState, reason: &str) -> Result<(), String> {
+    let was = node.stops_had.iter().any(|(had, why)| *had == state && why == reason);
+    let gone = state == AccountState::Closed && node.row.state == AccountState::Closed;
+    if was || gone { Ok(()) } else { Err(format!("as account {} is {state:?} (`{reason}`), which it never was", node.row.id)) }
+}

@@ -1,0 +1,147 @@
+//! Rows changed by hand: the audit finds each and says where.
+
+use super::*;
+use aex_core::event::{Outcome, Released, Settled};
+use aex_core::price::Charge;
+use aex_core::usage::Usage;
+use rusqlite::Connection;
+
+/// root 1, group 2 with 5,000 a day, agent 3 with 20,000 in all, its run 4, agent 5 that is closed. Calls 1 to 4 ended exactly, by
+/// an estimate, in full and released; call 5 is open. Agent 3 has a token and a revoked one.
+async fn house() -> House {
+    let mut house = House::new().await;
+    house.account(1, AccountKind::Group, "g", &[(Period::Day, 5_000)]).await;
+    let agent = house.account(2, AccountKind::Agent, "a", &[(Period::Total, 20_000)]).await;
+    let run = house.account(3, AccountKind::Run, "r", &[]).await;
+    let gone = house.account(1, AccountKind::Agent, "b", &[(Period::Week, 9)]).await;
+    house.token(agent, 1).await;
+    house.revoke(agent, 0).await;
+    house.token(agent, 2).await;
+    house.ledger.admin(move |writer| writer.close_account(gone, "deleted", None).map(Ok)).await.unwrap().unwrap();
+    let lines = |output| Charge::of(&Usage::text(9, output), &card().price.unwrap()).unwrap().lines;
+    let settle = |state, outcome, lines| Ending::Settle { state, lines, outcome, status: Some(200), unknown_usage: Vec::new() };
+    let ends = [
+        settle(Settled::Exact, Outcome::Answered, lines(5)),
+        settle(Settled::Estimated, Outcome::ClientLeft, lines(7)),
+        settle(Settled::WorstCase, Outcome::Panic, Vec::new()),
+        Ending::Release { reason: Released::Refused, status: Some(400) },
+    ];
+    for end in ends {
+        let key = house.call(run, 50, true).await.unwrap();
+        house.ledger.end(key, end).unwrap();
+    }
+    assert!(house.call(run, 50, true).await.is_some());
+    assert!(house.call(run, 1_000, true).await.is_some());
+    assert_eq!(house.call(run, 1_000, true).await, None);
+    house
+}
+
+/// The audit of a copy in which some SQL was run, with the guards of the tables taken away.
+fn audit_of(house: &House, sql: &str) -> Vec<String> {
+    let path = house.home.path().join("copy.db");
+    drop(std::fs::remove_file(&path));
+    std::fs::copy(house.path(), &path).unwrap();
+    let conn = Connection::open(&path).unwrap();
+    conn.execute_batch("PRAGMA ignore_check_constraints = 1; PRAGMA foreign_keys = 0").unwrap();
+    for trigger in
+        ["calls_end_an_open_hold", "calls_take_their_hold", "calls_are_final", "calls_are_kept", "events_are_final", "events_are_kept"]
+    {
+        conn.execute_batch(&format!("DROP TRIGGER {trigger}")).unwrap();
+    }
+    let before = conn.total_changes();
+    conn.execute_batch(sql).unwrap();
+    assert!(sql.is_empty() || conn.total_changes() > before, "{sql}: changed nothing");
+    words(&Reader::new(&conn).audit(now(), Some(1)).unwrap())
+}
+
+/// SQL, and the one thing that the audit has to say of it.
+const ROWS: &[(&str, &str)] = &[
+    ("UPDATE balances SET start_us = start_us - 86400000000 WHERE period = 'day'", "spent_matches_events: balance 1: window is"),
+    ("UPDATE balances SET end_us = end_us + 86400000000 WHERE period = 'day'", "spent_matches_events: balance 1: window is"),
+    ("UPDATE balances SET account = 1 WHERE id = 1", "spent_matches_events: balance 1: account is"),
+    ("UPDATE balances SET period = 'week' WHERE id = 1", "spent_matches_events: balance 1: period is"),
+    ("UPDATE balances SET overdraft_pico = 100000000000000000 WHERE id = 1", "spent_matches_events: balance 1: overdraft is"),
+    ("UPDATE balances SET limit_pico = limit_pico * 1000 WHERE id = 1", "spent_matches_events: balance 1: limit is"),
+    ("UPDATE balances SET limit_pico = NULL WHERE id = 1", "spent_matches_events: balance 1: limit is"),
+    ("UPDATE balances SET spent_pico = 0 WHERE id = 2", "spent_matches_events: balance 2: spent is"),
+    ("UPDATE balances SET reserved_pico = 0 WHERE id = 2", "spent_matches_events: balance 2: reserved is"),
+    ("UPDATE balances SET spent_pico = -1 WHERE id = 2", "no_negative_values: balance 2"),
+    ("DELETE FROM balances WHERE id = 2", "spent_matches_events: balance 2: its row is missing"),
+    ("INSERT INTO balances VALUES (99, 3, 'month', 0, 1, NULL, 0, 0, 0)", "spent_matches_events: balance 99: no event opened it"),
+    ("UPDATE budgets SET limit_pico = limit_pico * 1000 WHERE account = 2", "spent_matches_events: budget of account 2 by day: limit is"),
+    ("UPDATE budgets SET period = 'month' WHERE account = 2", "spent_matches_events: budget of account 2 by month: no event set it"),
+    ("DELETE FROM budgets WHERE account = 3", "spent_matches_events: budget of account 3 by total: its row is missing"),
+    ("UPDATE accounts SET state = 'paused' WHERE id = 3", "event_log_integrity: account 3: state is"),
+    ("UPDATE accounts SET state = 'active', closed_us = NULL WHERE id = 5", "event_log_integrity: account 5: state is"),
+    ("UPDATE accounts SET rpm = 60000 WHERE id = 3", "event_log_integrity: account 3: limits is"),
+    ("UPDATE accounts SET concurrent = 7 WHERE id = 3", "event_log_integrity: account 3: limits is"),
+    ("UPDATE accounts SET policy = replace(policy, 'false', 'true') WHERE id = 3", "event_log_integrity: account 3: policy is"),
+    ("UPDATE accounts SET name = 'x' WHERE id = 3", "event_log_integrity: account 3: name is"),
+    ("UPDATE accounts SET parent = 1 WHERE id = 3", "event_log_integrity: account 3: parent is"),
+    ("UPDATE accounts SET kind = 'group' WHERE id = 3", "event_log_integrity: account 3: kind is"),
+    ("UPDATE accounts SET reason = 'x' WHERE id = 3", "event_log_integrity: account 3: reason is"),
+    ("UPDATE accounts SET created_us = 0 WHERE id = 3", "event_log_integrity: account 3: created_at is"),
+    ("UPDATE accounts SET kind = 'ghost' WHERE id = 3", "event_log_integrity: accounts: a row cannot be read"),
+    ("DELETE FROM accounts WHERE id = 5", "event_log_integrity: account 5: its row is missing"),
+    (
+        "INSERT INTO accounts SELECT 9, 1, kind, 'n', state, '', rpm, concurrent, policy, 1, NULL FROM accounts WHERE id = 3",
+        "account 9: no event made it",
+    ),
+    ("INSERT INTO tokens (hash, account, read_only, created_us) VALUES (randomblob(32), 3, 0, 1)", "event_log_integrity: token "),
+    ("UPDATE tokens SET revoked_us = NULL WHERE revoked_us IS NOT NULL", "revoked_at is None, by its events Some"),
+    ("UPDATE tokens SET account = 4", "account is AccountId(4), by its events AccountId(3)"),
+    ("UPDATE tokens SET read_only = 1", "read_only is true"),
+    ("UPDATE tokens SET expires_us = 1", "expires_at is Some"),
+    ("DELETE FROM tokens", "event_log_integrity: token "),
+    ("UPDATE chain SET epoch = epoch + 1", "event_log_integrity: chain: epoch is"),
+    ("UPDATE chain SET next_account = 3", "event_log_integrity: chain: next_account is"),
+    ("UPDATE chain SET seq = seq - 1", "event_log_integrity: chain: head is"),
+    ("UPDATE chain SET hash = zeroblob(32)", "event_log_integrity: chain: head is"),
+    ("UPDATE chain SET ledger = replace(hex(zeroblob(16)), '0', 'a')", "event_log_integrity: chain: ledger is"),
+    ("DELETE FROM chain", "event_log_integrity: chain: its row is missing"),
+    ("UPDATE calls SET account = 3 WHERE request & 255 = 1", "spent_matches_events: req_0000010000000001: account is"),
+    ("UPDATE calls SET model = 'x' WHERE request & 255 = 1", "spent_matches_events: req_0000010000000001: model is"),
+    ("UPDATE calls SET state = 'exact' WHERE request & 255 = 2", "spent_matches_events: req_0000010000000002: state is"),
+    ("UPDATE calls SET amount_pico = 1 WHERE request & 255 = 1", "spent_matches_events: req_0000010000000001: amount is"),
+    ("UPDATE calls SET charge_pico = 0 WHERE request & 255 = 1", "spent_matches_events: req_0000010000000001: charge is"),
+    ("UPDATE calls SET tokens = 0 WHERE request & 255 = 3", "spent_matches_events: req_0000010000000003: tokens is"),
+    ("UPDATE calls SET held_us = 0 WHERE request & 255 = 1", "spent_matches_events: req_0000010000000001: held_at is"),
+    ("UPDATE calls SET ended_us = 0 WHERE request & 255 = 1", "spent_matches_events: req_0000010000000001: ended_at is"),
+    ("UPDATE calls SET held_seq = 1 WHERE request & 255 = 1", "spent_matches_events: req_0000010000000001: held_seq is"),
+    ("UPDATE calls SET ended_seq = 1 WHERE request & 255 = 1", "spent_matches_events: req_0000010000000001: ended_seq is"),
+    ("DELETE FROM calls WHERE request & 255 = 4", "req_0000010000000004: it has ended by its events, and its row is missing"),
+    (
+        "INSERT INTO calls SELECT request + 90, attempt, account, model, state, amount_pico, charge_pico, tokens, held_us, ended_us, held_seq, ended_seq FROM calls WHERE request & 255 = 1",
+        "spent_matches_events: req_000001000000005b: no event ended it",
+    ),
+    ("UPDATE holds SET amount_pico = 1 WHERE request & 255 = 5", "spent_matches_events: req_0000010000000005: amount is"),
+    ("UPDATE holds SET account = 3 WHERE request & 255 = 5", "spent_matches_events: req_0000010000000005: account is"),
+    ("UPDATE holds SET balances = '1' WHERE request & 255 = 5", "spent_matches_events: req_0000010000000005: balances is"),
+    ("UPDATE holds SET balances = 'x' WHERE request & 255 = 5", "event_log_integrity: holds: a row cannot be read"),
+    ("UPDATE holds SET sent = 0 WHERE request & 255 = 5", "spent_matches_events: req_0000010000000005: sent is"),
+    ("UPDATE holds SET deadline_us = deadline_us + 1 WHERE request & 255 = 5", "spent_matches_events: req_0000010000000005: deadline is"),
+    ("DELETE FROM holds WHERE request & 255 = 5", "req_0000010000000005: it is held by its events, and its row is missing"),
+    ("UPDATE holds SET epoch = 9 WHERE request & 255 = 5", "no_orphaned_reservations: req_0000010000000005"),
+    ("UPDATE snapshots SET body = replace(body, '\"3\"', '\"1\"') WHERE kind = 'card'", "its text has another digest"),
+    ("DELETE FROM snapshots WHERE kind = 'card'", "that it names is missing"),
+    ("DELETE FROM snapshots WHERE kind = 'policy'", "that it names is missing"),
+    (
+        "UPDATE events SET body = replace(body, '\"n\"', '\"m\"') || ' ' WHERE seq = 3",
+        "event_log_integrity: event 3: its hash does not follow",
+    ),
+    ("UPDATE events SET at_us = at_us + 1 WHERE seq = 3", "event_log_integrity: event 3: its hash does not follow"),
+    ("DELETE FROM events WHERE seq = 3", "event_log_integrity: event 4: 3 was expected"),
+    ("DELETE FROM events WHERE seq = (SELECT max(seq) FROM events)", "event_log_integrity: chain: head is"),
+];
+
+#[tokio::test]
+async fn whatever_is_changed_by_hand_is_found_and_named() {
+    let house = house().await;
+    assert_eq!(house.broken().await, Vec::<String>::new());
+    house.ledger.close();
+    assert_eq!(audit_of(&house, ""), Vec::<String>::new());
+    for (sql, words) in ROWS {
+        let broken = audit_of(&house, sql);
+        assert!(broken.iter().any(|what| what.contains(words)), "{sql}: {broken:#?}");
+    }
+}
