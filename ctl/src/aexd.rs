@@ -18,8 +18,18 @@ pub(crate) fn command(verb: &str, home: Option<&Path>) -> Command {
 }
 
 fn binary() -> OsString {
-    let beside = std::env::current_exe().ok().and_then(|own| Some(own.parent()?.join("aexd"))).filter(|path: &PathBuf| path.is_file());
-    beside.map_or_else(|| OsString::from("aexd"), PathBuf::into_os_string)
+    beside().map_or_else(|| OsString::from("aexd"), PathBuf::into_os_string)
+}
+
+fn beside() -> Option<PathBuf> {
+    std::env::current_exe().ok().and_then(|own| Some(own.parent()?.join("aexd"))).filter(|path| path.is_file())
+}
+
+/// Its whole path, for others to start it by.
+pub(crate) fn path() -> Option<PathBuf> {
+    let search = std::env::var_os("PATH").unwrap_or_default();
+    let found = beside().or_else(|| std::env::split_paths(&search).map(|folder| folder.join("aexd")).find(|path| path.is_file()))?;
+    std::path::absolute(found).ok()
 }
 
 /// Runs it to its end: stdout is kept, stderr goes to ours.

@@ -44,26 +44,45 @@ pub(crate) struct Global {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Write the default configuration and an empty ledger; nothing that exists is overwritten
-    Init,
+    Init {
+        /// Take over agents, budgets, spending and tokens of the earlier program, AEX; its database stays as it is
+        /// [default: aex.db in the home]
+        #[arg(long, value_name = "PATH", num_args = 0..=1)]
+        import_aex: Option<Option<PathBuf>>,
+    },
     /// Start, stop or look at the daemon
     #[command(subcommand)]
     Daemon(Daemon),
     /// Make and manage agents
     #[command(subcommand)]
     Agent(Agent),
+    /// Make, list and revoke tokens
+    #[command(subcommand)]
+    Token(Token),
     /// Run a command with an agent's budget: its LLM calls go through the daemon
     Run(Run),
     /// Show the totals: agents, budgets, requests, denials
     Status,
+    /// Show what was used, by whom and how fast
+    Metrics,
     /// Recompute the ledger from its events and check what must hold; works without the daemon, too
     Audit,
     /// Show the ledger's events
     Events(Events),
-    /// List the models, or read the configuration again
+    /// List or check the models, or read the configuration again
     #[command(subcommand)]
     Models(Models),
+    /// Show the settings in force and where each comes from
+    Config,
+    /// Look for what is wrong with this installation, and how to mend it; works without the daemon, too
+    Doctor(Doctor),
     /// Show a governed agent from its first call to its spent budget, in a throwaway daemon without any key
     Demo,
+    /// Print the completions of a shell, for its start-up file
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
     /// Show the versions of aexctl and of the running daemon
     Version,
     /// The demo's agent, where there is no python3
@@ -86,6 +105,75 @@ pub(crate) enum Daemon {
     Stop,
     /// Show what the daemon is doing
     Status,
+    /// Write a systemd unit that starts the daemon, for this user
+    Install {
+        /// For the whole machine, under a user of its own
+        #[arg(long)]
+        system: bool,
+        /// Only print it
+        #[arg(long)]
+        print: bool,
+    },
+}
+
+/// Why a state is changed.
+#[derive(Debug, Args)]
+pub(crate) struct Reason {
+    /// Why, for the ledger's event
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Token {
+    /// Make one more token and print it, which is shown only here
+    Create(TokenCreate),
+    /// List the tokens of an agent, or of all and the root, by their digests
+    List {
+        /// The agent [default: all]
+        agent: Option<AgentName>,
+    },
+    /// Revoke one token at once
+    Revoke {
+        /// The beginning of its SHA-256, as `token list` shows it
+        hash_prefix: String,
+        #[command(flatten)]
+        why: Reason,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TokenCreate {
+    /// The agent
+    #[arg(required_unless_present = "root")]
+    pub(crate) agent: Option<AgentName>,
+    /// For no agent: a token that reads the figures of all accounts, with `--scope read-only`
+    #[arg(long, conflicts_with = "agent")]
+    pub(crate) root: bool,
+    /// What it is for
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub(crate) label: String,
+    /// What it may do: execution or read-only
+    #[arg(long, default_value = "execution", value_parser = scope)]
+    pub(crate) scope: Scope,
+    /// How long it lives: hours, or a span such as 30m [default: for ever]
+    #[arg(long, value_name = "HOURS", value_parser = units::ttl_ms)]
+    pub(crate) ttl: Option<u64>,
+    #[command(flatten)]
+    pub(crate) why: Reason,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// Test the running daemon with five calls as SDKs make them; they cost what they cost
+    #[arg(long)]
+    pub(crate) compat: bool,
+    /// The token of these calls [default: that of a throwaway agent]
+    #[arg(long, requires = "compat")]
+    pub(crate) token: Option<String>,
+    /// The model of these calls [default: the default model]
+    #[arg(long, requires = "compat")]
+    pub(crate) model: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -107,6 +195,8 @@ pub(crate) enum Agent {
     Delete {
         /// The agent
         name: AgentName,
+        #[command(flatten)]
+        why: Reason,
     },
     /// Give an agent a new token and revoke the old one
     RotateToken {
@@ -118,6 +208,8 @@ pub(crate) enum Agent {
         /// How long the old token still works, such as 10m [default: not at all]
         #[arg(long, value_name = "DURATION", value_parser = units::span_ms)]
         grace: Option<u64>,
+        #[command(flatten)]
+        why: Reason,
     },
     /// Deny every call of an agent until it is resumed
     Pause {
@@ -131,6 +223,16 @@ pub(crate) enum Agent {
     Resume {
         /// The agent
         name: AgentName,
+        #[command(flatten)]
+        why: Reason,
+    },
+    /// Print the variables that lead an SDK to the daemon, and a request that proves them
+    Env {
+        /// The agent
+        name: AgentName,
+        /// Its token, which the daemon does not know [default: a placeholder]
+        #[arg(long)]
+        token: Option<String>,
     },
 }
 
@@ -186,6 +288,8 @@ pub(crate) struct AgentCreate {
     /// How long the token lives: hours, or a span such as 30m [default: for ever]
     #[arg(long, value_name = "HOURS", value_parser = units::ttl_ms)]
     pub(crate) ttl: Option<u64>,
+    #[command(flatten)]
+    pub(crate) why: Reason,
 }
 
 #[derive(Debug, Args)]
@@ -228,6 +332,8 @@ pub(crate) struct Events {
 pub(crate) enum Models {
     /// List the models with their prices
     List,
+    /// Look for wrong prices, missing keys and providers that cannot be reached; spends nothing
+    Check,
     /// Read models.yaml and the keys again; a bad file leaves the old ones in force
     Reload,
 }
@@ -261,96 +367,4 @@ fn scope(text: &str) -> Result<Scope, String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[track_caller]
-    fn parse(line: &str) -> Command {
-        Cli::try_parse_from(line.split(' ')).unwrap_or_else(|fault| unreachable!("{fault}")).command
-    }
-
-    #[test]
-    fn the_definition_holds() {
-        <Cli as clap::CommandFactory>::command().debug_assert();
-    }
-
-    #[test]
-    fn an_agent_takes_the_seeds_flags() {
-        let line = "aexctl agent create bot 0.25 60 --allowed-models a,b --max-input-tokens 10 --max-output-tokens 20 --no-streaming --no-tools \
-                    --allowed-tool-names f --no-function-calling --allow-vision --strict --scope read-only --allow-passthrough --ttl 0.5 --per day";
-        let Command::Agent(Agent::Create(agent)) = parse(&line.split_whitespace().collect::<Vec<_>>().join(" ")) else {
-            unreachable!("{line}")
-        };
-        assert_eq!((agent.budget, agent.rpm, agent.per, agent.scope), (Pico::new(250_000_000_000), 60, Period::Day, Scope::ReadOnly));
-        assert_eq!(agent.allowed_models, Some(Names(vec!["a".to_owned(), "b".to_owned()])));
-        assert_eq!(agent.ttl, Some(1_800_000));
-    }
-
-    #[track_caller]
-    fn run(line: &str, command: &[&str]) -> Run {
-        let Command::Run(run) = parse(line) else { unreachable!("{line}") };
-        assert_eq!(run.command, command.iter().map(OsString::from).collect::<Vec<_>>(), "{line}");
-        run
-    }
-
-    #[test]
-    fn what_follows_the_command_belongs_to_it_with_and_without_two_dashes() {
-        run("aexctl run -- python x.py --json -v", &["python", "x.py", "--json", "-v"]);
-        run("aexctl run python x.py --json --home /x", &["python", "x.py", "--json", "--home", "/x"]);
-        let run = run("aexctl run -a bot --budget 1.5 --ttl 2 --stop-on-budget sh -c -- --", &["sh", "-c", "--", "--"]);
-        assert_eq!(run.agent.map(|name| name.to_string()), Some("bot".to_owned()));
-        assert_eq!((run.budget, run.ttl, run.stop_on_budget), (Some(Pico::new(1_500_000_000_000)), Some(7_200_000), true));
-    }
-
-    #[test]
-    fn a_global_flag_means_the_same_in_every_place() {
-        for line in ["aexctl --json agent list -v", "aexctl agent --json list -v", "aexctl agent list -v --json"] {
-            let cli = Cli::try_parse_from(line.split(' ')).unwrap_or_else(|fault| unreachable!("{fault}"));
-            assert!(cli.global.json, "{line}");
-        }
-    }
-
-    #[test]
-    fn a_wrong_command_line_is_refused() {
-        for line in [
-            "aexctl",
-            "aexctl run",
-            "aexctl agent create a -1 60",
-            "aexctl agent create a 1 -60",
-            "aexctl agent create a 1 60.5",
-            "aexctl agent create run-1 1 60",
-            "aexctl run --budget -1 true",
-            "aexctl agent create a 1e3 60",
-            "aexctl agent create a/b 1 60",
-            "aexctl agent create a 1 60 --per year",
-            "aexctl agent create a 1 60 --allowed-models a,,b",
-            "aexctl agent create a 1 60 --ttl 0",
-            "aexctl agent rotate-token a --grace 5",
-            "aexctl daemon start --port 70000",
-        ] {
-            assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
-        }
-    }
-
-    #[test]
-    fn a_wrong_value_is_told_with_what_was_expected() {
-        for (line, wanted) in [
-            ("aexctl agent create a -1 60", "for '<BUDGET>': a budget cannot be negative"),
-            ("aexctl agent create a 1 -60", "for '<RPM>': expected a whole number such as 60"),
-            ("aexctl events -n all", "for '--limit <N>': expected a whole number such as 60"),
-            ("aexctl run", "Usage: aexctl run [OPTIONS] [--] <CMD> [ARG]..."),
-        ] {
-            let fault = Cli::try_parse_from(line.split(' ')).err().map(|fault| fault.to_string()).unwrap_or_default();
-            assert!(fault.contains(wanted), "{fault}");
-        }
-    }
-
-    #[test]
-    fn the_help_lists_the_exit_codes() {
-        let help = <Cli as clap::CommandFactory>::command().render_help().to_string();
-        for text in ["3  daemon not reachable", "5  denied", "70  a bug", "125 for a failure of its own"] {
-            assert!(help.contains(text), "{help}");
-        }
-        assert!(!help.contains("demo-agent"));
-    }
-}
+mod tests;

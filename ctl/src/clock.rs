@@ -1,6 +1,7 @@
-//! The one place that reads a clock: for deadlines only.
+//! The one place that reads a clock: for deadlines, and to compare the wall clock with the daemon's.
 
-use std::time::{Duration, Instant};
+use aex_proto::value::Stamp;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// An end of waiting.
 #[derive(Clone, Copy, Debug)]
@@ -20,4 +21,11 @@ impl Deadline {
     pub(crate) fn is_over(self) -> bool {
         self.left().is_zero()
     }
+}
+
+/// Wall time.
+#[allow(clippy::disallowed_methods, reason = "the one reader of the clock")]
+pub(crate) fn wall() -> Stamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Stamp::new(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }

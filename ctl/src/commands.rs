@@ -2,11 +2,18 @@
 
 mod agent;
 mod audit;
+mod check;
+mod completions;
+mod config;
 mod daemon;
+mod doctor;
 mod event;
 mod init;
+mod metrics;
 mod model;
 mod status;
+mod token;
+mod unit;
 mod version;
 
 use crate::cli::{Cli, Command};
@@ -37,22 +44,27 @@ pub(crate) fn run(cli: Cli, view: &View) -> Result<Exit, Failure> {
     match cli.command {
         Command::Demo => return crate::demo::run(view),
         Command::DemoAgent => return crate::demo::agent(view),
+        Command::Completions { shell } => return completions::run(*view, shell),
         _ => {}
     }
     let home = named_home(cli.global.home.or_else(|| std::env::var_os("AEX_HOME").map(PathBuf::from)))?;
     let paths = Paths::resolve(|name| std::env::var(name).ok(), home.as_deref()).map_err(|fault| wrong(&fault))?;
     let context = Context { paths, home, view };
     match cli.command {
-        Command::Init => init::run(&context),
+        Command::Init { import_aex } => init::run(&context, import_aex.as_ref()),
         Command::Daemon(verb) => daemon::run(&context, &verb),
         Command::Agent(verb) => agent::run(&context, verb),
+        Command::Token(verb) => token::run(&context, verb),
         Command::Run(run) => crate::run::run(&context, run),
         Command::Status => status::run(&context),
+        Command::Metrics => metrics::run(&context),
         Command::Audit => audit::run(&context),
         Command::Events(query) => event::run(&context, query),
         Command::Models(verb) => model::run(&context, verb),
+        Command::Config => config::run(&context),
+        Command::Doctor(wanted) => doctor::run(&context, wanted),
         Command::Version => version::run(&context),
-        Command::Demo | Command::DemoAgent => Ok(Exit::Done),
+        Command::Demo | Command::DemoAgent | Command::Completions { .. } => Ok(Exit::Done),
     }
 }
 

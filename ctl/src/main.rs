@@ -9,6 +9,7 @@ mod clock;
 mod commands;
 mod demo;
 mod exit;
+mod http;
 mod run;
 mod signals;
 mod spawn;

@@ -5,6 +5,8 @@
 mod control;
 mod environment;
 
+pub(crate) use environment::{is_key, variables};
+
 use crate::cli;
 use crate::commands::Context;
 use crate::exit::{Attempt, Exit, Failure};

@@ -15,7 +15,7 @@ pub use defaults::{AEXD_YAML, ENV, MODELS_YAML, write_missing};
 pub use models::Catalog;
 pub use provider::{Auth, Provider, ProviderKind, Timeouts};
 pub use report::{Problem, Warning};
-pub use settings::{Durability, OnDisconnect, Overrides, Settings, Source, Sourced, parse_level};
+pub use settings::{Durability, OnDisconnect, Origin, Overrides, Settings, Source, Sourced, parse_level};
 
 use crate::os::paths::tighten;
 use crate::os::secret::Secret;
@@ -51,13 +51,19 @@ pub struct Config {
 
 /// The keys of providers that have one.
 #[derive(Clone, Debug, Default)]
-pub struct Keys(BTreeMap<String, Secret>);
+pub struct Keys(BTreeMap<String, (Secret, Origin)>);
 
 impl Keys {
     /// A provider's key.
     #[must_use]
     pub fn get(&self, provider: &str) -> Option<&Secret> {
-        self.0.get(provider)
+        self.0.get(provider).map(|(key, _)| key)
+    }
+
+    /// Where a provider's key came from.
+    #[must_use]
+    pub fn source(&self, provider: &str) -> Option<Origin> {
+        self.0.get(provider).map(|(_, origin)| *origin)
     }
 }
 
@@ -91,8 +97,8 @@ impl Config {
         let models_text = required_text(&paths.config_dir.join(MODELS_FILE), MODELS_FILE, &mut errors);
         let variables = read_env(&paths.env_file, &mut errors, &mut warnings);
         let lookup = |name: &str| {
-            let set = lookup(name).filter(|value| !value.is_empty());
-            set.or_else(|| variables.get(name).map(str::to_owned))
+            let set = lookup(name).filter(|value| !value.is_empty()).map(|value| (value, Origin::Environment));
+            set.or_else(|| variables.get(name).map(|value| (value.to_owned(), Origin::DotEnv)))
         };
 
         let mut report = Report::new(SETTINGS_FILE);
@@ -208,12 +214,13 @@ fn read_env(path: &Path, errors: &mut Vec<Problem>, warnings: &mut Vec<Warning>)
     }
 }
 
-fn read_keys(catalog: &Catalog, lookup: impl Fn(&str) -> Option<String>, errors: &mut Vec<Problem>) -> Keys {
+fn read_keys(catalog: &Catalog, lookup: impl Fn(&str) -> Option<(String, Origin)>, errors: &mut Vec<Problem>) -> Keys {
     let mut keys = BTreeMap::new();
     for provider in catalog.providers.values().filter(|provider| provider.needs_key()) {
-        let Some(key) = lookup(&provider.key_variable).and_then(|text| Secret::new(text.trim().to_owned())) else { continue };
+        let Some((text, origin)) = lookup(&provider.key_variable) else { continue };
+        let Some(key) = Secret::new(text.trim().to_owned()) else { continue };
         if HeaderValue::from_str(key.expose()).is_ok() {
-            keys.insert(provider.name.clone(), key);
+            keys.insert(provider.name.clone(), (key, origin));
         } else {
             errors.push(problem(&provider.key_variable, "expected a key of visible ASCII characters".to_owned()));
         }

@@ -5,6 +5,8 @@
 
 mod agents;
 mod audit;
+mod check;
+mod config;
 mod connection;
 mod daemon;
 mod events;
@@ -12,11 +14,14 @@ mod fault;
 mod keeper;
 mod listen;
 mod methods;
+mod metrics;
 mod models;
 mod peer;
 mod runs;
+mod tokens;
 
 pub use audit::reply as audit_reply;
+pub use check::check;
 pub use listen::bind;
 
 use crate::config::Settings;

@@ -6,11 +6,13 @@ use crate::os::{clock, limits, notify};
 use crate::{control, proxy};
 use aex_core::event::Outcome;
 use anyhow::Context;
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 /// How often counted refusals are handed to the ledger.
@@ -45,18 +47,23 @@ async fn serve(source: Source, active: Active) -> anyhow::Result<()> {
     if ledger.recovered() > 0 {
         tracing::warn!(holds = ledger.recovered(), "calls of a daemon that died were ended");
     }
-    let facts = Arc::new(Facts { listen: listener.local_addr()?, home: paths.home.clone(), started_at: clock::wall() });
+    let (started_at, started_boot_us) = (clock::wall(), clock::boot_us());
+    let facts = Arc::new(Facts { listen: listener.local_addr()?, home: paths.home.clone(), started_at, started_boot_us });
     let gate = Gate::open(ledger.clone(), source, active).await.context("opening the gate")?;
+    // A large ledger takes a while to count; nobody has to wait for it but who asks before it is done.
+    tokio::spawn(count(ledger.clone()));
     let socket = control::bind(&paths.socket, settings.admin_group.value.as_deref())
         .with_context(|| format!("binding {}", paths.socket.display()))?;
     let listening = proxy::start(listener, &gate, &facts, settings.workers.value, settings.max_connections.value)?;
     let (end_control, control_ends) = watch::channel(false);
     let control = tokio::spawn(control::serve(socket, gate.clone(), Arc::clone(&facts), control_ends));
     let _pid = PidFile::write(&paths.pid_file)?;
+    // Whoever hears that the daemon is ready may signal it at once.
+    let signals = Signals::take().context("taking signals")?;
     notify::ready(facts.listen);
     tracing::info!(listen = %facts.listen, epoch = ledger.epoch(), version = env!("CARGO_PKG_VERSION"), "serving");
 
-    let broken = attend(&gate).await?;
+    let broken = attend(&gate, signals).await;
     notify::stopping();
     gate.drain();
     tracing::info!(in_flight = gate.in_flight(), "stopping");
@@ -76,23 +83,58 @@ async fn serve(source: Source, active: Active) -> anyhow::Result<()> {
     Ok(())
 }
 
+async fn count(ledger: Ledger) {
+    if let Err(fault) = ledger.tally().await {
+        tracing::debug!(%fault, "the ledger could not be counted ahead");
+    }
+}
+
+/// The signals that a daemon lives by; from then on none of them kills it.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    reload: Signal,
+}
+
+impl Signals {
+    fn take() -> std::io::Result<Signals> {
+        let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        Ok(Signals { terminate, interrupt, reload: signal(SignalKind::hangup())? })
+    }
+}
+
 /// Signals, sweeps, and the end. `true`: the disk has failed.
-async fn attend(gate: &Gate) -> anyhow::Result<bool> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut reload = signal(SignalKind::hangup())?;
+async fn attend(gate: &Gate, signals: Signals) -> bool {
+    let Signals { mut terminate, mut interrupt, mut reload } = signals;
     let mut gather = tokio::time::interval(GATHER);
     let mut sweep = tokio::time::interval(SWEEP);
     let mut draining = gate.draining();
+    let mut beat = pin!(beat(gate));
     loop {
         tokio::select! {
-            _ = terminate.recv() => return Ok(false),
-            _ = interrupt.recv() => return Ok(false),
-            _ = draining.wait_for(|draining| *draining) => return Ok(false),
-            () = gate.ledger().failed() => return Ok(true),
+            never = &mut beat => match never {},
+            _ = terminate.recv() => return false,
+            _ = interrupt.recv() => return false,
+            _ = draining.wait_for(|draining| *draining) => return false,
+            () = gate.ledger().failed() => return true,
             _ = reload.recv() => reread(gate).await,
             _ = gather.tick() => gate.gather_refusals(false),
             _ = sweep.tick() => end_overdue(gate).await,
+        }
+    }
+}
+
+/// Tells a watchdog, at half its interval, that this thread runs and the ledger's writer answers. Silence has the daemon restarted.
+async fn beat(gate: &Gate) -> Infallible {
+    let Some(interval) = notify::watchdog() else { return std::future::pending().await };
+    let half = (interval / 2).max(Duration::from_millis(1));
+    let mut tick = tokio::time::interval(half);
+    loop {
+        tick.tick().await;
+        match tokio::time::timeout(half, gate.ledger().settled()).await {
+            Ok(Ok(())) => notify::alive(),
+            Ok(Err(fault)) => tracing::error!(%fault, "the watchdog is not told that the daemon is alive"),
+            Err(_) => tracing::error!("the watchdog is not told that the daemon is alive: the ledger did not answer within {half:?}"),
         }
     }
 }

@@ -8,3 +8,4 @@ pub mod notify;
 pub mod paths;
 pub mod port;
 pub mod secret;
+pub mod usage;

@@ -210,9 +210,12 @@ pub struct AgentCreate {
     /// What it may ask for.
     #[serde(default = "AgentPolicy::seed")]
     pub policy: AgentPolicy,
+    /// Why, for the event.
+    #[serde(default)]
+    pub reason: Option<String>,
 }
 
-/// Names one agent: the parameters of `agent.inspect`, `agent.delete` and `agent.resume`.
+/// Names one agent: the parameters of `agent.inspect`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AgentRef {
@@ -220,13 +223,13 @@ pub struct AgentRef {
     pub name: AgentName,
 }
 
-/// `agent.pause`: every call is denied until `agent.resume`.
+/// Changes one agent's state: `agent.pause`, `agent.resume` and `agent.delete`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct AgentPause {
+pub struct AgentChange {
     /// The agent.
     pub name: AgentName,
-    /// Why, as the denials will say.
+    /// Why, for the event; of a pause, as the denials will say.
     #[serde(default)]
     pub reason: Option<String>,
 }
@@ -243,6 +246,9 @@ pub struct AgentRotateToken {
     /// How long the old tokens still pass; `None`: not at all.
     #[serde(default)]
     pub grace_ms: Option<u64>,
+    /// Why, for the events.
+    #[serde(default)]
+    pub reason: Option<String>,
 }
 
 /// One budget with its balance in the current window.

@@ -71,6 +71,8 @@ pub struct DaemonStatus {
     pub port: u16,
     /// The address that it listens on, with the port.
     pub listen: String,
+    /// Where clients of this machine reach it: `http://127.0.0.1:9000`.
+    pub origin: String,
     /// Its home directory.
     pub home: String,
     /// Counts the starts of this ledger.

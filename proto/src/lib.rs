@@ -12,8 +12,11 @@ pub mod method;
 
 pub mod account;
 pub mod audit;
+pub mod check;
+pub mod config;
 pub mod daemon;
 pub mod event;
+pub mod metrics;
 pub mod model;
 pub mod run;
 pub mod status;

@@ -1,6 +1,6 @@
 //! The one table of methods and notifications. What is not in it does not exist on the socket.
 
-use crate::{account, audit, daemon, event, model, run, status, token};
+use crate::{account, audit, check, config, daemon, event, metrics, model, run, status, token};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -105,18 +105,31 @@ methods! {
     /// One agent with its policy and its tokens' digests.
     Read "agent.inspect" AgentInspect(account::AgentRef) -> account::AgentInspection;
     /// Closes an agent and frees its name; its events stay.
-    Write "agent.delete" AgentDelete(account::AgentRef) -> account::AgentDeleted;
+    Write "agent.delete" AgentDelete(account::AgentChange) -> account::AgentDeleted;
     /// Gives an agent a new token and revokes the old ones.
     Write "agent.rotate_token" AgentRotateToken(account::AgentRotateToken) -> token::Rotated;
     /// Denies every call of an agent until it is resumed.
-    Write "agent.pause" AgentPause(account::AgentPause) -> account::Agent;
+    Write "agent.pause" AgentPause(account::AgentChange) -> account::Agent;
     /// Lifts a pause, a suspension or a kill.
-    Write "agent.resume" AgentResume(account::AgentRef) -> account::Agent;
+    Write "agent.resume" AgentResume(account::AgentChange) -> account::Agent;
+
+    /// Makes one more token of an agent, or a read-only one of the root.
+    Write "token.create" TokenCreate(token::TokenCreate) -> token::TokenCreated;
+    /// The tokens of an agent, or of all and the root.
+    Read "token.list" TokenList(token::TokenQuery) -> token::TokenList;
+    /// Revokes the token that a beginning of its digest names.
+    Write "token.revoke" TokenRevoke(token::TokenRevoke) -> token::OwnedToken;
 
     /// The models of the configuration in force.
     Read "model.list" ModelList(Nothing) -> model::ModelList;
     /// Reads the configuration and the keys again; a bad file leaves the old ones in force.
     Write "model.reload" ModelReload(Nothing) -> model::ModelReloaded;
+
+    /// Looks for what is wrong with models, prices and providers; asks each provider for its models, which costs nothing.
+    Read "model.check" ModelCheck(Nothing) -> check::Checked;
+
+    /// The settings in force and where each came from; of keys, only whether they are set.
+    Read "config.get" ConfigGet(Nothing) -> config::ConfigShown;
 
     /// Opens a run below an agent, tied to this connection.
     Write "run.open" RunOpen(run::RunOpen) -> run::RunOpened;
@@ -127,6 +140,8 @@ methods! {
 
     /// The whole in figures.
     Read "status.get" StatusGet(Nothing) -> status::Status;
+    /// What was used, by whom and how fast.
+    Read "metrics.get" MetricsGet(Nothing) -> metrics::Metrics;
     /// Recomputes the ledger from its events.
     Read "audit.run" AuditRun(Nothing) -> audit::Audit;
     /// A part of the event chain.

@@ -18,5 +18,6 @@ pub mod connect;
 pub mod daemon;
 pub mod house;
 pub mod ledger;
+pub mod lock;
 pub mod provider;
 pub mod refusal;

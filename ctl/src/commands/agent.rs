@@ -1,5 +1,7 @@
 //! `aexctl agent`.
 
+mod env;
+
 use super::Context;
 use crate::cli::{self, Agent as Verb};
 use crate::client::Client;
@@ -7,8 +9,8 @@ use crate::exit::{Exit, Failure};
 use crate::units::{count, instant, instant_or};
 use crate::view::{Paint, table};
 use aex_proto::account::{
-    AccountState, Agent, AgentCreate, AgentCreated, AgentDeleted, AgentInspection, AgentList, AgentName, AgentPause, AgentPolicy, AgentRef,
-    AgentRotateToken, Budget, Period,
+    AccountState, Agent, AgentChange, AgentCreate, AgentCreated, AgentDeleted, AgentInspection, AgentList, AgentName, AgentPolicy,
+    AgentRef, AgentRotateToken, Budget, Period,
 };
 use aex_proto::method::{self, Nothing};
 use aex_proto::token::{Rotated, Scope, Token};
@@ -30,24 +32,26 @@ pub(super) fn run(context: &Context<'_>, verb: Verb) -> Result<Exit, Failure> {
             let agent = client.call::<method::AgentInspect>(&AgentRef { name })?;
             view.show(&agent, |paint| inspection_text(&agent, paint))?;
         }
-        Verb::Delete { name } => {
-            let deleted = client.call::<method::AgentDelete>(&AgentRef { name })?;
+        Verb::Delete { name, why } => {
+            let deleted = client.call::<method::AgentDelete>(&AgentChange { name, reason: why.reason })?;
             view.show(&deleted, |_| deleted_text(&deleted))?;
         }
-        Verb::RotateToken { name, ttl, grace } => {
-            let rotated = client.call::<method::AgentRotateToken>(&AgentRotateToken { name, ttl_ms: ttl, grace_ms: grace })?;
+        Verb::RotateToken { name, ttl, grace, why } => {
+            let wanted = AgentRotateToken { name, ttl_ms: ttl, grace_ms: grace, reason: why.reason };
+            let rotated = client.call::<method::AgentRotateToken>(&wanted)?;
             view.show(&rotated, |_| rotated_text(&rotated))?;
         }
         Verb::Pause { name, reason } => {
             let before = state(&mut client, &name)?;
-            let agent = client.call::<method::AgentPause>(&AgentPause { name, reason })?;
+            let agent = client.call::<method::AgentPause>(&AgentChange { name, reason })?;
             view.show(&agent, |_| changed(&agent, before, "paused"))?;
         }
-        Verb::Resume { name } => {
+        Verb::Resume { name, why } => {
             let before = state(&mut client, &name)?;
-            let agent = client.call::<method::AgentResume>(&AgentRef { name })?;
+            let agent = client.call::<method::AgentResume>(&AgentChange { name, reason: why.reason })?;
             view.show(&agent, |_| changed(&agent, before, "resumed"))?;
         }
+        Verb::Env { name, token } => env::run(context, &mut client, name, token)?,
     }
     Ok(Exit::Done)
 }
@@ -72,6 +76,7 @@ fn params(flags: cli::AgentCreate) -> AgentCreate {
         max_concurrent: flags.max_concurrent,
         scope: flags.scope,
         ttl_ms: flags.ttl,
+        reason: flags.why.reason,
         policy: AgentPolicy {
             allowed_models: flags.allowed_models.map(|names| names.0),
             max_input_tokens: flags.max_input_tokens,
@@ -228,13 +233,15 @@ fn inspection_text(inspection: &AgentInspection, paint: Paint) -> String {
         ("Created", instant(agent.created_at)),
         ("Last activity", instant_or(agent.last_activity_at, "none")),
     ]);
-    let tokens = table(["Token's SHA-256", "Scope", "Created", "Expires", "Revoked"], inspection.tokens.iter().map(token));
+    let tokens = table(["Token's SHA-256", "Label", "Scope", "Created", "Expires", "Revoked"], inspection.tokens.iter().map(token));
     format!("{}\n\n{tokens}", super::daemon::rows(&rows))
 }
 
-fn token(token: &Token) -> [String; 5] {
+/// A token's digest, label, scope and times.
+pub(super) fn token(token: &Token) -> [String; 6] {
     let (expires, revoked) = (instant_or(token.expires_at, "never"), instant_or(token.revoked_at, "-"));
-    [format!("{}…", token.hash_prefix), token.scope.name().to_owned(), instant(token.created_at), expires, revoked]
+    let label = if token.label.is_empty() { "-".to_owned() } else { token.label.clone() };
+    [format!("{}…", token.hash_prefix), label, token.scope.name().to_owned(), instant(token.created_at), expires, revoked]
 }
 
 fn rotated_text(rotated: &Rotated) -> String {
@@ -322,6 +329,7 @@ Scope: read-only";
     fn an_inspection_shows_every_field_and_no_token() {
         let tokens = vec![Token {
             hash_prefix: "0123456789ab".to_owned(),
+            label: String::new(),
             scope: Scope::Execution,
             created_at: Stamp::new(1_795_253_580_000_001),
             expires_at: None,

@@ -3,12 +3,17 @@
 use super::Context;
 use crate::aexd;
 use crate::client::{self, Client};
-use crate::exit::{Exit, Failure};
+use crate::clock::Deadline;
+use crate::exit::{Attempt, Exit, Failure};
 use crate::units::{count, grouped};
 use crate::view::Paint;
 use aex_proto::audit::{Audit, InvariantName};
 use aex_proto::method::{AuditRun, Nothing};
 use std::process::Stdio;
+use std::time::Duration;
+
+/// How often a wait looks again.
+const STEP: Duration = Duration::from_millis(20);
 
 pub(super) fn run(context: &Context<'_>) -> Result<Exit, Failure> {
     let audit = match Client::connect(&context.paths) {
@@ -25,7 +30,7 @@ pub(super) fn run(context: &Context<'_>) -> Result<Exit, Failure> {
 }
 
 /// Whether nothing is wrong but what the next start puts right.
-fn only_orphans(audit: &Audit) -> bool {
+pub(super) fn only_orphans(audit: &Audit) -> bool {
     audit.invariants.iter().all(|invariant| invariant.passed || invariant.name == InvariantName::NoOrphanedReservations)
 }
 
@@ -41,6 +46,24 @@ fn offline(context: &Context<'_>) -> Result<Audit, Failure> {
         exit => exit,
     });
     serde_json::from_slice(&output.stdout).map_err(|_| silent)
+}
+
+/// The same within a limit; `None`: it took longer and was ended.
+pub(super) fn offline_within(context: &Context<'_>, limit: Duration) -> Result<Option<Audit>, Failure> {
+    let mut command = aexd::command("audit", context.home.as_deref());
+    command.arg("--json").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().attempt(|| "run aexd".to_owned()).map_err(aexd::missing)?;
+    let deadline = Deadline::after(limit);
+    // Its answer fits into the pipe, so that it ends without being read.
+    while child.try_wait().attempt(|| "wait for aexd".to_owned())?.is_none() {
+        if deadline.is_over() {
+            child.kill().and_then(|()| child.wait()).attempt(|| "end aexd".to_owned())?;
+            return Ok(None);
+        }
+        std::thread::sleep(STEP);
+    }
+    let output = child.wait_with_output().attempt(|| "read from aexd".to_owned())?;
+    serde_json::from_slice(&output.stdout).map(Some).map_err(|_| Failure::new("the ledger could not be audited"))
 }
 
 fn text(audit: &Audit, paint: Paint) -> String {

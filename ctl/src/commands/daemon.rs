@@ -1,6 +1,6 @@
 //! `aexctl daemon`: its start, its end, its health.
 
-use super::{Context, init};
+use super::{Context, init, unit};
 use crate::cli::Daemon as Verb;
 use crate::client::{self, Client};
 use crate::clock::Deadline;
@@ -36,6 +36,7 @@ pub(super) fn run(context: &Context<'_>, verb: &Verb) -> Result<Exit, Failure> {
         Verb::Start { port, foreground } => start(context, *port, *foreground),
         Verb::Stop => stop(context),
         Verb::Status => status(context),
+        Verb::Install { system, print } => unit::run(context, *system, *print),
     }
 }
 
@@ -235,6 +236,7 @@ pub(super) fn sample() -> DaemonStatus {
         pid: 42,
         port: 9000,
         listen: "127.0.0.1:9000".to_owned(),
+        origin: "http://127.0.0.1:9000".to_owned(),
         home: "/h".to_owned(),
         epoch: 3,
         started_at: Stamp::new(1_795_253_580_000_001),

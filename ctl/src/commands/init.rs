@@ -4,10 +4,15 @@ use super::Context;
 use crate::exit::{Exit, Failure};
 use crate::{aexd, view::View};
 use aex_core::paths::Paths;
+use std::path::PathBuf;
 use std::process::Stdio;
 
-pub(super) fn run(context: &Context<'_>) -> Result<Exit, Failure> {
+/// `import_aex`: whether to import, and from where when that was said.
+pub(super) fn run(context: &Context<'_>, import_aex: Option<&Option<PathBuf>>) -> Result<Exit, Failure> {
     let mut command = aexd::command("init", context.home.as_deref());
+    if let Some(path) = import_aex {
+        command.arg("--import-aex").args(path);
+    }
     if context.view.is_json() {
         command.arg("--json");
     }

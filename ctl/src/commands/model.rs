@@ -1,11 +1,11 @@
 //! `aexctl models`.
 
-use super::Context;
+use super::{Context, check};
 use crate::cli::Models;
 use crate::exit::{Exit, Failure};
 use crate::units::{count, grouped};
 use crate::view::table;
-use aex_proto::method::{ModelReload, Nothing};
+use aex_proto::method::{ModelCheck, ModelReload, Nothing};
 use aex_proto::model::{KeyState, Model, ModelList, ModelReloaded};
 use aex_proto::value::Pico;
 
@@ -15,6 +15,11 @@ pub(super) fn run(context: &Context<'_>, verb: Models) -> Result<Exit, Failure> 
         Models::List => {
             let list = client.call::<aex_proto::method::ModelList>(&Nothing {})?;
             context.view.show(&list, |_| text(&list))?;
+        }
+        Models::Check => {
+            let checked = client.call::<ModelCheck>(&Nothing {})?;
+            context.view.show(&checked, |paint| check::text(&checked, paint))?;
+            return Ok(check::exit(&checked));
         }
         Models::Reload => {
             let reloaded = client.call::<ModelReload>(&Nothing {})?;

@@ -1,10 +1,9 @@
 //! The demo's agent where there is no python3: the same calls, over a socket of the standard library.
 
 use crate::exit::{Attempt, Exit, Failure};
+use crate::http;
 use crate::view::View;
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
 use std::time::Duration;
 
 const TOPICS: [&str; 5] = ["the tides", "old maps", "slow trains", "night skies", "sourdough"];
@@ -32,55 +31,28 @@ pub(crate) fn run(view: &View) -> Result<Exit, Failure> {
     Err(Failure::new("the budget never stopped the agent"))
 }
 
-/// HTTP/1.0, so that the answer ends with the connection and has no chunks to undo.
 fn ask(base: &str, token: &str, question: &str) -> Result<Answer, Failure> {
-    let (host, path) = base.trim_start_matches("http://").split_once('/').unwrap_or((base, ""));
     let body = json!({"model": "demo", "stream": true, "max_tokens": 32, "messages": [{"role": "user", "content": question}]}).to_string();
-    let head = format!(
-        "POST /{path}/chat/completions HTTP/1.0\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    );
-    let read = || -> std::io::Result<Answer> {
-        let mut stream = TcpStream::connect(host)?;
-        stream.set_read_timeout(Some(ANSWER))?;
-        stream.write_all(format!("{head}{body}").as_bytes())?;
-        let mut answer = BufReader::new(stream);
-        let status = read_head(&mut answer)?;
-        if status == 200 { read_stream(answer).map(Answer::Text) } else { read_error(answer).map(|error| Answer::Refused(status, error)) }
-    };
-    read().attempt(|| format!("call {base}"))
+    let answer = http::ask(&format!("{base}/chat/completions"), token, Some(&body), ANSWER).attempt(|| format!("call {base}"))?;
+    Ok(match answer.status {
+        200 => Answer::Text(spoken(&answer.body)),
+        status => Answer::Refused(status, serde_json::from_str(&answer.body).unwrap_or_default()),
+    })
 }
 
-fn read_head(answer: &mut impl BufRead) -> std::io::Result<u16> {
-    let mut line = String::new();
-    answer.read_line(&mut line)?;
-    let status = line.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
-    while !line.trim().is_empty() {
-        line.clear();
-        answer.read_line(&mut line)?;
-    }
-    Ok(status)
-}
-
-fn read_stream(answer: impl BufRead) -> std::io::Result<String> {
+fn spoken(stream: &str) -> String {
     let mut text = String::new();
-    for line in answer.lines() {
-        let line = line?;
+    for line in stream.lines() {
         let chunk: Value = line.strip_prefix("data: ").and_then(|chunk| serde_json::from_str(chunk).ok()).unwrap_or_default();
         text.push_str(chunk["choices"][0]["delta"]["content"].as_str().unwrap_or_default());
     }
-    Ok(text)
-}
-
-fn read_error(mut answer: impl Read) -> std::io::Result<Value> {
-    let mut body = String::new();
-    answer.read_to_string(&mut body)?;
-    Ok(serde_json::from_str(&body).unwrap_or_default())
+    text
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{BufRead, BufReader, Write};
     use std::net::TcpListener;
 
     fn serve(answer: &'static str) -> String {

@@ -40,7 +40,15 @@ pub(super) fn of(ours: impl Iterator<Item = (OsString, OsString)>, opened: &RunO
     let token = opened.token.expose();
     let (origin, openai) = (opened.origin.as_str(), opened.openai_base_url.as_str());
     let run = opened.run.to_string();
-    let given = [
+    let given = variables(origin, openai, token).into_iter().chain([("AEX_RUN_ID", run.as_str())]);
+    environment.extend(given.map(|(name, value)| (OsString::from(name), OsString::from(value))));
+    spare_the_proxy(&mut environment, origin);
+    environment
+}
+
+/// What leads SDKs to the daemon.
+pub(crate) fn variables<'a>(origin: &'a str, openai: &'a str, token: &'a str) -> [(&'static str, &'a str); 9] {
+    [
         ("OPENAI_BASE_URL", openai),
         ("OPENAI_API_KEY", token),
         ("AEX_AGENT_TOKEN", token),
@@ -50,13 +58,14 @@ pub(super) fn of(ours: impl Iterator<Item = (OsString, OsString)>, opened: &RunO
         ("GROQ_API_KEY", token),
         ("ANTHROPIC_BASE_URL", origin),
         ("ANTHROPIC_AUTH_TOKEN", token),
-        ("AEX_RUN_ID", &run),
         // The agents SDK sends traces to OpenAI itself, with the key that it finds.
         ("OPENAI_AGENTS_DISABLE_TRACING", "1"),
-    ];
-    environment.extend(given.map(|(name, value)| (OsString::from(name), OsString::from(value))));
-    spare_the_proxy(&mut environment, origin);
-    environment
+    ]
+}
+
+/// Whether a variable holds a provider's key by its name.
+pub(crate) fn is_key(name: &str) -> bool {
+    TAKEN_AWAY.contains(&name) && (name.ends_with("_KEY") || name.ends_with("_TOKEN"))
 }
 
 /// SDKs would send calls to the daemon through a proxy of the environment, unless its host is excepted.

@@ -28,6 +28,8 @@ pub enum Source {
     File(u64),
     /// A variable of the environment.
     Environment(&'static str),
+    /// A variable of .env.
+    DotEnv(&'static str),
     /// A flag of the command line.
     Flag(&'static str),
 }
@@ -38,7 +40,35 @@ impl fmt::Display for Source {
             Source::Default => f.write_str("default"),
             Source::File(line) => write!(f, "{}:{line}", super::SETTINGS_FILE),
             Source::Environment(name) => write!(f, "environment {name}"),
+            Source::DotEnv(name) => write!(f, ".env {name}"),
             Source::Flag(name) => write!(f, "flag {name}"),
+        }
+    }
+}
+
+/// Where a variable came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The environment that the daemon was started with.
+    Environment,
+    /// .env.
+    DotEnv,
+}
+
+impl Origin {
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Origin::Environment => "environment",
+            Origin::DotEnv => ".env",
+        }
+    }
+
+    const fn source(self, variable: &'static str) -> Source {
+        match self {
+            Origin::Environment => Source::Environment(variable),
+            Origin::DotEnv => Source::DotEnv(variable),
         }
     }
 }
@@ -250,7 +280,7 @@ pub fn parse_level(text: &str) -> Option<Level> {
 
 impl Settings {
     /// Applies what wins over the file, then checks what only the effective values show.
-    pub(super) fn apply(&mut self, lookup: impl Fn(&str) -> Option<String>, overrides: &Overrides, errors: &mut Vec<Problem>) {
+    pub(super) fn apply(&mut self, lookup: impl Fn(&str) -> Option<(String, Origin)>, overrides: &Overrides, errors: &mut Vec<Problem>) {
         let mut refuse = |name: &str, what: &str, found: &str| {
             errors.push(Problem {
                 file: name.to_owned(),
@@ -258,15 +288,15 @@ impl Settings {
                 text: format!("expected {what}, found \"{}\"", found.escape_debug()),
             });
         };
-        if let Some(text) = lookup("AEX_PORT") {
+        if let Some((text, origin)) = lookup("AEX_PORT") {
             match text.parse() {
-                Ok(value) => self.port = Sourced { value, source: Source::Environment("AEX_PORT") },
+                Ok(value) => self.port = Sourced { value, source: origin.source("AEX_PORT") },
                 Err(_) => refuse("AEX_PORT", "a port, 0 to 65535", &text),
             }
         }
-        if let Some(text) = lookup("AEX_LOG_LEVEL") {
+        if let Some((text, origin)) = lookup("AEX_LOG_LEVEL") {
             match parse_level(&text) {
-                Some(value) => self.log_level = Sourced { value, source: Source::Environment("AEX_LOG_LEVEL") },
+                Some(value) => self.log_level = Sourced { value, source: origin.source("AEX_LOG_LEVEL") },
                 None => refuse("AEX_LOG_LEVEL", LEVELS, &text),
             }
         }

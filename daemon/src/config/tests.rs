@@ -341,7 +341,7 @@ fn flags_win_over_the_environment_that_over_the_file() {
     };
     assert_eq!(port(&[("AEX_PORT", "9200")], Some(1)), Ok(Sourced { value: 1, source: Source::Flag("--port") }));
     assert_eq!(port(&[("AEX_PORT", "9200")], None), Ok(Sourced { value: 9200, source: Source::Environment("AEX_PORT") }));
-    assert_eq!(port(&[("AEX_PORT", "")], None), Ok(Sourced { value: 9300, source: Source::Environment("AEX_PORT") }));
+    assert_eq!(port(&[("AEX_PORT", "")], None), Ok(Sourced { value: 9300, source: Source::DotEnv("AEX_PORT") }));
     assert_eq!(home.load().unwrap().settings.log_level.value, tracing::Level::DEBUG);
     let error = port(&[("AEX_PORT", "70000")], None).unwrap_err();
     assert_eq!(error.to_string(), "AEX_PORT: expected a port, 0 to 65535, found \"70000\"");

@@ -2,18 +2,18 @@
 
 mod view;
 
-pub(super) use view::spent_in_all;
+pub(super) use view::{spent_in_all, token as token_view};
 
-use super::fault::{Answer, act, no_agent, read, settled, unfit};
+use super::fault::{Answer, act, no_agent, read, settled, tallied, unfit};
 use crate::config::Catalog;
 use crate::gate::Gate;
-use crate::ledger::{LedgerFault, NewAccount, NewTokenRow, Reader, Refused, Writer};
+use crate::ledger::{AccountRow, LedgerFault, NewAccount, NewTokenRow, Reader, Refused, Tallied, Writer};
 use crate::os::clock;
 use aex_core::books::{AccountKind, Limits};
 use aex_core::decision::AccountState;
 use aex_core::event::By;
 use aex_proto::account::{
-    Agent, AgentCreate, AgentCreated, AgentDeleted, AgentInspection, AgentList, AgentName, AgentPause, AgentRef, AgentRotateToken,
+    Agent, AgentChange, AgentCreate, AgentCreated, AgentDeleted, AgentInspection, AgentList, AgentName, AgentRef, AgentRotateToken,
 };
 use aex_proto::rpc::{ErrorObject, Fault};
 use aex_proto::token::{Rotated, Scope};
@@ -23,11 +23,16 @@ use aex_proto::value::{AccountId, NewToken, Pico, Stamp, TokenHash, token_text};
 const MAX_TTL_MS: u64 = 100 * 365 * 24 * 3_600_000;
 /// Why the accounts of a deleted agent are closed.
 pub(super) const DELETED: &str = "deleted";
+/// Why the old tokens of an agent that got a new one are revoked.
+const ROTATED: &str = "rotated";
+/// Most bytes of a reason or a label: they stand in events, and a reason in denials, too.
+const MAX_TEXT: usize = 500;
 
 pub(super) async fn create(gate: &Gate, by: By, wanted: AgentCreate) -> Answer<AgentCreated> {
     check_budget(Some(wanted.budget_pico))?;
     check_models(&gate.active().config.catalog, wanted.policy.allowed_models.as_deref())?;
     let lasts_us = lasts_us(wanted.ttl_ms)?;
+    let reason = said(wanted.reason, "reason")?;
     let (token, hash) = new_token()?;
     let account = NewAccount {
         parent: AccountId::ROOT,
@@ -36,8 +41,9 @@ pub(super) async fn create(gate: &Gate, by: By, wanted: AgentCreate) -> Answer<A
         limits: Limits { rpm: Some(wanted.rpm), concurrent: wanted.max_concurrent },
         policy: view::stored_policy(wanted.policy),
         budgets: vec![(wanted.per, wanted.budget_pico)],
+        reason,
     };
-    let row = NewTokenRow { hash, read_only: wanted.scope == Scope::ReadOnly, lasts_us };
+    let row = NewTokenRow { hash, read_only: wanted.scope == Scope::ReadOnly, lasts_us, label: String::new(), reason: None };
     let id = act(gate, move |writer| {
         let id = match writer.create_account(&account, Some(by.clone()))? {
             Ok(id) => id,
@@ -52,13 +58,14 @@ pub(super) async fn create(gate: &Gate, by: By, wanted: AgentCreate) -> Answer<A
 
 pub(super) async fn list(gate: &Gate) -> Answer<AgentList> {
     let zone = gate.active().config.settings.zone.value.clone();
-    let agents = read(gate, move |reader| living(reader, clock::wall(), &zone)).await?;
+    let tally = tallied(gate).await?;
+    let agents = read(gate, move |reader| living(reader, clock::wall(), &zone, &tally)).await?;
     Ok(AgentList { agents })
 }
 
 pub(super) async fn inspect(gate: &Gate, named: AgentRef) -> Answer<AgentInspection> {
-    gate.flush_denials().await;
     let id = find(gate, &named.name).await?;
+    let counts = tallied(gate).await?.of(id);
     let agent = one(gate, id).await?;
     read(gate, move |reader| {
         let now = clock::wall();
@@ -66,18 +73,19 @@ pub(super) async fn inspect(gate: &Gate, named: AgentRef) -> Answer<AgentInspect
         Ok(AgentInspection {
             agent,
             tokens: reader.token_rows(id)?.iter().map(|token| view::token(token, now)).collect(),
-            calls: reader.sums(id)?.calls,
-            denials: reader.denials(id)?.values().sum(),
+            calls: counts.ends.charged(),
+            denials: counts.denied(),
             active_runs: u32::try_from(runs).unwrap_or(u32::MAX),
         })
     })
     .await
 }
 
-pub(super) async fn delete(gate: &Gate, by: By, named: AgentRef) -> Answer<AgentDeleted> {
-    let name = named.name.to_string();
-    let (id, closed) = act_on(gate, named.name, move |writer, account| {
-        let closed = writer.close_account(account.id, DELETED, Some(&by))?;
+pub(super) async fn delete(gate: &Gate, by: By, wanted: AgentChange) -> Answer<AgentDeleted> {
+    let name = wanted.name.to_string();
+    let reason = because(DELETED, said(wanted.reason, "reason")?);
+    let (id, closed) = act_on(gate, wanted.name, move |writer, account| {
+        let closed = writer.close_account(account.id, &reason, Some(&by))?;
         Ok(Ok((account.id, closed)))
     })
     .await?;
@@ -93,11 +101,13 @@ pub(super) async fn rotate_token(gate: &Gate, by: By, wanted: AgentRotateToken) 
     let id = find(gate, &wanted.name).await?;
     let scope = read(gate, move |reader| Ok(view::scope_to_keep(&reader.token_rows(id)?, clock::wall()))).await?;
     let (token, hash) = new_token()?;
-    let row = NewTokenRow { hash, read_only: scope == Scope::ReadOnly, lasts_us };
+    let reason = said(wanted.reason, "reason")?;
+    let rotated = because(ROTATED, reason.clone());
+    let row = NewTokenRow { hash, read_only: scope == Scope::ReadOnly, lasts_us, label: String::new(), reason };
     let agent = wanted.name.to_string();
     let (expires_at, old_until, old) = act_on(gate, wanted.name, move |writer, account| {
         let until = writer.now().offset(grace_us.unwrap_or(0));
-        let old = writer.revoke_tokens(account.id, until, "rotated", Some(&by))?;
+        let old = writer.revoke_tokens(account.id, until, &rotated, Some(&by))?;
         let expires_at = writer.create_token(account.id, &row, Some(by))?;
         Ok(Ok((expires_at, grace_us.map(|_| until), old)))
     })
@@ -105,8 +115,8 @@ pub(super) async fn rotate_token(gate: &Gate, by: By, wanted: AgentRotateToken) 
     Ok(Rotated { agent, token, scope, expires_at, old_until, old_tokens: u32::try_from(old).unwrap_or(u32::MAX) })
 }
 
-pub(super) async fn pause(gate: &Gate, by: By, wanted: AgentPause) -> Answer<Agent> {
-    let reason = wanted.reason.unwrap_or_default();
+pub(super) async fn pause(gate: &Gate, by: By, wanted: AgentChange) -> Answer<Agent> {
+    let reason = said(wanted.reason, "reason")?.unwrap_or_default();
     let id = act_on(gate, wanted.name, move |writer, account| match account.state {
         AccountState::Active => writer.set_state(&account, AccountState::Paused, &reason, Some(by)).map(|()| Ok(account.id)),
         AccountState::Paused => Ok(Ok(account.id)),
@@ -117,9 +127,10 @@ pub(super) async fn pause(gate: &Gate, by: By, wanted: AgentPause) -> Answer<Age
     one(gate, id).await
 }
 
-pub(super) async fn resume(gate: &Gate, by: By, named: AgentRef) -> Answer<Agent> {
-    let id = act_on(gate, named.name, move |writer, account| {
-        writer.set_state(&account, AccountState::Active, "", Some(by))?;
+pub(super) async fn resume(gate: &Gate, by: By, wanted: AgentChange) -> Answer<Agent> {
+    let reason = said(wanted.reason, "reason")?.unwrap_or_default();
+    let id = act_on(gate, wanted.name, move |writer, account| {
+        writer.set_state(&account, AccountState::Active, &reason, Some(by))?;
         Ok(Ok(account.id))
     })
     .await?;
@@ -149,21 +160,38 @@ pub(super) async fn find(gate: &Gate, name: &AgentName) -> Answer<AccountId> {
 
 async fn one(gate: &Gate, id: AccountId) -> Answer<Agent> {
     let zone = gate.active().config.settings.zone.value.clone();
+    let tally = tallied(gate).await?;
     let found = read(gate, move |reader| {
         let now = clock::wall();
         let row = reader.account(id, now)?;
-        row.map(|row| parts(reader, row).map(|parts| parts.agent(now, &zone))).transpose()
+        row.map(|row| parts(reader, row, &tally).map(|parts| parts.agent(now, &zone))).transpose()
     });
     found.await?.ok_or_else(|| ErrorObject::fault(Fault::NotFound, format!("account {id} does not exist")))
 }
 
 /// All living agents, in the order in which they were made.
-pub(super) fn living(reader: &Reader<'_>, now: Stamp, zone: &jiff::tz::TimeZone) -> Result<Vec<Agent>, LedgerFault> {
-    reader.accounts(AccountKind::Agent, now)?.into_iter().map(|row| parts(reader, row).map(|parts| parts.agent(now, zone))).collect()
+pub(super) fn living(reader: &Reader<'_>, now: Stamp, zone: &jiff::tz::TimeZone, tally: &Tallied) -> Result<Vec<Agent>, LedgerFault> {
+    let rows = reader.accounts(AccountKind::Agent, now)?.into_iter();
+    rows.map(|row| parts(reader, row, tally).map(|parts| parts.agent(now, zone))).collect()
 }
 
-fn parts(reader: &Reader<'_>, row: crate::ledger::AccountRow) -> Result<view::Parts, LedgerFault> {
-    Ok(view::Parts { budgets: reader.budgets(row.id)?, tokens: reader.token_rows(row.id)?, row })
+fn parts(reader: &Reader<'_>, row: AccountRow, tally: &Tallied) -> Result<view::Parts, LedgerFault> {
+    let last_activity = tally.last_activity(row.id);
+    Ok(view::Parts { budgets: reader.budgets(row.id)?, tokens: reader.token_rows(row.id)?, last_activity, row })
+}
+
+/// What a person says of an action: printable, short, and `None` when it is nothing.
+pub(super) fn said(text: Option<String>, what: &str) -> Answer<Option<String>> {
+    let Some(text) = text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty()) else { return Ok(None) };
+    if text.len() > MAX_TEXT || text.chars().any(char::is_control) {
+        return Err(unfit(format!("a {what} is one line of at most {MAX_TEXT} bytes")));
+    }
+    Ok(Some(text))
+}
+
+/// A word that programs read, and what a person said.
+pub(super) fn because(word: &str, said: Option<String>) -> String {
+    said.map_or_else(|| word.to_owned(), |said| format!("{word}: {said}"))
 }
 
 /// A token that nobody has seen, and the digest that is stored of it.

@@ -1,10 +1,11 @@
 //! The daemon itself, and the whole in figures.
 
 use super::agents;
+use super::config::durability_name;
 use super::connection::After;
-use super::fault::{Answer, read};
+use super::fault::{Answer, read, tallied};
 use super::models::key_state;
-use crate::config::{Config, Durability, Settings};
+use crate::config::{Config, Settings};
 use crate::gate::{Facts, Gate};
 use crate::os::clock;
 use aex_core::books::AccountKind;
@@ -14,7 +15,6 @@ use aex_proto::daemon::{Check, DaemonState, DaemonStatus, Hello, PROTOCOL, Stopp
 use aex_proto::model::KeyState;
 use aex_proto::status::Status;
 use aex_proto::value::{AccountId, Pico};
-use std::collections::BTreeMap;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -44,10 +44,11 @@ pub(super) async fn status(gate: &Gate, facts: &Facts) -> Answer<DaemonStatus> {
         pid: std::process::id(),
         port: facts.listen.port(),
         listen: facts.listen.to_string(),
+        origin: super::runs::origin(facts.listen),
         home: facts.home.display().to_string(),
         epoch: gate.ledger().epoch(),
         started_at: facts.started_at,
-        uptime_ms: u64::try_from(clock::mono().as_millis()).unwrap_or(u64::MAX),
+        uptime_ms: u64::try_from(clock::boot_us().saturating_sub(facts.started_boot_us) / 1_000).unwrap_or(0),
         durability: durability_name(gate.ledger().durability()).to_owned(),
         in_flight: in_flight(gate),
         head_seq,
@@ -65,12 +66,13 @@ pub(super) fn stop(gate: &Gate, started: &Settings, by: &By) -> (Stopping, After
 }
 
 pub(super) async fn figures(gate: &Gate, facts: &Facts) -> Answer<Status> {
-    gate.flush_denials().await;
+    let tally = tallied(gate).await?;
+    let counts = tally.of(AccountId::ROOT);
     let zone = gate.active().config.settings.zone.value.clone();
-    let (agents, sums, denials, runs) = read(gate, move |reader| {
+    let (agents, runs) = read(gate, move |reader| {
         let now = clock::wall();
         let runs = reader.accounts(AccountKind::Run, now)?.len();
-        Ok((agents::living(reader, now, &zone)?, reader.sums(AccountId::ROOT)?, reader.denials(AccountId::ROOT)?, runs))
+        Ok((agents::living(reader, now, &zone, &tally)?, runs))
     })
     .await?;
     // An agent's other budgets limit the same money.
@@ -78,7 +80,7 @@ pub(super) async fn figures(gate: &Gate, facts: &Facts) -> Answer<Status> {
     let sum = |amount: fn(&Budget) -> Pico| first.iter().fold(Pico::ZERO, |sum, budget| sum.plus(amount(budget)).unwrap_or(Pico::MAX));
     let (budget, spent) = (sum(|budget| budget.limit_pico), sum(|budget| budget.spent_pico));
     let (reserved, remaining) = (sum(|budget| budget.reserved_pico), sum(|budget| budget.remaining_pico));
-    let denied = Denied::count(&denials);
+    let denied = counts.denied_by_kind();
     Ok(Status {
         agents: u64::try_from(agents.len()).unwrap_or(u64::MAX),
         budget_pico: budget,
@@ -89,7 +91,7 @@ pub(super) async fn figures(gate: &Gate, facts: &Facts) -> Answer<Status> {
         reserved_usd: reserved.usd(),
         remaining_pico: remaining,
         remaining_usd: remaining.usd(),
-        requests: sums.calls,
+        requests: counts.ends.charged(),
         budget_denials: denied.budget,
         rate_denials: denied.rate,
         policy_denials: denied.policy,
@@ -100,14 +102,6 @@ pub(super) async fn figures(gate: &Gate, facts: &Facts) -> Answer<Status> {
 
 fn in_flight(gate: &Gate) -> u32 {
     u32::try_from(gate.in_flight()).unwrap_or(u32::MAX)
-}
-
-const fn durability_name(durability: Durability) -> &'static str {
-    match durability {
-        Durability::Overlap => "overlap",
-        Durability::Full => "full",
-        Durability::Normal => "normal",
-    }
 }
 
 fn ledger_check(gate: &Gate) -> Check {
@@ -146,37 +140,6 @@ fn config_check(config: &Config) -> Check {
     Check { name: "config".to_owned(), passed: true, detail }
 }
 
-/// Denials of calls by kind. Those of callers that are not known, and of requests that are no good, are none of these.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Denied {
-    budget: u64,
-    rate: u64,
-    policy: u64,
-}
-
-impl Denied {
-    fn count(by_rule: &BTreeMap<String, u64>) -> Denied {
-        let mut denied = Denied::default();
-        for (rule, count) in by_rule {
-            let slot = match rule.as_str() {
-                "budget" => &mut denied.budget,
-                "rpm" | "concurrency" => &mut denied.rate,
-                "authentication"
-                | "authentication_rate"
-                | "request_form"
-                | "max_body"
-                | "price"
-                | "provider_key"
-                | "ledger"
-                | "shutdown" => continue,
-                _ => &mut denied.policy,
-            };
-            *slot = slot.saturating_add(*count);
-        }
-        denied
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -188,20 +151,5 @@ mod tests {
             (recovered_text(0), recovered_text(1)),
             ("commits".to_owned(), "commits; its start ended 1 call of a daemon that had died".to_owned())
         );
-    }
-
-    #[test]
-    fn denials_are_counted_by_what_denied() {
-        let rows = [
-            ("budget", 1),
-            ("rpm", 2),
-            ("concurrency", 4),
-            ("allowed_models", 8),
-            ("known_model", 16),
-            ("account_state", 32),
-            ("request_form", 64),
-        ];
-        let by_rule = rows.into_iter().map(|(rule, count)| (rule.to_owned(), count)).collect();
-        assert_eq!(Denied::count(&by_rule), Denied { budget: 1, rate: 6, policy: 56 });
     }
 }

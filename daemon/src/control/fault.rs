@@ -1,7 +1,7 @@
 //! What went wrong, as an error on the wire; and the two ways to the ledger, which every method takes.
 
 use crate::gate::Gate;
-use crate::ledger::{LedgerFault, Reader, Refused, Writer};
+use crate::ledger::{LedgerFault, Reader, Refused, Tallied, Writer};
 use aex_proto::rpc::{ErrorObject, Fault};
 
 /// What a method answers.
@@ -15,6 +15,12 @@ where
 {
     settled(gate).await?;
     gate.ledger().read(query).await.map_err(|fault| broken(&fault))
+}
+
+/// Calls and denials of every account, those of just now included.
+pub(super) async fn tallied(gate: &Gate) -> Answer<Tallied> {
+    gate.flush_denials().await;
+    gate.ledger().tally().await.map_err(|fault| broken(&fault))
 }
 
 /// Waits until all that was asked of the ledger before is committed and in its directory.
@@ -31,7 +37,7 @@ where
     gate.ledger().admin(act).await.map_err(|fault| broken(&fault))?.map_err(|refused| not_possible(&refused))
 }
 
-fn broken(fault: &LedgerFault) -> ErrorObject {
+pub(super) fn broken(fault: &LedgerFault) -> ErrorObject {
     tracing::error!(%fault, "an admin request failed");
     ErrorObject::fault(Fault::Unavailable, fault.to_string()).hint("aexctl daemon status")
 }

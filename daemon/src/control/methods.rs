@@ -2,7 +2,7 @@
 
 use super::connection::After;
 use super::fault::Answer;
-use super::{Control, agents, audit, daemon, events, models, runs};
+use super::{Control, agents, audit, check, config, daemon, events, metrics, models, runs, tokens};
 use aex_core::event::By;
 use aex_proto::method::{self as m, Method, Verb};
 use aex_proto::rpc::{ErrorObject, Id, Request, Response, Standard};
@@ -38,14 +38,20 @@ async fn dispatch(control: &Control, by: By, verb: Verb, request: Request, after
         }
         Verb::AgentPause => reply::<m::AgentPause, _>(request, async |wanted| agents::pause(gate, by, wanted).await).await,
         Verb::AgentResume => reply::<m::AgentResume, _>(request, async |named| agents::resume(gate, by, named).await).await,
+        Verb::TokenCreate => reply::<m::TokenCreate, _>(request, async |wanted| tokens::create(gate, by, wanted).await).await,
+        Verb::TokenList => reply::<m::TokenList, _>(request, async |query| tokens::list(gate, query).await).await,
+        Verb::TokenRevoke => reply::<m::TokenRevoke, _>(request, async |wanted| tokens::revoke(gate, by, wanted).await).await,
         Verb::ModelList => reply::<m::ModelList, _>(request, async |_| Ok(models::list(&gate.active().config))).await,
         Verb::ModelReload => reply::<m::ModelReload, _>(request, async |_| models::reload(gate, started, by).await).await,
+        Verb::ModelCheck => reply::<m::ModelCheck, _>(request, async |_| Ok(check::check(&gate.active()).await)).await,
+        Verb::ConfigGet => reply::<m::ConfigGet, _>(request, async |_| Ok(config::show(gate, started))).await,
         Verb::RunOpen => reply::<m::RunOpen, _>(request, async |wanted| Ok(then(runs::open(gate, facts, by, wanted).await?, after))).await,
         Verb::RunAttach => {
             reply::<m::RunAttach, _>(request, async |wanted| Ok(then(runs::attach(gate, facts, wanted).await?, after))).await
         }
         Verb::RunClose => reply::<m::RunClose, _>(request, async |wanted| runs::close(gate, by, wanted).await).await,
         Verb::StatusGet => reply::<m::StatusGet, _>(request, async |_| daemon::figures(gate, facts).await).await,
+        Verb::MetricsGet => reply::<m::MetricsGet, _>(request, async |_| metrics::get(gate).await).await,
         Verb::AuditRun => reply::<m::AuditRun, _>(request, async |_| audit::run(gate).await).await,
         Verb::EventList => reply::<m::EventList, _>(request, async |query| events::list(gate, query).await).await,
         Verb::EventTail => {

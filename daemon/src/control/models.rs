@@ -29,7 +29,7 @@ pub(super) async fn reload(gate: &Gate, started: &Settings, by: By) -> Answer<Mo
 }
 
 /// Settings that shape sockets, threads, ledger and log, and differ from those of the start: they hold until the next one.
-fn needs_restart(started: &Settings, now: &Settings) -> Vec<String> {
+pub(super) fn needs_restart(started: &Settings, now: &Settings) -> Vec<String> {
     let changed = [
         ("listen", started.listen.value != now.listen.value),
         ("port", started.port.value != now.port.value),

@@ -4,7 +4,7 @@
 
 use super::agents::{self, DELETED};
 use super::connection::After;
-use super::fault::{Answer, act, no_agent, read, unfit};
+use super::fault::{Answer, act, no_agent, read, tallied, unfit};
 use crate::gate::{Facts, Gate};
 use crate::ledger::{AccountRow, LedgerFault, NewAccount, NewTokenRow, Refused, Writer};
 use crate::os::clock;
@@ -41,7 +41,7 @@ pub(super) async fn open(gate: &Gate, facts: &Facts, by: By, wanted: RunOpen) ->
     let (token, hash) = agents::new_token()?;
     let name = wanted.agent.as_ref().map_or(DEFAULT_AGENT, AgentName::as_str).to_owned();
     let agent_name = name.clone();
-    let row = NewTokenRow { hash, read_only: false, lasts_us };
+    let row = NewTokenRow { hash, read_only: false, lasts_us, label: String::new(), reason: None };
     let stop_on_budget = wanted.stop_on_budget;
     let head = *gate.ledger().head().borrow();
     let opened = act(gate, move |writer| {
@@ -110,6 +110,7 @@ fn insert(
         limits: Limits { rpm: wanted.rpm, concurrent: None },
         policy,
         budgets: wanted.budget_pico.map(|budget| (Period::Total, budget)).into_iter().collect(),
+        reason: None,
     };
     let id = match writer.create_account(&account, Some(by.clone()))? {
         Ok(id) => id,
@@ -135,14 +136,14 @@ pub(super) async fn close(gate: &Gate, by: By, wanted: RunClose) -> Answer<RunSu
     let reason = wanted.exit_status.map_or_else(|| CLOSED.to_owned(), |status| format!("{CLOSED}: exit status {status}"));
     act(gate, move |writer| writer.close_account(id, &reason, Some(&by)).map(Ok)).await?;
     last_calls(gate, id).await;
-    gate.flush_denials().await;
+    let counts = tallied(gate).await?.of(id);
     let run = wanted.run;
     read(gate, move |reader| {
         let now = clock::wall();
         let agent = before.parent.map(|parent| reader.account(parent, now)).transpose()?.flatten();
         // Whoever closed it first has said why.
         let ended = reader.account(id, now)?.and_then(|row| end_of(&row.reason));
-        let sums = reader.run_sums(id)?;
+        let sums = counts.first_call.map(|first| reader.run_sums(id, first)).transpose()?.unwrap_or_default();
         Ok(RunSummary {
             run,
             agent: agent.map_or_else(String::new, |agent| agent.name),
@@ -154,7 +155,7 @@ pub(super) async fn close(gate: &Gate, by: By, wanted: RunClose) -> Answer<RunSu
             cost_usd: sums.charged.usd(),
             estimated: sums.estimated,
             worst_case: sums.worst_case,
-            denials: reader.denials(id)?.values().sum(),
+            denials: counts.denied(),
             ended,
         })
     })
@@ -184,7 +185,7 @@ async fn account(gate: &Gate, run: RunId) -> Answer<AccountRow> {
 }
 
 /// Where clients of this machine reach the proxy.
-fn origin(listen: SocketAddr) -> String {
+pub(super) fn origin(listen: SocketAddr) -> String {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),

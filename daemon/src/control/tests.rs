@@ -69,7 +69,12 @@ impl Daemon {
 fn spawn(gate: &Gate, paths: &Paths) -> (watch::Sender<bool>, JoinHandle<()>) {
     let (shutdown, over) = watch::channel(false);
     let listener = bind(&paths.socket, None).unwrap();
-    let facts = Facts { listen: ([127, 0, 0, 1], 9000).into(), home: paths.home.clone(), started_at: clock::wall() };
+    let facts = Facts {
+        listen: ([127, 0, 0, 1], 9000).into(),
+        home: paths.home.clone(),
+        started_at: clock::wall(),
+        started_boot_us: clock::boot_us(),
+    };
     (shutdown, tokio::spawn(serve(listener, gate.clone(), Arc::new(facts), over)))
 }
 

@@ -2,6 +2,7 @@
 
 use sd_notify::NotifyState;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 /// The daemon serves.
 pub fn ready(listen: SocketAddr) {
@@ -16,6 +17,17 @@ pub fn ready_again() {
 /// The daemon has begun to stop.
 pub fn stopping() {
     send(&[NotifyState::Stopping]);
+}
+
+/// How often whoever started the daemon wants to hear that it is alive; `None`: not at all.
+#[must_use]
+pub fn watchdog() -> Option<Duration> {
+    sd_notify::watchdog_enabled().filter(|interval| !interval.is_zero())
+}
+
+/// The daemon is alive.
+pub fn alive() {
+    send(&[NotifyState::Watchdog]);
 }
 
 /// The configuration is read anew.

@@ -14,11 +14,12 @@ pub(super) struct Parts {
     pub(super) row: AccountRow,
     pub(super) budgets: BTreeMap<Period, Pico>,
     pub(super) tokens: Vec<TokenRow>,
+    pub(super) last_activity: Option<Stamp>,
 }
 
 impl Parts {
     pub(super) fn agent(self, now: Stamp, zone: &TimeZone) -> Agent {
-        let Parts { row, budgets, tokens } = self;
+        let Parts { row, budgets, tokens, last_activity } = self;
         let newest = tokens.iter().find(|token| is_living(token, now));
         let why_closed = row.policy.is_none().then(|| "its stored policy cannot be read, so every call is denied".to_owned());
         let reason = Some(row.reason).filter(|reason| row.state != AccountState::Active && !reason.is_empty());
@@ -34,7 +35,7 @@ impl Parts {
             max_concurrent: row.limits.concurrent,
             policy: row.policy.map_or_else(closed_policy, shown_policy),
             created_at: row.created_at,
-            last_activity_at: row.last_activity,
+            last_activity_at: last_activity,
         }
     }
 }
@@ -73,10 +74,11 @@ pub(super) fn scope_to_keep(newest_first: &[TokenRow], now: Stamp) -> Scope {
 }
 
 /// A revocation that lies ahead is an expiry: until then the token passes.
-pub(super) fn token(row: &TokenRow, now: Stamp) -> Token {
+pub(in crate::control) fn token(row: &TokenRow, now: Stamp) -> Token {
     let is_revoked = row.revoked_at.is_some_and(|revoked| revoked <= now);
     Token {
         hash_prefix: row.hash.short(),
+        label: row.label.clone(),
         scope: scope(row),
         created_at: row.created_at,
         expires_at: if is_revoked { row.expires_at } else { ends_at(row) },
@@ -146,6 +148,7 @@ mod tests {
             created_at: Stamp::new(created),
             expires_at: expires.map(Stamp::new),
             revoked_at: revoked.map(Stamp::new),
+            label: String::new(),
         }
     }
 
@@ -184,9 +187,8 @@ mod tests {
             policy,
             created_at: Stamp::new(0),
             balances: Vec::new(),
-            last_activity: None,
         };
-        Parts { row, budgets: BTreeMap::from([(Period::Day, Pico::new(9))]), tokens: Vec::new() }
+        Parts { row, budgets: BTreeMap::from([(Period::Day, Pico::new(9))]), tokens: Vec::new(), last_activity: None }
     }
 
     #[test]
