@@ -2,30 +2,23 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "the one place of the daemon that speaks to a terminal")]
 
-use crate::config::{self, Overrides};
-use crate::control::audit_reply;
+mod init;
+
+use crate::config::{Overrides, Problem};
+use crate::control::{self, audit_reply};
 use crate::gate::Source;
-use crate::ledger::{self, Ledger, NewAccount, Options, Refused};
-use crate::os::{clock, paths};
+use crate::ledger;
+use crate::os::{clock, paths, port};
 use crate::{daemon, log};
-use aex_core::books::{AccountKind, Limits};
 use aex_core::paths::Paths;
-use aex_core::policy::Policy;
-use aex_core::window::Period;
-use aex_proto::value::{AccountId, Pico};
+use aex_proto::check::{Checked, Finding};
 use anyhow::Context;
+use init::Saying;
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-
-/// The agent that `init` makes, so that `aexctl run` works at once.
-const DEFAULT_AGENT: &str = "default";
-/// Its budget a day: 5 USD.
-const DEFAULT_BUDGET: Pico = Pico::new(5_000_000_000_000);
-/// Its requests per minute.
-const DEFAULT_RPM: u32 = 60;
 
 /// What the daemon is asked to do.
 #[derive(Debug, clap::Subcommand)]
@@ -53,6 +46,10 @@ pub enum Command {
         /// Answer in JSON.
         #[arg(long)]
         json: bool,
+        /// Take over agents, budgets, spending and tokens of the earlier program, AEX; its database stays as it is
+        /// [default: aex.db in the home]
+        #[arg(long, value_name = "PATH", num_args = 0..=1)]
+        import_aex: Option<Option<PathBuf>>,
         /// A start follows: do not say what comes next.
         #[arg(long, hide = true)]
         before_start: bool,
@@ -66,6 +63,13 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Check configuration, models and providers without a daemon, for `aexctl doctor`; answers in JSON.
+    #[command(hide = true)]
+    Check {
+        /// The folder of the daemon's files [default: $AEX_HOME, else ~/.aex]
+        #[arg(long)]
+        home: Option<PathBuf>,
+    },
     /// Print the version.
     Version,
 }
@@ -78,10 +82,9 @@ impl Command {
             Command::Serve { home, port, listen, log_stderr } => {
                 serve(home, &Overrides { listen, port, ..Overrides::default() }, log::Place::of(log_stderr))
             }
-            Command::Init { home, json: true, .. } => init(home, Saying::Json),
-            Command::Init { home, before_start: true, .. } => init(home, Saying::BeforeStart),
-            Command::Init { home, .. } => init(home, Saying::All),
+            Command::Init { home, json, import_aex, before_start } => init::run(home, import_aex, Saying::of(json, before_start)),
             Command::Audit { home, json } => audit(home, json),
+            Command::Check { home } => check(home),
             Command::Version => {
                 println!("aexd {}", env!("CARGO_PKG_VERSION"));
                 Ok(ExitCode::SUCCESS)
@@ -124,77 +127,6 @@ fn open_to_others(folder: &Path) -> String {
     format!("others can write to {}, and so replace what the daemon trusts: chmod go-w {0}", folder.display())
 }
 
-/// What `init` says of what it did.
-#[derive(PartialEq, Eq)]
-enum Saying {
-    Json,
-    All,
-    BeforeStart,
-}
-
-fn init(home: Option<PathBuf>, saying: Saying) -> anyhow::Result<ExitCode> {
-    paths::private();
-    let source = source(home, &Overrides::default())?;
-    let Paths { home, ledger, .. } = &source.paths;
-    let loose = paths::prepare(&source.paths).with_context(|| format!("making {}", home.display()))?;
-    // The start that follows says so itself.
-    for folder in loose.iter().filter(|_| saying != Saying::BeforeStart) {
-        eprintln!("warning: {}", open_to_others(folder));
-    }
-    let written = config::write_missing(&source.paths).with_context(|| format!("writing the default files below {}", home.display()))?;
-    let active = source.load(0).map_err(|errors| anyhow::anyhow!("{errors}"))?;
-    let settings = &active.config.settings;
-    let options = Options {
-        path: ledger.clone(),
-        durability: settings.durability.value,
-        zone: settings.zone.value.clone(),
-        wal_limit: settings.wal_limit.value,
-    };
-    let made_agent = match Ledger::open(&options) {
-        Ok(ledger) => make_default_agent(&ledger)?,
-        // A running daemon has made it.
-        Err(ledger::LedgerFault::Locked { .. }) => false,
-        Err(fault) => return Err(fault.into()),
-    };
-    if saying == Saying::Json {
-        println!("{}", serde_json::json!({"home": home, "written": written, "agent_created": made_agent}));
-        return Ok(ExitCode::SUCCESS);
-    }
-    println!("AEX initialized in {}", home.display());
-    for file in &written {
-        println!("  wrote {}", file.display());
-    }
-    if made_agent {
-        println!("  created agent '{DEFAULT_AGENT}': {DEFAULT_BUDGET} a day, {DEFAULT_RPM} requests per minute");
-    }
-    if saying == Saying::All {
-        println!("Next: put a provider key into {}, then `aexctl daemon start`", source.paths.env_file.display());
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-fn make_default_agent(ledger: &Ledger) -> anyhow::Result<bool> {
-    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-    let agent = NewAccount {
-        parent: AccountId::ROOT,
-        kind: AccountKind::Agent,
-        name: DEFAULT_AGENT.to_owned(),
-        limits: Limits { rpm: Some(DEFAULT_RPM), concurrent: None },
-        policy: Policy::seed(),
-        budgets: vec![(Period::Day, DEFAULT_BUDGET)],
-    };
-    let made = runtime.block_on(ledger.admin(move |writer| {
-        if writer.has_been(AccountKind::Agent, DEFAULT_AGENT)? {
-            // Deleted on purpose, maybe: init brings nothing back.
-            return Ok(Err(Refused::Exists(DEFAULT_AGENT.to_owned())));
-        }
-        writer.create_account(&agent, None)
-    }));
-    let made = made?.is_ok();
-    ledger.close();
-    Ok(made)
-}
-
 fn audit(home: Option<PathBuf>, json: bool) -> anyhow::Result<ExitCode> {
     let source = source(home, &Overrides::default())?;
     if !source.paths.ledger.exists() {
@@ -211,4 +143,35 @@ fn audit(home: Option<PathBuf>, json: bool) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(if reply.passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn port_is_free(address: SocketAddr) -> Finding {
+    match TcpListener::bind(address) {
+        Ok(_) => Finding::ok("port", format!("{address} is free")),
+        Err(fault) => {
+            let holder = port::holder(address.port()).map_or_else(|| fault.to_string(), |holder| format!("in use by {holder}"));
+            Finding::error("port", format!("{address}: {holder}"), "stop that process, or set another port in aexd.yaml")
+        }
+    }
+}
+
+fn check(home: Option<PathBuf>) -> anyhow::Result<ExitCode> {
+    let source = source(home, &Overrides::default())?;
+    let checked = match source.load(0) {
+        Ok(active) => {
+            let warned = |warning: &Problem| Finding::warning("config", warning.to_string(), "correct the file");
+            let mut findings: Vec<Finding> = active.config.warnings.iter().map(warned).collect();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            findings.extend(runtime.block_on(control::check(&active)).findings);
+            let settings = &active.config.settings;
+            findings.push(port_is_free(SocketAddr::new(settings.listen.value, settings.port.value)));
+            Checked { findings }
+        }
+        Err(errors) => {
+            let wrong = |problem: &Problem| Finding::error("config", problem.to_string(), "correct the file");
+            Checked { findings: errors.0.iter().map(wrong).collect() }
+        }
+    };
+    println!("{}", serde_json::to_string(&checked)?);
+    Ok(ExitCode::SUCCESS)
 }

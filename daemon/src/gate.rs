@@ -18,6 +18,7 @@ pub use settle::{Ended, settle};
 use crate::ledger::{Ledger, LedgerFault};
 use crate::os::clock;
 use aex_core::event::By;
+use aex_core::paths::Paths;
 use aex_core::rate::{Rates, WINDOW_MS};
 use aex_proto::value::{RequestId, Stamp};
 use arc_swap::ArcSwap;
@@ -36,6 +37,8 @@ pub struct Facts {
     pub home: PathBuf,
     /// When it started.
     pub started_at: Stamp,
+    /// The same by the machine's own clock, which is never set: microseconds since it booted.
+    pub started_boot_us: i64,
 }
 
 /// A handle on the gate. Clones share it.
@@ -103,6 +106,12 @@ impl Gate {
     #[must_use]
     pub fn active(&self) -> Arc<Active> {
         self.inner.active.load_full()
+    }
+
+    /// Where the daemon's files are.
+    #[must_use]
+    pub fn paths(&self) -> &Paths {
+        &self.inner.source.paths
     }
 
     /// Reads the configuration anew and puts it in force whole; a bad one leaves the old one in force.

@@ -5,22 +5,28 @@
 //! leaves this module.
 
 mod admin;
+mod aex;
+mod audit;
 mod directory;
 mod disk;
 mod entries;
 mod load;
 mod queue;
 mod read;
+mod replay;
 mod report;
 mod schema;
 mod shell;
+mod tally;
 mod writer;
 
 pub use admin::{NewAccount, NewTokenRow, Refused};
+pub use aex::{AexAgent, AexDatabase, AexFault, AexToken, Cell, read_aex};
+pub use audit::{AuditReport, read_only_audit};
 pub use directory::{AccountView, Directory, StopFlag, TokenView};
-pub use load::read_only_audit;
-pub use read::{AccountRow, AuditReport, BalanceRow, CallSums, EventFilter, EventRow, Reader};
+pub use read::{AccountRow, BalanceRow, EventFilter, EventRow, Reader};
 pub use report::{OwnedEvent, RunSums, TokenRow};
+pub use tally::{Counts, Denied, Ends, Span, Sums, Tallied};
 pub use writer::{EndCall, Ending, Held, HoldCall, Writer};
 
 use crate::config::Durability;
@@ -111,6 +117,10 @@ struct Inner {
     durability: Durability,
     epoch: u32,
     recovered: u64,
+    /// The newest event of the daemons before this one.
+    inherited: i64,
+    /// What they did is in the tally.
+    replayed: tokio::sync::OnceCell<()>,
     writer: std::sync::Mutex<Option<JoinHandle<()>>>,
     _lock: nix::fcntl::Flock<std::fs::File>,
 }
@@ -125,6 +135,7 @@ impl Ledger {
         let lock = lock(&options.path)?;
         let conn = schema::open_for_writing(&options.path)?;
         let state = load::load(&conn, options.zone.clone())?;
+        let inherited = state.head.seq;
         let directory = Arc::new(ArcSwap::from_pointee(Directory::default()));
         let queue = Arc::new(Queue::default());
         let disk = disk::Disk::start(&options.path, options.wal_limit)?;
@@ -153,6 +164,8 @@ impl Ledger {
             durability: options.durability,
             epoch: opened.epoch,
             recovered: opened.recovered,
+            inherited,
+            replayed: tokio::sync::OnceCell::new(),
             writer: std::sync::Mutex::new(Some(thread)),
             _lock: lock,
         };
@@ -279,6 +292,38 @@ impl Ledger {
         answer.await.map_err(|_| LedgerFault::Unavailable)
     }
 
+    /// Calls and denials of every account, as of the last commit. The first to ask waits until the tables have been counted.
+    ///
+    /// # Errors
+    /// When the tables cannot be read, or the writer has stopped.
+    pub async fn tally(&self) -> Result<Tallied, LedgerFault> {
+        self.inner.replayed.get_or_try_init(|| self.replay()).await?;
+        Ok(self.look(|tally, books| tally.snapshot(books)).await?.sum())
+    }
+
+    async fn replay(&self) -> Result<(), LedgerFault> {
+        let (until, queue) = (self.inner.inherited, Arc::clone(&self.inner.queue));
+        let past = self.read(move |reader| reader.past(until, || queue.is_closed())).await?;
+        self.look(move |tally, books| tally.take_in(past, books)).await
+    }
+
+    async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&mut tally::Tally, &aex_core::books::Books) -> T + Send + 'static,
+    ) -> Result<T, LedgerFault> {
+        let (reply, answer) = oneshot::channel();
+        // Whoever asked may be gone.
+        let look: queue::Look = Box::new(move |tally, books| drop(reply.send(look(tally, books))));
+        self.inner.queue.push(Job::Look(look))?;
+        answer.await.map_err(|_| LedgerFault::Unavailable)
+    }
+
+    /// Flushes since the start, and how long they took in all.
+    #[must_use]
+    pub fn flushes(&self) -> (u64, std::time::Duration) {
+        self.inner.disk.flushes()
+    }
+
     /// Runs a query on a reader's connection, off the async threads.
     ///
     /// # Errors
@@ -332,3 +377,6 @@ fn lock(path: &Path) -> Result<nix::fcntl::Flock<std::fs::File>, LedgerFault> {
 fn now() -> aex_proto::value::Stamp {
     clock::wall()
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,9 @@ mod dispatch;
 mod headers;
 mod line;
 mod listen;
+mod metrics;
 mod pages;
+mod probe;
 mod relay;
 mod reply;
 mod serve;
@@ -15,3 +17,4 @@ mod track;
 mod upstream;
 
 pub use listen::{Listening, bind, start};
+pub use probe::probe;

@@ -40,7 +40,15 @@ pub struct Refusal<'a> {
 /// 400: the request is wrong.
 #[must_use]
 pub const fn malformed<'a>(param: &'a str, says: &'a [&'a str]) -> Refusal<'a> {
-    Refusal { status: 400, kind: "invalid_request_error", code: "invalid_request_error", param, retry: Retry::Never, says, rule: "request_form" }
+    Refusal {
+        status: 400,
+        kind: "invalid_request_error",
+        code: "invalid_request_error",
+        param,
+        retry: Retry::Never,
+        says,
+        rule: "request_form",
+    }
 }
 
 /// 403: the agent's policy.

@@ -6,6 +6,7 @@ use aex_tests::ask::{self, chat, chat_with};
 use aex_tests::client::{self, Connection};
 use aex_tests::daemon::{Config, Daemon};
 use aex_tests::ledger::{self, settled_and_audited, until};
+use aex_tests::lock::Lock;
 use aex_tests::provider::{Provider, Script};
 use aex_tests::refusal::{self, Refusal, Retry, forbidden, limited, malformed, unaffordable, unauthenticated, upstream};
 use serde_json::json;
@@ -308,43 +309,12 @@ fn the_checks_have_an_order_and_the_first_one_answers() {
     settled_and_audited(&house.daemon, &house.provider);
 }
 
-/// Holds the ledger's write lock from another process, until it is dropped.
-struct Lock {
-    holder: std::process::Child,
-}
-
-impl Lock {
-    #[track_caller]
-    fn take(daemon: &Daemon) -> Self {
-        let script = "import sqlite3, sys
-c = sqlite3.connect(sys.argv[1], isolation_level=None)
-c.execute('BEGIN IMMEDIATE')
-print('held', flush=True)
-sys.stdin.read()
-c.execute('ROLLBACK')";
-        let mut command = std::process::Command::new("python3");
-        command.args(["-c", script]).arg(daemon.home().join("ledger.db"));
-        command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
-        let mut holder = command.spawn().expect("start python3");
-        let mut line = String::new();
-        let mut out = std::io::BufReader::new(holder.stdout.take().expect("a pipe"));
-        std::io::BufRead::read_line(&mut out, &mut line).expect("a line of the holder");
-        assert_eq!(line, "held\n");
-        Self { holder }
-    }
-
-    fn release(mut self) {
-        drop(self.holder.stdin.take());
-        self.holder.wait().expect("the holder's end");
-    }
-}
-
 #[test]
 fn a_ledger_that_cannot_be_written_admits_no_call() {
     let house = House::new();
     let token = house.daemon.agent("bot", &[]);
     house.passes(&token);
-    let lock = Lock::take(&house.daemon);
+    let lock = Lock::take(&house.daemon.home());
     let seen = house.provider.requests().len();
     let wanted = Refusal {
         status: 503,

@@ -22,6 +22,18 @@ pub struct By {
     pub uid: u32,
 }
 
+/// What an account brought along from the database of an earlier program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Imported {
+    /// When that program had made it.
+    pub created_at: Stamp,
+    /// The SHA-256 of that database.
+    pub database: Digest,
+    /// What it had spent there: its total begins with it.
+    pub spent: Pico,
+}
+
 /// How a hold ended with a charge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -140,6 +152,9 @@ events! {
         /// Who did it; absent for the daemon itself.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         by: Option<By>,
+        /// What it had been before, in another program; absent for one that begins here.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        imported: Option<Imported>,
         /// What it stands for.
         kind: AccountKind,
         /// Its limits on calls.
@@ -151,6 +166,9 @@ events! {
         parent: Option<AccountId>,
         /// The digest of its policy.
         policy: Digest,
+        /// Why, when that was said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
     }
     /// An account's state changed.
     AccountStateChanged "account.state" {
@@ -347,8 +365,14 @@ events! {
         /// When it ends by itself.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         expires_at: Option<Stamp>,
+        /// What it is for, when that was said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        label: Option<String>,
         /// It may read only.
         read_only: bool,
+        /// Why, when that was said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
         /// The SHA-256 of its text.
         token: Digest,
     }

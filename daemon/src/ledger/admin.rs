@@ -8,7 +8,7 @@ use super::load;
 use super::writer::Writer;
 use aex_core::books::{Account, AccountKind, Limits};
 use aex_core::decision::{AccountState, Denial};
-use aex_core::event::{AccountCreated, BudgetSet, By, ConfigLoaded, TokenCreated, TokenRevoked};
+use aex_core::event::{AccountCreated, BudgetSet, By, ConfigLoaded, Imported, TokenCreated, TokenRevoked};
 use aex_core::policy::Policy;
 use aex_core::price::ModelCard;
 use aex_core::window::Period;
@@ -46,10 +46,12 @@ pub struct NewAccount {
     pub policy: Policy,
     /// Its budgets.
     pub budgets: Vec<(Period, Pico)>,
+    /// Why it is made, when that was said.
+    pub reason: Option<String>,
 }
 
 /// A token to be stored.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct NewTokenRow {
     /// The digest of its text.
     pub hash: TokenHash,
@@ -57,6 +59,10 @@ pub struct NewTokenRow {
     pub read_only: bool,
     /// How long it lives, in microseconds.
     pub lasts_us: Option<i64>,
+    /// What it is for; may be empty.
+    pub label: String,
+    /// Why it is made, when that was said.
+    pub reason: Option<String>,
 }
 
 impl Writer<'_> {
@@ -106,6 +112,15 @@ impl Writer<'_> {
         Ok(self.conn.prepare_cached(sql)?.query_row(params![load::name_of(&kind), name], |row| row.get(0))?)
     }
 
+    /// Whether a token's digest is stored, whoever's it is or was.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub fn knows_token(&self, hash: &TokenHash) -> Result<bool, LedgerFault> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM tokens WHERE hash = ?)";
+        Ok(self.conn.prepare_cached(sql)?.query_row(params![hash.bytes()], |row| row.get(0))?)
+    }
+
     /// The account of this machine, made when a ledger is new.
     pub(super) fn ensure_root(&mut self) -> Result<(), LedgerFault> {
         if self.state.books.account(AccountId::ROOT).is_some() {
@@ -118,8 +133,9 @@ impl Writer<'_> {
             limits: Limits::default(),
             policy: Policy::seed(),
             budgets: Vec::new(),
+            reason: None,
         };
-        self.insert_account(&root, None).map(|_| ())
+        self.insert_account(&root, None, None).map(|_| ())
     }
 
     /// Creates an account.
@@ -127,6 +143,19 @@ impl Writer<'_> {
     /// # Errors
     /// Outer: the ledger. Inner: the name is taken, or the account above is closed.
     pub fn create_account(&mut self, new: &NewAccount, by: Option<By>) -> Result<Result<AccountId, Refused>, LedgerFault> {
+        self.create_account_from(new, None, by)
+    }
+
+    /// Creates an account that may bring spending along from an earlier program: its budgets begin with that.
+    ///
+    /// # Errors
+    /// As [`Writer::create_account`].
+    pub fn create_account_from(
+        &mut self,
+        new: &NewAccount,
+        imported: Option<&Imported>,
+        by: Option<By>,
+    ) -> Result<Result<AccountId, Refused>, LedgerFault> {
         if self.find(new.kind, &new.name).is_ok() {
             return Ok(Err(Refused::Exists(format!("{} '{}'", load::name_of(&new.kind), new.name))));
         }
@@ -134,10 +163,10 @@ impl Writer<'_> {
         if parent.is_none() {
             return Ok(Err(Refused::NotFound(format!("account {}", new.parent))));
         }
-        self.insert_account(new, by).map(Ok)
+        self.insert_account(new, imported, by).map(Ok)
     }
 
-    fn insert_account(&mut self, new: &NewAccount, by: Option<By>) -> Result<AccountId, LedgerFault> {
+    fn insert_account(&mut self, new: &NewAccount, imported: Option<&Imported>, by: Option<By>) -> Result<AccountId, LedgerFault> {
         let id = AccountId::new(self.state.next_account);
         self.state.next_account = self.state.next_account.saturating_add(1);
         let parent = (new.kind != AccountKind::Root).then_some(new.parent);
@@ -153,16 +182,18 @@ impl Writer<'_> {
             rpm,
             concurrent,
             policy,
-            self.now.micros()
+            imported.map_or(self.now, |before| before.created_at).micros()
         ])?;
         let created = AccountCreated {
             account: id,
             by: by.clone(),
+            imported: imported.cloned(),
             kind: new.kind,
             limits: new.limits,
             name: new.name.clone(),
             parent,
             policy: digest,
+            reason: new.reason.clone(),
         };
         self.append(&created.into())?;
         self.state.books.put_account(Account {
@@ -178,20 +209,30 @@ impl Writer<'_> {
         self.state.policies.insert(id, load::stored_policy(&policy));
         self.directory_changed = true;
         for (period, limit) in &new.budgets {
-            self.set_new_budget(id, *period, *limit, by.clone())?;
+            self.set_new_budget(id, *period, *limit, imported.map(|before| before.spent), by.clone())?;
         }
         Ok(id)
     }
 
-    /// Sets a budget of an account that is new: nothing is spent or held on it yet.
-    fn set_new_budget(&mut self, account: AccountId, period: Period, limit: Pico, by: Option<By>) -> Result<(), LedgerFault> {
+    /// Sets a budget of an account that is new: nothing is held on it yet, and nothing spent but what it brings along.
+    fn set_new_budget(
+        &mut self,
+        account: AccountId,
+        period: Period,
+        limit: Pico,
+        spent: Option<Pico>,
+        by: Option<By>,
+    ) -> Result<(), LedgerFault> {
         let mut statement = self.conn.prepare_cached("INSERT INTO budgets VALUES (?, ?, ?)")?;
         statement.execute(params![account.get(), period.name(), limit.get()])?;
-        let (balance, opened) = self.state.books.set_budget(account, period, Some(limit), self.now, Pico::ZERO)?;
-        if opened {
+        let (balance, opened) = self.state.books.set_budget(account, period, Some(limit), self.now, spent.unwrap_or(Pico::ZERO))?;
+        if spent.is_some() {
+            // The budget's own event opens the balance, because it says what had been spent.
+            self.insert_balance(balance)?;
+        } else if opened {
             self.window_opened(balance)?;
         }
-        let set = BudgetSet { account, balance, by, holds: Vec::new(), limit: Some(limit), period, spent: None };
+        let set = BudgetSet { account, balance, by, holds: Vec::new(), limit: Some(limit), period, spent };
         self.append(&set.into())?;
         Ok(())
     }
@@ -202,10 +243,19 @@ impl Writer<'_> {
     /// When the ledger cannot be written.
     pub fn create_token(&mut self, account: AccountId, token: &NewTokenRow, by: Option<By>) -> Result<Option<Stamp>, LedgerFault> {
         let expires_at = token.lasts_us.map(|lasts| self.now.offset(lasts));
-        let mut statement = self.conn.prepare_cached("INSERT INTO tokens VALUES (?, ?, ?, ?, ?, NULL)")?;
-        statement.execute(params![token.hash.bytes(), account.get(), token.read_only, self.now.micros(), expires_at.map(Stamp::micros)])?;
-        let digest = Digest::from_bytes(*token.hash.bytes());
-        self.append(&TokenCreated { account, by, expires_at, read_only: token.read_only, token: digest }.into())?;
+        let mut statement = self.conn.prepare_cached("INSERT INTO tokens VALUES (?, ?, ?, ?, ?, NULL, ?)")?;
+        let (hash, made, ends) = (token.hash.bytes(), self.now.micros(), expires_at.map(Stamp::micros));
+        statement.execute(params![hash, account.get(), token.read_only, made, ends, token.label])?;
+        let created = TokenCreated {
+            account,
+            by,
+            expires_at,
+            label: Some(token.label.clone()).filter(|label| !label.is_empty()),
+            read_only: token.read_only,
+            reason: token.reason.clone(),
+            token: Digest::from_bytes(*hash),
+        };
+        self.append(&created.into())?;
         let view = TokenView { account, read_only: token.read_only, expires_at, revoked_at: None };
         self.state.tokens.insert(*token.hash.bytes(), view);
         self.directory_changed = true;
@@ -226,16 +276,37 @@ impl Writer<'_> {
             .collect();
         hashes.sort_unstable();
         for hash in &hashes {
-            let mut statement = self.conn.prepare_cached("UPDATE tokens SET revoked_us = ? WHERE hash = ?")?;
-            statement.execute(params![at.micros(), hash])?;
-            let revoked = TokenRevoked { account, at, by: by.cloned(), reason: reason.to_owned(), token: Digest::from_bytes(*hash) };
-            self.append(&revoked.into())?;
-            if let Some(token) = self.state.tokens.get_mut(hash) {
-                token.revoked_at = Some(at);
-            }
+            self.revoke(account, hash, at, reason, by)?;
         }
-        self.directory_changed |= !hashes.is_empty();
         Ok(u64::try_from(hashes.len()).unwrap_or(u64::MAX))
+    }
+
+    /// Revokes one token of an open account from now on. Revoking one that is revoked already changes nothing.
+    ///
+    /// # Errors
+    /// Outer: the ledger cannot be written. Inner: there is no such token.
+    pub fn revoke_token(&mut self, hash: &TokenHash, reason: &str, by: Option<&By>) -> Result<Result<(), Refused>, LedgerFault> {
+        let now = self.now;
+        let Some(token) = self.state.tokens.get(hash.bytes()) else {
+            return Ok(Err(Refused::NotFound(format!("token {}…", hash.short()))));
+        };
+        let account = token.account;
+        if token.revoked_at.is_none_or(|revoked| revoked > now) {
+            self.revoke(account, hash.bytes(), now, reason, by)?;
+        }
+        Ok(Ok(()))
+    }
+
+    fn revoke(&mut self, account: AccountId, hash: &[u8; 32], at: Stamp, reason: &str, by: Option<&By>) -> Result<(), LedgerFault> {
+        let mut statement = self.conn.prepare_cached("UPDATE tokens SET revoked_us = ? WHERE hash = ?")?;
+        statement.execute(params![at.micros(), hash])?;
+        let revoked = TokenRevoked { account, at, by: by.cloned(), reason: reason.to_owned(), token: Digest::from_bytes(*hash) };
+        self.append(&revoked.into())?;
+        if let Some(token) = self.state.tokens.get_mut(hash) {
+            token.revoked_at = Some(at);
+        }
+        self.directory_changed = true;
+        Ok(())
     }
 
     /// Sets an account's state. Setting the state that it has changes nothing.

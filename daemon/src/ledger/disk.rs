@@ -4,12 +4,14 @@
 //! is on disk, and asking again would be told that all is well (LWN, "PostgreSQL's fsync() surprise", 2018).
 
 use super::{LedgerFault, schema};
+use crate::os::clock;
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
+use std::time::Duration;
 use tokio::sync::watch;
 
 /// Groups between two checkpoints; a checkpoint of what is already flushed costs about a microsecond a page.
@@ -34,6 +36,8 @@ struct Shared {
     writable: AtomicBool,
     /// A flush has failed, or the writer has panicked.
     refused: watch::Sender<bool>,
+    flushes: AtomicU64,
+    flushing_us: AtomicU64,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -60,6 +64,8 @@ impl Disk {
             writing: Mutex::new(()),
             writable: AtomicBool::new(true),
             refused: refuse,
+            flushes: AtomicU64::new(0),
+            flushing_us: AtomicU64::new(0),
             threads: Mutex::new(Vec::new()),
         });
         let (done, flushed) = watch::channel(0);
@@ -91,6 +97,12 @@ impl Disk {
             *slot = threads;
         }
         Ok(Disk { shared, flushed, refused })
+    }
+
+    /// Flushes that succeeded, and how long they took in all.
+    pub(super) fn flushes(&self) -> (u64, Duration) {
+        let flushing_us = self.shared.flushing_us.load(Ordering::Relaxed);
+        (self.shared.flushes.load(Ordering::Relaxed), Duration::from_micros(flushing_us))
     }
 
     /// The writer's leave to write: kept for a group.
@@ -210,11 +222,15 @@ struct Flusher {
 impl Flusher {
     fn run(mut self) {
         while let Some(target) = self.next() {
+            let begun = clock::mono();
             if let Err(fault) = self.wal.flush() {
                 tracing::error!(%fault, "the disk refused a flush of the ledger; no call is admitted any more");
                 self.shared.refused.send_replace(true);
                 return;
             }
+            let took = clock::mono().saturating_sub(begun).as_micros();
+            self.shared.flushing_us.fetch_add(u64::try_from(took).unwrap_or(u64::MAX), Ordering::Relaxed);
+            self.shared.flushes.fetch_add(1, Ordering::Relaxed);
             self.done.send_replace(target);
         }
     }

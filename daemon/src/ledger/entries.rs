@@ -2,6 +2,7 @@
 
 use super::LedgerFault;
 use super::load::{self, HoldRow};
+use super::tally::{Change, Sums};
 use super::writer::{EndCall, Ending, HoldCall, Writer};
 use aex_core::books::{Account, AccountKind, BooksFault, HoldKey, Placed, Wanted};
 use aex_core::decision::{AccountState, Denial};
@@ -44,6 +45,7 @@ impl Writer<'_> {
         ])?;
         let row = HoldRow { model: call.ask.model.clone(), held_us: self.now.micros(), held_seq: seq, tokens };
         self.state.rows.insert(call.key, row);
+        self.tally.stage(self.now, Change::Held(call.account));
         Ok(Ok(deadline))
     }
 
@@ -93,6 +95,7 @@ impl Writer<'_> {
         let Some(ended) = self.state.books.end(key, charge)? else { return Ok(()) };
         let seq = self.append(&end_event(call, charge))?;
         let row = self.state.rows.remove(&key).ok_or_else(|| LedgerFault::Broken(format!("{}: its hold's row is missing", key.request)))?;
+        let tokens = tokens(&call.ending).unwrap_or(row.tokens);
         self.sql.end.execute(params![
             key.request.bits().cast_signed(),
             key.attempt,
@@ -101,12 +104,15 @@ impl Writer<'_> {
             state,
             amount.get(),
             charge.get(),
-            tokens(&call.ending).unwrap_or(row.tokens),
+            tokens,
             row.held_us,
             self.now.micros(),
             row.held_seq,
             seq,
         ])?;
+        let sums = Sums { calls: 1, tokens: tokens.unsigned_abs(), charged: charge };
+        let account = ended.hold.account;
+        self.tally.stage(self.now, Change::Ended { account, request: key.request, model: row.model, state, sums });
         if ended.overdrawn {
             self.suspend(ended.hold.account, key.request)?;
         }

@@ -1,7 +1,7 @@
-//! Reads the whole state that the writer keeps in memory, and audits a database at rest.
+//! Reads the whole state that the writer keeps in memory.
 
+use super::LedgerFault;
 use super::directory::{StopFlag, StoredPolicy, TokenView};
-use super::{LedgerFault, read, schema};
 use aex_core::books::{Account, AccountKind, Balance, Books, HoldKey, Limits, OpenHold};
 use aex_core::chain::Head;
 use aex_core::decision::AccountState;
@@ -11,7 +11,6 @@ use aex_proto::value::{AccountId, BalanceId, Digest, Pico, RequestId, Stamp};
 use jiff::tz::TimeZone;
 use rusqlite::{Connection, Row};
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::Path;
 use std::sync::Arc;
 
 /// What the writer keeps in memory. The tables are the truth: after any failed transaction it is read anew.
@@ -172,11 +171,10 @@ fn holds(conn: &Connection, state: &mut State) -> Result<(), LedgerFault> {
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let balances: String = row.get(4)?;
-        let balances = balances.split(',').map(|id| id.parse().map(BalanceId::new)).collect::<Result<_, _>>();
         let hold = OpenHold {
             account: AccountId::new(row.get(2)?),
             amount: Pico::new(row.get(3)?),
-            balances: balances.map_err(|_| LedgerFault::Broken("a hold's list of balances is no list of numbers".to_owned()))?,
+            balances: super::audit::balances(&balances)?,
             sent: row.get(5)?,
             epoch: row.get(6)?,
             deadline: Stamp::new(row.get(7)?),
@@ -226,16 +224,4 @@ pub(super) fn name_of<T: serde::Serialize>(value: &T) -> String {
 /// Kinds of accounts whose calls can be stopped with a parent's.
 pub(super) fn is_below(books: &Books, id: AccountId, above: AccountId) -> bool {
     books.account(id).is_some_and(|account| account.kind != AccountKind::Root) && books.path(id).contains(&above)
-}
-
-/// Audits a database that no daemon has open, without changing it.
-///
-/// # Errors
-/// When the file cannot be opened or read.
-pub fn read_only_audit(path: &Path) -> Result<read::AuditReport, LedgerFault> {
-    if !path.exists() {
-        return Err(LedgerFault::File { path: path.to_owned(), fault: std::io::Error::from(std::io::ErrorKind::NotFound) });
-    }
-    let conn = schema::open_for_reading(path)?;
-    read::Reader::new(&conn).audit(super::now(), None)
 }

@@ -3,10 +3,9 @@
 use super::load::{balance, digest, key, word};
 use super::{LedgerFault, schema};
 use aex_core::books::{AccountKind, Balance, Limits};
-use aex_core::chain::Head;
 use aex_core::decision::AccountState;
 use aex_core::policy::Policy;
-use aex_core::verify::{Audit, Counts, EndedRow, Finding, OpenRow, Record};
+use aex_core::verify::Record;
 use aex_proto::value::{AccountId, Pico, Stamp};
 use rusqlite::{Connection, OptionalExtension, params};
 use std::collections::BTreeMap;
@@ -71,23 +70,10 @@ pub struct AccountRow {
     pub created_at: Stamp,
     /// Budgets and what is used of them, running windows only; the total comes first.
     pub balances: Vec<BalanceRow>,
-    /// When a call of it last began or ended.
-    pub last_activity: Option<Stamp>,
 }
 
 /// A balance in a running window.
 pub type BalanceRow = Balance;
-
-/// Calls of an account and all below it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CallSums {
-    /// Calls that ended with an answer or a charge.
-    pub calls: u64,
-    /// Tokens charged.
-    pub tokens: u64,
-    /// Money charged.
-    pub charged: Pico,
-}
 
 /// Which events are asked for.
 #[derive(Clone, Debug, Default)]
@@ -106,17 +92,6 @@ pub struct EventFilter {
 
 /// An event's row.
 pub type EventRow = Record;
-
-/// What the audit says.
-#[derive(Clone, Debug)]
-pub struct AuditReport {
-    /// One finding per invariant.
-    pub findings: Vec<Finding>,
-    /// Where the chain ends.
-    pub head: Head,
-    /// What the events count up to.
-    pub counts: Counts,
-}
 
 impl<'c> Reader<'c> {
     pub(super) const fn new(conn: &'c Connection) -> Reader<'c> {
@@ -162,7 +137,6 @@ impl<'c> Reader<'c> {
             policy: serde_json::from_str(&policy).ok(),
             created_at: Stamp::new(row.get(9)?),
             balances: self.balances_at(id, now)?,
-            last_activity: self.last_activity(id)?,
         })
     }
 
@@ -203,46 +177,6 @@ impl<'c> Reader<'c> {
         let mut statement = self.conn.prepare_cached(sql)?;
         let rows = statement
             .query_map(params![account.get(), now.micros()], |row| Ok((row.get::<_, Option<i64>>(0)?.map(Stamp::new), row.get(1)?)))?;
-        Ok(rows.collect::<Result<_, _>>()?)
-    }
-
-    fn last_activity(&self, account: AccountId) -> Result<Option<Stamp>, LedgerFault> {
-        // Requests are numbered upwards, so the last ones of an account are found from the end.
-        let sql = "SELECT held_us FROM holds WHERE account IN (SELECT id FROM accounts WHERE id = ?1 OR parent = ?1) ORDER BY request DESC LIMIT 1";
-        let open: Option<i64> = self.conn.prepare_cached(sql)?.query_row([account.get()], |row| row.get(0)).optional()?;
-        if let Some(at) = open {
-            return Ok(Some(Stamp::new(at)));
-        }
-        let sql = "SELECT ended_us FROM calls WHERE account IN (SELECT id FROM accounts WHERE id = ?1 OR parent = ?1) ORDER BY request DESC LIMIT 1";
-        let ended: Option<i64> = self.conn.prepare_cached(sql)?.query_row([account.get()], |row| row.get(0)).optional()?;
-        Ok(ended.map(Stamp::new))
-    }
-
-    /// Calls of an account and all below it.
-    ///
-    /// # Errors
-    /// When the query fails.
-    pub fn sums(&self, account: AccountId) -> Result<CallSums, LedgerFault> {
-        let sql = format!(
-            "{BELOW} SELECT count(*), coalesce(sum(tokens), 0), coalesce(sum(charge_pico), 0) FROM calls WHERE account IN below AND state <> 'released'"
-        );
-        let sums = self.conn.prepare_cached(&sql)?.query_row([account.get()], |row| {
-            Ok(CallSums { calls: count(row, 0)?, tokens: count(row, 1)?, charged: Pico::new(row.get(2)?) })
-        })?;
-        Ok(sums)
-    }
-
-    /// Denials by rule, of an account and all below it.
-    ///
-    /// # Errors
-    /// When the query fails.
-    pub fn denials(&self, account: AccountId) -> Result<BTreeMap<String, u64>, LedgerFault> {
-        let sql = format!(
-            "{BELOW} SELECT body ->> '$.rule', sum(coalesce(body ->> '$.count', 1)) FROM events
-             WHERE kind IN ('call.denied', 'call.denied.again') AND body ->> '$.account' IN below GROUP BY 1"
-        );
-        let mut statement = self.conn.prepare_cached(&sql)?;
-        let rows = statement.query_map([account.get()], |row| Ok((row.get(0)?, count(row, 1)?)))?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
@@ -315,45 +249,6 @@ impl<'c> Reader<'c> {
         let rows = statement.query_map([now.micros()], |row| key(row, 0))?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
-
-    /// Replays all events and compares every row. `living` is the epoch of the daemon that runs.
-    ///
-    /// # Errors
-    /// When a query fails or a row does not fit.
-    pub fn audit(&self, now: Stamp, living: Option<u32>) -> Result<AuditReport, LedgerFault> {
-        let mut audit = Audit::default();
-        let mut statement = self.conn.prepare("SELECT digest, kind, body FROM snapshots")?;
-        let mut rows = statement.query([])?;
-        while let Some(row) = rows.next()? {
-            let (kind, body): (String, String) = (row.get(1)?, row.get(2)?);
-            audit.snapshot(digest(row, 0)?, &kind, &body);
-        }
-        let mut statement = self.conn.prepare("SELECT seq, at_us, kind, body, hash FROM events ORDER BY seq")?;
-        for row in statement.query_map([], record)? {
-            audit.event(&row?);
-        }
-        let mut statement = self.conn.prepare(
-            "SELECT id, account, period, start_us, end_us, limit_pico, spent_pico, reserved_pico, overdraft_pico FROM balances ORDER BY id",
-        )?;
-        let mut rows = statement.query([])?;
-        while let Some(row) = rows.next()? {
-            audit.balance(&balance(row)?);
-        }
-        let mut statement = self.conn.prepare("SELECT request, attempt, amount_pico, epoch, deadline_us FROM holds")?;
-        let mut rows = statement.query([])?;
-        while let Some(row) = rows.next()? {
-            let open = OpenRow { key: key(row, 0)?, amount: Pico::new(row.get(2)?), epoch: row.get(3)?, deadline: Stamp::new(row.get(4)?) };
-            audit.open(&open, now, living);
-        }
-        let mut statement = self.conn.prepare("SELECT request, attempt, charge_pico FROM calls")?;
-        let mut rows = statement.query([])?;
-        while let Some(row) = rows.next()? {
-            audit.ended(&EndedRow { key: key(row, 0)?, charge: Pico::new(row.get(2)?) });
-        }
-        let stored = self.conn.query_row("SELECT seq, hash FROM chain", [], |row| Ok(Head { seq: row.get(0)?, hash: digest(row, 1)? }))?;
-        let (head, counts) = (audit.head(), audit.counts());
-        Ok(AuditReport { findings: audit.finish(Some(stored)), head, counts })
-    }
 }
 
 /// The columns of an account's row.
@@ -367,6 +262,6 @@ pub(super) fn count(row: &rusqlite::Row<'_>, at: usize) -> Result<u64, rusqlite:
     row.get::<_, i64>(at).map(i64::unsigned_abs)
 }
 
-fn record(row: &rusqlite::Row<'_>) -> Result<Record, rusqlite::Error> {
+pub(super) fn record(row: &rusqlite::Row<'_>) -> Result<Record, rusqlite::Error> {
     Ok(Record { seq: row.get(0)?, at: Stamp::new(row.get(1)?), kind: row.get(2)?, body: row.get(3)?, hash: digest(row, 4)? })
 }

@@ -24,6 +24,8 @@ pub struct TokenRow {
     pub expires_at: Option<Stamp>,
     /// From when on it is refused; may lie ahead.
     pub revoked_at: Option<Stamp>,
+    /// What it is for.
+    pub label: String,
 }
 
 /// What the calls of an account came to.
@@ -69,7 +71,7 @@ impl Reader<'_> {
     /// # Errors
     /// When the query fails.
     pub fn token_rows(&self, account: AccountId) -> Result<Vec<TokenRow>, LedgerFault> {
-        let sql = "SELECT hash, read_only, created_us, expires_us, revoked_us FROM tokens WHERE account = ? ORDER BY created_us DESC, hash";
+        let sql = "SELECT hash, read_only, created_us, expires_us, revoked_us, label FROM tokens WHERE account = ? ORDER BY created_us DESC, hash";
         let mut statement = self.conn.prepare_cached(sql)?;
         let rows = statement.query_map([account.get()], |row| {
             Ok(TokenRow {
@@ -78,21 +80,22 @@ impl Reader<'_> {
                 created_at: Stamp::new(row.get(2)?),
                 expires_at: row.get::<_, Option<i64>>(3)?.map(Stamp::new),
                 revoked_at: row.get::<_, Option<i64>>(4)?.map(Stamp::new),
+                label: row.get(5)?,
             })
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// What the calls of an account and all below it came to.
+    /// What the calls of an account and all below it came to. `since` is the first of them: earlier ones are not looked at.
     ///
     /// # Errors
     /// When the query fails or an event does not fit its kind.
-    pub fn run_sums(&self, account: AccountId) -> Result<RunSums, LedgerFault> {
+    pub fn run_sums(&self, account: AccountId, since: RequestId) -> Result<RunSums, LedgerFault> {
         let sql = format!(
-            "{BELOW} SELECT c.state, c.charge_pico, e.body, c.tokens FROM calls c JOIN events e ON e.seq = c.ended_seq WHERE c.account IN below AND c.state <> 'released'"
+            "{BELOW} SELECT c.state, c.charge_pico, e.body, c.tokens FROM calls c JOIN events e ON e.seq = c.ended_seq WHERE c.request >= ?2 AND c.account IN below AND c.state <> 'released'"
         );
         let mut statement = self.conn.prepare_cached(&sql)?;
-        let mut rows = statement.query([account.get()])?;
+        let mut rows = statement.query(params![account.get(), since.bits().cast_signed()])?;
         let mut sums = RunSums::default();
         while let Some(row) = rows.next()? {
             let (state, body): (String, String) = (row.get(0)?, row.get(2)?);

@@ -49,7 +49,8 @@ CREATE TABLE tokens (
     read_only INTEGER NOT NULL CHECK (read_only IN (0, 1)),
     created_us INTEGER NOT NULL,
     expires_us INTEGER,
-    revoked_us INTEGER
+    revoked_us INTEGER,
+    label TEXT NOT NULL DEFAULT ''
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX tokens_by_account ON tokens (account);
 

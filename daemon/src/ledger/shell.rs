@@ -53,7 +53,7 @@ pub(super) fn run(start: Start, ready: &SyncSender<Result<Opened, LedgerFault>>)
     }
     let mut batch = Vec::new();
     while queue.take(&mut batch, shell.retries()) {
-        shell.group(&mut batch);
+        shell.turn(&mut batch);
     }
     drop(shell);
     if disk.has_refused() {
@@ -107,6 +107,19 @@ impl Shell<'_> {
         (!self.unwritten.is_empty()).then_some(RETRY)
     }
 
+    /// One group, and a look at the counts for all who asked for one while it waited.
+    fn turn(&mut self, batch: &mut Vec<Job>) {
+        let looks: Vec<Job> = batch.extract_if(.., |job| matches!(job, Job::Look(_))).collect();
+        if looks.is_empty() || !batch.is_empty() {
+            self.group(batch);
+        }
+        for look in looks {
+            if let Job::Look(look) = look {
+                look(&mut self.writer.tally, &self.writer.state.books);
+            }
+        }
+    }
+
     fn group(&mut self, batch: &mut Vec<Job>) {
         let disk = self.disk.clone();
         let _guard = disk.writing();
@@ -147,7 +160,7 @@ impl Shell<'_> {
                 room -= 1;
                 true
             }
-            Job::Record(_) | Job::Hold(..) | Job::Admin(_) => false,
+            Job::Record(_) | Job::Hold(..) | Job::Admin(_) | Job::Look(_) => false,
         }));
     }
 
@@ -198,6 +211,7 @@ impl Shell<'_> {
 
     fn committed(&mut self, is_awaited: bool) {
         self.commits += 1;
+        self.writer.count();
         self.writer.forget_closed();
         self.disk.committed(self.commits, is_awaited);
         if std::mem::take(&mut self.writer.directory_changed) {

@@ -3,6 +3,7 @@
 use super::directory::{self, Directory, StopFlag};
 use super::load::{self, State};
 use super::queue::{AfterCommit, Job};
+use super::tally::{Change, Tally};
 use super::{LedgerFault, now};
 use aex_core::ask::Ask;
 use aex_core::books::HoldKey;
@@ -127,6 +128,7 @@ pub struct Writer<'c> {
     pub(super) closed: BTreeSet<AccountId>,
     /// Flags to be raised or lowered once their reason is committed.
     pub(super) flags: Vec<(Arc<StopFlag>, AccountState)>,
+    pub(super) tally: Tally,
     pub(super) sql: Statements<'c>,
 }
 
@@ -140,6 +142,7 @@ impl<'c> Writer<'c> {
     pub(super) fn new(conn: &'c Connection, state: State) -> Result<Writer<'c>, LedgerFault> {
         Ok(Writer {
             sql: Statements::prepare(conn)?,
+            tally: Tally::new(state.head.seq),
             conn,
             state,
             now: now(),
@@ -198,6 +201,10 @@ impl Writer<'_> {
                 done.map(|_| None)
             }
             Job::Admin(act) => act(self).map(|after| Some(Answer::Admin(after))),
+            Job::Look(look) => {
+                look(&mut self.tally, &self.state.books);
+                Ok(None)
+            }
         }
     }
 
@@ -214,10 +221,22 @@ impl Writer<'_> {
         Ok(())
     }
 
+    /// Counts what has just been committed.
+    pub(super) fn count(&mut self) {
+        self.tally.commit(&self.state.books, self.state.head.seq);
+    }
+
     /// Drops from memory what closed accounts no longer need. The deepest go first.
     pub(super) fn forget_closed(&mut self) {
-        let forgotten: Vec<AccountId> = self.closed.iter().rev().copied().filter(|id| self.state.books.forget_closed(*id)).collect();
-        for id in forgotten {
+        let mut forgotten = Vec::new();
+        for id in self.closed.iter().rev() {
+            let parent = self.state.books.account(*id).and_then(|account| account.parent).unwrap_or(AccountId::ROOT);
+            if self.state.books.forget_closed(*id) {
+                forgotten.push((*id, parent));
+            }
+        }
+        for (id, parent) in forgotten {
+            self.tally.forgotten(&self.state.books, id, parent);
             self.closed.remove(&id);
             self.state.policies.remove(&id);
             self.state.stops.remove(&id);
@@ -244,6 +263,7 @@ impl Writer<'_> {
             fresh.stops.insert(*id, Arc::clone(stop));
         }
         self.flags.clear();
+        self.tally.recover(&fresh.books, fresh.head.seq);
         self.state = fresh;
         let closed = self.state.books.accounts().filter(|account| account.state == AccountState::Closed).map(|account| account.id);
         self.closed = closed.collect();
@@ -257,6 +277,17 @@ impl Writer<'_> {
         let head = self.state.head.link(self.now, event.kind(), &Digest::of(body.as_bytes()));
         self.sql.event.execute(params![head.seq, self.now.micros(), event.kind(), body, head.hash.bytes()])?;
         self.state.head = head;
+        let change = match event {
+            Event::CallDenied(denied) => Some(Change::Denied { account: denied.account, rule: denied.rule.clone(), count: 1 }),
+            Event::CallDeniedAgain(denied) => {
+                Some(Change::Denied { account: denied.account, rule: denied.rule.clone(), count: denied.count })
+            }
+            Event::AuthFailed(failed) => Some(Change::AuthFailed { cause: failed.cause, count: failed.count }),
+            _ => None,
+        };
+        if let Some(change) = change {
+            self.tally.stage(self.now, change);
+        }
         Ok(head.seq)
     }
 

@@ -182,6 +182,7 @@ async fn connection(
     mut draining: watch::Receiver<bool>,
 ) {
     let _permit = permit;
+    let _counted = pages.connected();
     let Ok(stream) = TcpStream::from_std(stream) else { return };
     if let Err(fault) = stream.set_nodelay(true) {
         tracing::debug!(%fault, "TCP_NODELAY");

@@ -17,7 +17,7 @@ use http::{Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use serde_json::json;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use tower::ServiceExt;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
@@ -26,27 +26,41 @@ use tower_http::set_header::SetResponseHeaderLayer;
 pub(super) struct Pages {
     pub(super) gate: Gate,
     facts: Arc<Facts>,
+    /// One strong count for each connection, beside this one.
+    connections: Arc<()>,
     router: Router,
 }
 
 /// Where a request came from.
 #[derive(Clone, Copy)]
-struct Peer(IpAddr);
+pub(super) struct Peer(pub(super) IpAddr);
 
+/// What pages are made of.
 #[derive(Clone)]
-struct Here {
-    gate: Gate,
-    facts: Arc<Facts>,
+pub(super) struct Here {
+    pub(super) gate: Gate,
+    pub(super) facts: Arc<Facts>,
+    connections: Weak<()>,
+}
+
+impl Here {
+    /// Connections that are open.
+    pub(super) fn connections(&self) -> usize {
+        self.connections.strong_count().saturating_sub(1)
+    }
 }
 
 impl Pages {
     pub(super) fn new(gate: Gate, facts: Arc<Facts>) -> Pages {
         let models = Router::new().route("/models", get(models)).route("/models/{*id}", get(model));
         let no_store = SetResponseHeaderLayer::if_not_present(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        let connections = Arc::new(());
+        let here = Here { gate: gate.clone(), facts: Arc::clone(&facts), connections: Arc::downgrade(&connections) };
         let router = Router::new()
             .route("/", head(alive))
             .route("/health", get(health))
             .route("/ready", get(ready))
+            .route("/metrics", get(super::metrics::metrics))
             .route("/v1/chat/completions", axum::routing::post(not_here))
             .route("/openai/v1/chat/completions", axum::routing::post(not_here))
             .nest("/v1", models.clone())
@@ -55,8 +69,13 @@ impl Pages {
             .method_not_allowed_fallback(wrong_method)
             .layer(no_store)
             .layer(CatchPanicLayer::new())
-            .with_state(Here { gate: gate.clone(), facts: Arc::clone(&facts) });
-        Pages { gate, facts, router }
+            .with_state(here);
+        Pages { gate, facts, connections, router }
+    }
+
+    /// Counts a connection until what this returns is dropped.
+    pub(super) fn connected(&self) -> Arc<()> {
+        Arc::clone(&self.connections)
     }
 
     /// A page of the router.
@@ -188,7 +207,7 @@ fn misdirected(here: &Here, cause: Misdirected) -> Page {
     error_page(&denial::misdirected(cause, request), request)
 }
 
-fn error_page(refusal: &Refusal, request: aex_proto::value::RequestId) -> Page {
+pub(super) fn error_page(refusal: &Refusal, request: aex_proto::value::RequestId) -> Page {
     reply::refusal(refusal, request).map(|body| match body {
         Reply::Whole(bytes) => axum::body::Body::from(bytes.unwrap_or_default()),
         Reply::Page(body) => body,

@@ -2,6 +2,8 @@
 //!
 //! Each message says what was refused, why, and what lifts it, with the request id. Must not: decide, or tell a secret.
 
+pub mod page;
+
 use aex_core::decision::{AccountState, AuthCause, Denial, Named, RateKind};
 use aex_core::policy::{Breach, Rule};
 use aex_core::price::Unbounded;
