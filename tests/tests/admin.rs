@@ -209,9 +209,11 @@ fn a_peer_without_permission_is_denied_with_exit_code_5() {
     let open = |path: &Path, mode: u32| fs::set_permissions(path, Permissions::from_mode(mode)).expect("open a path");
     open(house.daemon.scratch(), 0o755);
     open(&house.daemon.home(), 0o755);
-    // The checkout may lie where nobody else may look.
+    // The checkout may lie where nobody else may look. `cp` copies, because a descriptor that this process writes to could be
+    // handed to a child that another test forks just then, and a program that is open for writing cannot be run.
     let program = house.daemon.scratch().join("aexctl");
-    fs::copy(binary("aexctl"), &program).expect("copy aexctl");
+    let copied = Command::new("cp").arg(binary("aexctl")).arg(&program).status().expect("run cp");
+    assert!(copied.success(), "cp failed");
     let list = || {
         let mut command = Command::new(&program);
         command.env_clear().env("AEX_HOME", house.daemon.home()).current_dir(house.daemon.scratch());
