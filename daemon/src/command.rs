@@ -10,7 +10,7 @@ use crate::os::{clock, paths};
 use crate::{daemon, log};
 use aex_core::books::{AccountKind, Limits};
 use aex_core::paths::Paths;
-use aex_core::policy::Policy;
+use aex_core::policy::Fields;
 use aex_core::window::Period;
 use aex_proto::value::{AccountId, Pico};
 use anyhow::Context;
@@ -180,7 +180,7 @@ fn make_default_agent(ledger: &Ledger) -> anyhow::Result<bool> {
         kind: AccountKind::Agent,
         name: DEFAULT_AGENT.to_owned(),
         limits: Limits { rpm: Some(DEFAULT_RPM), concurrent: None },
-        policy: Policy::seed(),
+        policy: Fields::default(),
         budgets: vec![(Period::Day, DEFAULT_BUDGET)],
     };
     let made = runtime.block_on(ledger.admin(move |writer| {

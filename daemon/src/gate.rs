@@ -6,6 +6,7 @@ mod active;
 mod admit;
 mod enter;
 mod live;
+mod policy;
 mod refuse;
 mod settle;
 
@@ -13,6 +14,8 @@ pub use active::{Active, Card, Source};
 pub use admit::{Asked, CALL_LASTS, Decision, Hold, admit};
 pub use enter::{Entered, Refused};
 pub use live::Call;
+pub use policy::InForce;
+pub use refuse::Evidence;
 pub use settle::{Ended, settle};
 
 use crate::ledger::{Ledger, LedgerFault};

@@ -95,6 +95,10 @@ fn refusal(denial: &Denial, rule: &str) -> String {
         }
         Denial::Account { account, state, reason } => format!("{} is {}: {reason}", account.name, state.name()),
         Denial::Policy { breach, .. } => format!("{rule}: {} asked, {} allowed", breach.asked, breach.limit),
+        Denial::Rule(ruled) => {
+            let place = ruled.file.as_ref().zip(ruled.line).map(|(file, line)| format!(" ({file}:{line})")).unwrap_or_default();
+            format!("{rule}{place}, {}", ruled.effect.name())
+        }
         Denial::UnknownModel { model } => format!("no model `{model}`"),
         _ => rule.to_owned(),
     }

@@ -50,6 +50,9 @@ pub struct Ask {
     /// A stream is asked for.
     #[serde(default, skip_serializing_if = "is_false")]
     pub stream: bool,
+    /// The temperature, as it is written in the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<String>,
     /// Characters of all message contents: what the estimate of input tokens is made from.
     pub text_chars: u64,
     /// Names of the functions offered, at most [`NAMES_KEPT`].

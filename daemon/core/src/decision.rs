@@ -2,11 +2,12 @@
 
 pub use aex_proto::account::AccountState;
 
-use crate::policy::{Breach, Rule};
+use crate::policy::{Breach, Rule, Ruled};
 use crate::price::Unbounded;
 use crate::window::Period;
 use aex_proto::value::{AccountId, Pico, Stamp};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
 /// An account as a denial names it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,6 +104,13 @@ pub enum Denial {
         /// The rule that decided.
         breach: Breach,
     },
+    /// A rule of the agent's profile refuses it, or no rule lets it pass.
+    Rule(Box<Ruled>),
+    /// Two profiles are bound to the agent: nothing passes until one is.
+    TwoProfiles {
+        /// Both, with file and line.
+        profiles: [String; 2],
+    },
     /// Nothing known bounds its price.
     Unbounded {
         /// The model.
@@ -143,8 +151,8 @@ pub enum Denial {
 impl Denial {
     /// A short name of the rule that denied, for events and counters.
     #[must_use]
-    pub fn rule(&self) -> &'static str {
-        match self {
+    pub fn rule(&self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
             Denial::Unauthenticated { .. } => "authentication",
             Denial::AuthThrottled { .. } => "authentication_rate",
             Denial::ReadOnlyToken => "token_scope",
@@ -155,12 +163,15 @@ impl Denial {
             Denial::TooLarge { .. } => "max_body",
             Denial::UnknownModel { .. } => "known_model",
             Denial::Policy { breach, .. } => breach.rule.setting(),
+            // A prefix keeps names that people choose apart from ours.
+            Denial::Rule(ruled) => return Cow::Owned(format!("rule:{}", ruled.rule)),
+            Denial::TwoProfiles { .. } => "profiles",
             Denial::Unbounded { .. } => "price",
             Denial::KeyMissing { .. } => "provider_key",
             Denial::Passthrough => "allow_passthrough",
             Denial::Budget { .. } => "budget",
             Denial::LedgerUnavailable => "ledger",
             Denial::Draining => "shutdown",
-        }
+        })
     }
 }

@@ -6,6 +6,7 @@
 use crate::ask::Ask;
 use crate::books::{AccountKind, Limits};
 use crate::decision::{AccountState, AuthCause, Denial};
+use crate::policy::{Change, Facts};
 use crate::price::Line;
 use crate::window::Period;
 use aex_proto::value::{AccountId, BalanceId, Digest, Pico, RequestId, Stamp};
@@ -210,6 +211,9 @@ events! {
         card: Option<Digest>,
         /// The refusal.
         denial: Denial,
+        /// What the policy's rules looked at; absent where there are none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        facts: Option<Facts>,
         /// The digest of the policy that held.
         policy: Digest,
         /// The request.
@@ -244,10 +248,16 @@ events! {
         balances: Vec<BalanceId>,
         /// The digest of the model's card: prices, limits, capabilities.
         card: Digest,
+        /// What the policy's limits changed in it.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        changes: Vec<Change>,
         /// When the daemon ends it at the latest.
         deadline: Stamp,
         /// The daemon's start.
         epoch: u32,
+        /// What the policy's rules looked at; absent where there are none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        facts: Option<Facts>,
         /// The SHA-256 of the bytes that the client sent.
         input: Digest,
         /// Tokens of input that the bound assumes.
@@ -260,6 +270,9 @@ events! {
         policy: Digest,
         /// The request.
         request: RequestId,
+        /// The rule that let it pass; absent when none did.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rule: Option<String>,
         /// The send follows at once.
         sent: bool,
     }

@@ -6,7 +6,7 @@ use crate::books::{Balance, HoldKey};
 use crate::chain::Head;
 use crate::decision::Denial;
 use crate::event::{BudgetSet, CallDenied, CallHeld, CallReleased, CallSettled, Event, Settled, WindowOpened};
-use crate::policy::{self, Policy};
+use crate::policy::{self, Effective};
 use crate::price::{self, Charge, ModelCard};
 use crate::window::Window;
 use aex_proto::value::{BalanceId, Digest, Pico, RequestId, Stamp};
@@ -114,7 +114,7 @@ pub struct Audit {
     ended: BTreeMap<HoldKey, Pico>,
     tallies: BTreeMap<BalanceId, Tally>,
     cards: BTreeMap<Digest, ModelCard>,
-    policies: BTreeMap<Digest, Policy>,
+    policies: BTreeMap<Digest, Effective>,
     epoch: u32,
     counts: Counts,
     budget: Finding,
@@ -171,7 +171,7 @@ impl Audit {
         self.integrity.check(Digest::of(text.as_bytes()) == digest, || format!("snapshot {digest}: its text has another digest"));
         let read = match kind {
             "card" => serde_json::from_str(text).map(|card| drop(self.cards.insert(digest, card))),
-            "policy" => serde_json::from_str(text).map(|policy| drop(self.policies.insert(digest, policy))),
+            "policy" => Effective::parse(text).map(|policy| drop(self.policies.insert(digest, policy))),
             _ => Ok(()),
         };
         if let Err(fault) = read {
@@ -259,21 +259,24 @@ impl Audit {
             self.decisions.fail(format!("event {seq}: the snapshot of its price or policy is missing"));
             return;
         };
-        let again = policy::decide(&held.ask, card, policy).map(|limit| (limit, price::bound(&held.ask, card, limit)));
-        let same = again.as_ref().is_ok_and(|(limit, bound)| {
-            *limit == held.max_tokens
+        let again = policy::decide(&held.ask, card, policy, held.facts.as_ref()).map(|permit| {
+            let bound = price::bound(&held.ask, card, permit.max_tokens);
+            (permit, bound)
+        });
+        let same = again.as_ref().is_ok_and(|(permit, bound)| {
+            (permit.max_tokens, &permit.changes, &permit.rule) == (held.max_tokens, &held.changes, &held.rule)
                 && bound.as_ref().is_ok_and(|bound| bound.amount == held.amount && bound.input_tokens == held.input_tokens)
         });
         self.decisions.check(same, || format!("event {seq}: {} is decided differently from its inputs: {again:?}", held.request));
     }
 
     fn denied(&mut self, seq: i64, denied: &CallDenied) {
-        let (Denial::Policy { .. }, Some(ask), Some(card)) = (&denied.denial, &denied.ask, denied.card) else { return };
+        let (Denial::Policy { .. } | Denial::Rule(_), Some(ask), Some(card)) = (&denied.denial, &denied.ask, denied.card) else { return };
         let (Some(card), Some(policy)) = (self.cards.get(&card), self.policies.get(&denied.policy)) else {
             self.decisions.fail(format!("event {seq}: the snapshot of its price or policy is missing"));
             return;
         };
-        let again = policy::decide(ask, card, policy);
+        let again = policy::decide(ask, card, policy, denied.facts.as_ref());
         self.decisions
             .check(again.as_ref() == Err(&denied.denial), || format!("event {seq}: {} is decided differently: {again:?}", denied.request));
     }

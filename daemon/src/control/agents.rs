@@ -5,7 +5,7 @@ mod view;
 pub(super) use view::spent_in_all;
 
 use super::fault::{Answer, act, no_agent, read, settled, unfit};
-use crate::config::Catalog;
+use crate::config::{Catalog, Config};
 use crate::gate::Gate;
 use crate::ledger::{LedgerFault, NewAccount, NewTokenRow, Reader, Refused, Writer};
 use crate::os::clock;
@@ -51,8 +51,8 @@ pub(super) async fn create(gate: &Gate, by: By, wanted: AgentCreate) -> Answer<A
 }
 
 pub(super) async fn list(gate: &Gate) -> Answer<AgentList> {
-    let zone = gate.active().config.settings.zone.value.clone();
-    let agents = read(gate, move |reader| living(reader, clock::wall(), &zone)).await?;
+    let active = gate.active();
+    let agents = read(gate, move |reader| living(reader, clock::wall(), &active.config)).await?;
     Ok(AgentList { agents })
 }
 
@@ -148,18 +148,20 @@ pub(super) async fn find(gate: &Gate, name: &AgentName) -> Answer<AccountId> {
 }
 
 async fn one(gate: &Gate, id: AccountId) -> Answer<Agent> {
-    let zone = gate.active().config.settings.zone.value.clone();
+    let active = gate.active();
     let found = read(gate, move |reader| {
         let now = clock::wall();
         let row = reader.account(id, now)?;
-        row.map(|row| parts(reader, row).map(|parts| parts.agent(now, &zone))).transpose()
+        row.map(|row| parts(reader, row).map(|parts| parts.agent(now, &active.config.settings.zone.value, &active.config.profiles)))
+            .transpose()
     });
     found.await?.ok_or_else(|| ErrorObject::fault(Fault::NotFound, format!("account {id} does not exist")))
 }
 
 /// All living agents, in the order in which they were made.
-pub(super) fn living(reader: &Reader<'_>, now: Stamp, zone: &jiff::tz::TimeZone) -> Result<Vec<Agent>, LedgerFault> {
-    reader.accounts(AccountKind::Agent, now)?.into_iter().map(|row| parts(reader, row).map(|parts| parts.agent(now, zone))).collect()
+pub(super) fn living(reader: &Reader<'_>, now: Stamp, config: &Config) -> Result<Vec<Agent>, LedgerFault> {
+    let agents = reader.accounts(AccountKind::Agent, now)?.into_iter();
+    agents.map(|row| parts(reader, row).map(|parts| parts.agent(now, &config.settings.zone.value, &config.profiles))).collect()
 }
 
 fn parts(reader: &Reader<'_>, row: crate::ledger::AccountRow) -> Result<view::Parts, LedgerFault> {

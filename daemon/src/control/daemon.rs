@@ -66,11 +66,11 @@ pub(super) fn stop(gate: &Gate, started: &Settings, by: &By) -> (Stopping, After
 
 pub(super) async fn figures(gate: &Gate, facts: &Facts) -> Answer<Status> {
     gate.flush_denials().await;
-    let zone = gate.active().config.settings.zone.value.clone();
+    let active = gate.active();
     let (agents, sums, denials, runs) = read(gate, move |reader| {
         let now = clock::wall();
         let runs = reader.accounts(AccountKind::Run, now)?.len();
-        Ok((agents::living(reader, now, &zone)?, reader.sums(AccountId::ROOT)?, reader.denials(AccountId::ROOT)?, runs))
+        Ok((agents::living(reader, now, &active.config)?, reader.sums(AccountId::ROOT)?, reader.denials(AccountId::ROOT)?, runs))
     })
     .await?;
     // An agent's other budgets limit the same money.

@@ -5,7 +5,7 @@ use super::{LedgerFault, read, schema};
 use aex_core::books::{Account, AccountKind, Balance, Books, HoldKey, Limits, OpenHold};
 use aex_core::chain::Head;
 use aex_core::decision::AccountState;
-use aex_core::policy::Policy;
+use aex_core::policy::Fields;
 use aex_core::window::{Period, Window};
 use aex_proto::value::{AccountId, BalanceId, Digest, Pico, RequestId, Stamp};
 use jiff::tz::TimeZone;
@@ -132,7 +132,7 @@ fn accounts(conn: &Connection, state: &mut State) -> Result<(), LedgerFault> {
 
 /// A policy that cannot be read denies every call: it is kept as `None`.
 pub(super) fn stored_policy(text: &str) -> StoredPolicy {
-    let policy = serde_json::from_str::<Policy>(text);
+    let policy = serde_json::from_str::<Fields>(text);
     if let Err(fault) = &policy {
         tracing::error!(%fault, "a stored policy cannot be read: its agent's calls are all denied");
     }

@@ -1,10 +1,10 @@
 //! The queue before the writer: a vector that the writer swaps out whole, and a parked thread. Bounded.
 
 use super::LedgerFault;
-use super::writer::{EndCall, Held, HoldCall, Writer};
+use super::writer::{EndCall, Held, HoldCall, Snapshot, Writer};
 use aex_core::decision::Denial;
 use aex_core::event::Event;
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::Thread;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -23,8 +23,8 @@ pub(super) enum Job {
     Hold(Box<HoldCall>, oneshot::Sender<Result<Held, Denial>>),
     /// End a hold.
     End(Box<EndCall>),
-    /// Append an event.
-    Record(Event),
+    /// Append an event, and keep the policy that it names.
+    Record(Event, Option<Arc<Snapshot>>),
     /// Run an admin action.
     Admin(AdminJob),
 }

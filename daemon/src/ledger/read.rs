@@ -5,7 +5,7 @@ use super::{LedgerFault, schema};
 use aex_core::books::{AccountKind, Balance, Limits};
 use aex_core::chain::Head;
 use aex_core::decision::AccountState;
-use aex_core::policy::Policy;
+use aex_core::policy::Fields;
 use aex_core::verify::{Audit, Counts, EndedRow, Finding, OpenRow, Record};
 use aex_proto::value::{AccountId, Pico, Stamp};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -65,8 +65,8 @@ pub struct AccountRow {
     pub reason: String,
     /// Its limits on calls.
     pub limits: Limits,
-    /// Its policy; `None` when what is stored is no policy.
-    pub policy: Option<Policy>,
+    /// What it states; `None` when what is stored cannot be read.
+    pub policy: Option<Fields>,
     /// When it was created.
     pub created_at: Stamp,
     /// Budgets and what is used of them, running windows only; the total comes first.

@@ -3,7 +3,7 @@
 //! Each message says what was refused, why, and what lifts it, with the request id. Must not: decide, or tell a secret.
 
 use aex_core::decision::{AccountState, AuthCause, Denial, Named, RateKind};
-use aex_core::policy::{Breach, Rule};
+use aex_core::policy::{Breach, Effect, Rule, Ruled};
 use aex_core::price::Unbounded;
 use aex_core::window::Period;
 use aex_proto::value::{RequestId, Stamp};
@@ -124,6 +124,11 @@ fn refusal(denial: &Denial) -> Refusal {
         },
         Denial::UnknownModel { model } => unknown_model(model),
         Denial::Policy { also, breach } => policy(breach, also),
+        Denial::Rule(ruled) => forbidden(POLICY_VIOLATION, ruled_out(ruled)),
+        Denial::TwoProfiles { profiles: [first, second] } => forbidden(
+            POLICY_VIOLATION,
+            format!("Two profiles are bound to this agent, {first} and {second}, so none holds: bind one of them in policy.yaml."),
+        ),
         Denial::Unbounded { model, why } => forbidden(POLICY_VIOLATION, unbounded(model, why)),
         Denial::KeyMissing { provider, variable } => Refusal::lasting(
             500,
@@ -246,6 +251,33 @@ fn unknown_model(model: &str) -> Refusal {
         format!("Model `{model}` is not configured: `aexctl models list` shows the names; models.yaml defines them.")
     };
     forbidden("model_not_allowed", message).about("model")
+}
+
+/// A denial by a rule of policy.yaml: which, where, why, and what nearly let the call pass.
+fn ruled_out(ruled: &Ruled) -> String {
+    let Ruled { effect, error, file, line, matched, near, reason, rule } = ruled;
+    let place = match (file, line) {
+        (Some(file), Some(line)) => format!(" ({file}:{line})"),
+        _ => String::new(),
+    };
+    let mut text = match (error, effect) {
+        (Some(error), _) => format!("Rule `{rule}`{place} cannot be evaluated, so it denies: {error}"),
+        (None, Effect::Ask) => format!("Rule `{rule}`{place} asks for an approval, and approvals do not exist yet, so it denies"),
+        (None, _) if rule == "default" => format!("No rule of the agent's profile{place} lets this call pass"),
+        (None, _) => format!("Rule `{rule}`{place} denies this call"),
+    };
+    if let Some(reason) = reason {
+        text.extend([": ", reason]);
+    }
+    let others: Vec<&str> = matched.iter().filter(|name| *name != rule).map(String::as_str).collect();
+    if !others.is_empty() {
+        text.extend(["; it also matches ", &others.join(", ")]);
+    }
+    if let (Some(nearest), "default") = (near.first(), rule.as_str()) {
+        text.push_str(&format!("; nearest is `{}`, but for {}", nearest.rule, nearest.condition));
+    }
+    text.push_str("; `aexctl policy show NAME` shows the rules.");
+    text
 }
 
 /// What the rule is about, in the words of a request.
