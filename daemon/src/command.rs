@@ -179,7 +179,7 @@ fn make_default_agent(ledger: &Ledger) -> anyhow::Result<bool> {
         parent: AccountId::ROOT,
         kind: AccountKind::Agent,
         name: DEFAULT_AGENT.to_owned(),
-        limits: Limits { rpm: Some(DEFAULT_RPM), concurrent: None },
+        limits: Limits { rpm: Some(DEFAULT_RPM), concurrent: None, tpm: None },
         policy: Fields::default(),
         budgets: vec![(Period::Day, DEFAULT_BUDGET)],
     };

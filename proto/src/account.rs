@@ -210,6 +210,9 @@ pub struct AgentCreate {
     pub per: Period,
     /// Requests in any 60 seconds; 0 denies every call.
     pub rpm: u32,
+    /// Tokens in any 60 seconds; `None`: no limit of its own.
+    #[serde(default)]
+    pub tpm: Option<u32>,
     /// Requests in flight; `None`: no limit of its own.
     #[serde(default)]
     pub max_concurrent: Option<u32>,
@@ -327,6 +330,9 @@ pub struct Agent {
     pub budgets: Vec<Budget>,
     /// Requests in any 60 seconds; `None`: no limit of its own.
     pub rpm: Option<u32>,
+    /// Tokens in any 60 seconds; `None`: no limit of its own.
+    #[serde(default)]
+    pub tpm: Option<u32>,
     /// Requests in flight; `None`: no limit of its own.
     pub max_concurrent: Option<u32>,
     /// What it may ask for: the values that hold.

@@ -69,6 +69,7 @@ fn params(flags: cli::AgentCreate) -> AgentCreate {
         budget_pico: flags.budget,
         per: flags.per,
         rpm: flags.rpm,
+        tpm: flags.tpm,
         max_concurrent: flags.max_concurrent,
         scope: flags.scope,
         ttl_ms: flags.ttl,
@@ -209,6 +210,7 @@ fn inspection_text(inspection: &AgentInspection, paint: Paint) -> String {
     let concurrent = cap(agent.max_concurrent.map(u64::from));
     rows.extend([
         ("RPM", rpm(agent)),
+        ("TPM", cap(agent.tpm.map(u64::from))),
         ("Concurrent", concurrent),
         ("Allowed models", all(&policy.allowed_models)),
         ("Max input tokens", cap(policy.max_input_tokens)),
@@ -269,6 +271,7 @@ mod tests {
             token_expires_at: None,
             budgets: vec![Budget::new(Period::Total, usd("5"), usd("0.0125"), usd("0.5"), None, None)],
             rpm: Some(60),
+            tpm: None,
             max_concurrent: None,
             policy: AgentPolicy::seed(),
             policy_from: BTreeMap::new(),

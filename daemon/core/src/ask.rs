@@ -74,6 +74,14 @@ impl Ask {
     }
 }
 
+impl Ask {
+    /// Tokens that the call counts with until it is known what it used: the estimate of its input, and all output that it may have.
+    #[must_use]
+    pub fn estimated_tokens(&self, max_tokens: u64) -> u64 {
+        self.estimated_input_tokens().saturating_add(max_tokens.saturating_mul(self.choices.max(1)))
+    }
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if passes a reference")]
 fn is_zero(number: &u64) -> bool {
     *number == 0

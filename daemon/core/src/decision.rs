@@ -80,6 +80,21 @@ pub enum Denial {
         /// When a call would pass, in milliseconds; at most 60,000.
         retry_after_ms: u64,
     },
+    /// The tokens of a minute are used up.
+    TokenRate {
+        /// The account whose rate it is; absent when it is the model's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        account: Option<Named>,
+        /// Tokens that the call is estimated at.
+        asked: u64,
+        /// The limit.
+        limit: u32,
+        /// The model.
+        model: String,
+        /// When the call would pass, in milliseconds; absent when it never would, for it is larger than the limit.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        retry_after_ms: Option<u64>,
+    },
     /// The request is no valid request.
     Malformed {
         /// What is wrong with it.
@@ -159,6 +174,7 @@ impl Denial {
             Denial::Account { .. } => "account_state",
             Denial::Rate { kind: RateKind::RequestsPerMinute, .. } => "rpm",
             Denial::Rate { kind: RateKind::Concurrent, .. } => "concurrency",
+            Denial::TokenRate { .. } => "tpm",
             Denial::Malformed { .. } => "request_form",
             Denial::TooLarge { .. } => "max_body",
             Denial::UnknownModel { .. } => "known_model",

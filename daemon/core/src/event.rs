@@ -317,6 +317,21 @@ events! {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         unknown_usage: Vec<(String, String)>,
     }
+    /// What an account states about its calls, or its limits, changed.
+    AccountUpdated "account.updated" {
+        /// The account.
+        account: AccountId,
+        /// Who did it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<By>,
+        /// Its limits on calls from now on.
+        limits: Limits,
+        /// The digest of what it states from now on.
+        policy: Digest,
+        /// Why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    }
     /// A configuration came into force.
     ConfigLoaded "config.loaded" {
         /// Who asked for it; absent at start and for a signal.

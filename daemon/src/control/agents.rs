@@ -33,7 +33,7 @@ pub(super) async fn create(gate: &Gate, by: By, wanted: AgentCreate) -> Answer<A
         parent: AccountId::ROOT,
         kind: AccountKind::Agent,
         name: wanted.name.to_string(),
-        limits: Limits { rpm: Some(wanted.rpm), concurrent: wanted.max_concurrent },
+        limits: Limits { rpm: Some(wanted.rpm), concurrent: wanted.max_concurrent, tpm: wanted.tpm },
         policy: view::stored_policy(wanted.policy),
         budgets: vec![(wanted.per, wanted.budget_pico)],
     };

@@ -160,7 +160,7 @@ impl Denied {
         for (rule, count) in by_rule {
             let slot = match rule.as_str() {
                 "budget" => &mut denied.budget,
-                "rpm" | "concurrency" => &mut denied.rate,
+                "rpm" | "concurrency" | "tpm" => &mut denied.rate,
                 "authentication"
                 | "authentication_rate"
                 | "request_form"

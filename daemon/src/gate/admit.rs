@@ -1,6 +1,7 @@
 //! Admission: everything between a parsed request and the send, in the order of the checks. First failure wins.
 
 use super::policy::{InForce, facts};
+use super::tokens::TakenTokens;
 use super::{Active, Card, Entered, Evidence, Gate};
 use crate::ledger::{AccountView, Held, HoldCall, LedgerFault};
 use aex_core::ask::Ask;
@@ -43,6 +44,8 @@ pub struct Hold {
     pub view: Arc<AccountView>,
     /// Whether a failure of a gateway is charged, by the configuration that admitted the call.
     pub gateway_errors_charged: bool,
+    /// What it took of the tokens per minute.
+    pub(super) tokens: TakenTokens,
     /// Keeps the call in the rates until it is settled.
     _entered: Entered,
 }
@@ -94,6 +97,10 @@ pub async fn admit(gate: &Gate, active: &Active, entered: Entered, asked: Asked)
         Ok(bound) => bound,
         Err(why) => return Ok(deny(gate, &entered, Denial::Unbounded { model: ask.model.clone(), why }, evidence)),
     };
+    let tokens = match gate.take_tokens(&entered.view, &card, &ask, permit.max_tokens) {
+        Ok(tokens) => tokens,
+        Err(denial) => return Ok(deny(gate, &entered, denial, evidence)),
+    };
     let key = HoldKey { request: entered.request, attempt: 0 };
     let call = HoldCall {
         key,
@@ -116,9 +123,12 @@ pub async fn admit(gate: &Gate, active: &Active, entered: Entered, asked: Asked)
         Ok(held) => {
             let view = Arc::clone(&entered.view);
             let gateway_errors_charged = active.config.settings.charge_on_gateway_error.value;
-            Ok(Decision::Permit(Hold { key, held, card, permit, bound, view, gateway_errors_charged, _entered: entered }))
+            Ok(Decision::Permit(Hold { key, held, card, permit, bound, view, gateway_errors_charged, tokens, _entered: entered }))
         }
-        Err(denial) => Ok(deny(gate, &entered, denial, evidence)),
+        Err(denial) => {
+            tokens.correct(0);
+            Ok(deny(gate, &entered, denial, evidence))
+        }
     }
 }
 

@@ -148,7 +148,7 @@ impl Writer<'_> {
         let parent = (new.kind != AccountKind::Root).then_some(new.parent);
         let (policy, digest) = new.policy.snapshot();
         self.snapshot("fields", digest, &policy)?;
-        let mut statement = self.conn.prepare_cached("INSERT INTO accounts VALUES (?, ?, ?, ?, 'active', '', ?, ?, ?, ?, NULL)")?;
+        let mut statement = self.conn.prepare_cached("INSERT INTO accounts VALUES (?, ?, ?, ?, 'active', '', ?, ?, ?, ?, NULL, ?)")?;
         let (rpm, concurrent) = (new.limits.rpm, new.limits.concurrent);
         statement.execute(params![
             id.get(),
@@ -158,7 +158,8 @@ impl Writer<'_> {
             rpm,
             concurrent,
             policy,
-            self.now.micros()
+            self.now.micros(),
+            new.limits.tpm
         ])?;
         let created = AccountCreated {
             account: id,

@@ -93,7 +93,7 @@ const NEEDED: &str = "WITH RECURSIVE needed (id) AS (
 
 fn accounts(conn: &Connection, state: &mut State) -> Result<(), LedgerFault> {
     let sql = format!(
-        "{NEEDED} SELECT id, parent, kind, name, state, reason, rpm, concurrent, policy FROM accounts JOIN needed USING (id) ORDER BY id"
+        "{NEEDED} SELECT id, parent, kind, name, state, reason, rpm, concurrent, policy, tpm FROM accounts JOIN needed USING (id) ORDER BY id"
     );
     let mut statement = conn.prepare(&sql)?;
     let mut rows = statement.query([])?;
@@ -107,7 +107,7 @@ fn accounts(conn: &Connection, state: &mut State) -> Result<(), LedgerFault> {
             name: row.get(3)?,
             state: word(&account_state)?,
             reason: row.get(5)?,
-            limits: Limits { rpm: row.get(6)?, concurrent: row.get(7)? },
+            limits: Limits { rpm: row.get(6)?, concurrent: row.get(7)?, tpm: row.get(9)? },
             budgets: BTreeMap::new(),
         };
         let policy: String = row.get(8)?;

@@ -117,6 +117,7 @@ fn refusal(denial: &Denial) -> Refusal {
         ),
         Denial::Account { account, reason, state } => inactive(account, reason, *state),
         Denial::Rate { account, kind, limit, retry_after_ms } => rate(account, *kind, *limit, *retry_after_ms),
+        Denial::TokenRate { account, asked, limit, model, retry_after_ms } => token_rate(account.as_ref(), model, *asked, *limit, *retry_after_ms),
         Denial::Malformed { message, param } => Refusal { param: param.clone(), ..invalid("invalid_request", format!("Malformed request: {message}.")) },
         Denial::TooLarge { limit } => Refusal {
             status: 413,
@@ -237,6 +238,21 @@ fn rate(account: &Named, kind: RateKind, limit: u32, retry_after_ms: u64) -> Ref
         retry_after_ms,
         format!("`{name}` has used up its limit of {limit} {counted}: wait {wait}.", wait = seconds(retry_after_ms)),
     )
+}
+
+fn token_rate(account: Option<&Named>, model: &str, asked: u64, limit: u32, retry_after_ms: Option<u64>) -> Refusal {
+    let whose = account.map_or_else(|| format!("model `{model}`"), |account| format!("`{}`", account.name));
+    match retry_after_ms {
+        Some(wait) => rate_limited(
+            wait,
+            format!("The limit of {whose}, {limit} tokens per minute, has no room for a call of about {asked} tokens: wait {}.", seconds(wait)),
+        ),
+        None => {
+            let message =
+                format!("This call of about {asked} tokens is larger than the limit of {whose}, {limit} tokens per minute: lower max_tokens or send less.");
+            Refusal { retry_after_ms: None, no_retry: true, ..rate_limited(0, message) }
+        }
+    }
 }
 
 fn seconds(millis: u64) -> String {

@@ -9,6 +9,7 @@ fn card() -> ModelCard {
         context_tokens: None,
         max_tokens: 1000,
         max_tokens_field: MaxTokensField::MaxTokens,
+        max_tokens_per_minute: None,
         name: "gpt-4o".to_owned(),
         overhead: Overhead::WIDEST,
         price: None,
