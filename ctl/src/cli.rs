@@ -249,6 +249,9 @@ pub(crate) struct AgentCreate {
     /// The period of the budget: total, day, week or month
     #[arg(long, value_name = "PERIOD", default_value = "total", value_parser = period)]
     pub(crate) per: Period,
+    /// Tokens in any 60 seconds; 0 denies every call [default: no limit]
+    #[arg(long, value_name = "N", value_parser = whole::<u32>)]
+    pub(crate) tpm: Option<u32>,
     /// Requests in flight [default: no limit]
     #[arg(long, value_name = "N", value_parser = whole::<u32>)]
     pub(crate) max_concurrent: Option<u32>,
@@ -304,6 +307,9 @@ pub(crate) struct Run {
     /// Requests of this run in any 60 seconds
     #[arg(long, value_name = "N", value_parser = whole::<u32>)]
     pub(crate) rpm: Option<u32>,
+    /// Tokens of this run in any 60 seconds
+    #[arg(long, value_name = "N", value_parser = whole::<u32>)]
+    pub(crate) tpm: Option<u32>,
     /// How long the run may last: hours, or a span such as 30m
     #[arg(long, value_name = "HOURS", value_parser = units::ttl_ms)]
     pub(crate) ttl: Option<u64>,

@@ -53,6 +53,7 @@ fn params(flags: &cli::Run) -> RunOpen {
         agent: flags.agent.clone(),
         budget_pico: flags.budget,
         rpm: flags.rpm,
+        tpm: flags.tpm,
         ttl_ms: flags.ttl,
         stop_on_budget: flags.stop_on_budget,
         command: flags.command.first().map(|program| program.to_string_lossy().into_owned()).unwrap_or_default(),

@@ -1,4 +1,4 @@
-//! The configuration: aexd.yaml, models.yaml and .env, read whole, checked whole, and then a value that never changes.
+//! The configuration: aexd.yaml, models.yaml, policy.yaml and .env, read whole, checked whole, and then a value that never changes.
 //!
 //! A broken or unreadable file is an error that names file, line and key; nothing ever starts empty from one. A reload is
 //! another `Config::load`, whose error leaves the old value in force. Must not: decide about calls.
@@ -6,6 +6,7 @@
 mod defaults;
 mod dotenv;
 mod models;
+mod policy;
 mod provider;
 mod report;
 mod settings;
@@ -20,6 +21,7 @@ pub use settings::{Durability, OnDisconnect, Origin, Overrides, Settings, Source
 use crate::os::paths::tighten;
 use crate::os::secret::Secret;
 use aex_core::paths::Paths;
+use aex_core::policy::Profiles;
 use aex_proto::value::Digest;
 use http::HeaderValue;
 use report::Report;
@@ -31,6 +33,7 @@ use std::path::Path;
 
 const SETTINGS_FILE: &str = "aexd.yaml";
 const MODELS_FILE: &str = "models.yaml";
+const POLICY_FILE: &str = "policy.yaml";
 /// Largest file that is read.
 const MAX_FILE: u64 = 4 << 20;
 
@@ -41,9 +44,11 @@ pub struct Config {
     pub settings: Settings,
     /// Providers, models and prices.
     pub catalog: Catalog,
+    /// Profiles of agents.
+    pub profiles: Profiles,
     /// The keys of providers.
     pub keys: Keys,
-    /// Of the texts of aexd.yaml and models.yaml.
+    /// Of the texts of aexd.yaml, models.yaml and policy.yaml.
     pub digest: Digest,
     /// What a user should know.
     pub warnings: Vec<Warning>,
@@ -95,6 +100,7 @@ impl Config {
         let mut warnings = Vec::new();
         let settings_text = text(&paths.config_dir.join(SETTINGS_FILE), SETTINGS_FILE, &mut errors).unwrap_or_default();
         let models_text = required_text(&paths.config_dir.join(MODELS_FILE), MODELS_FILE, &mut errors);
+        let policy_text = text(&paths.config_dir.join(POLICY_FILE), POLICY_FILE, &mut errors).unwrap_or_default();
         let variables = read_env(&paths.env_file, &mut errors, &mut warnings);
         let lookup = |name: &str| {
             let set = lookup(name).filter(|value| !value.is_empty()).map(|value| (value, Origin::Environment));
@@ -113,10 +119,14 @@ impl Config {
         collect(report, &mut errors, &mut warnings);
         let keys = catalog.as_ref().map(|catalog| read_keys(catalog, lookup, &mut errors)).unwrap_or_default();
 
-        match (settings, catalog) {
-            (Some(settings), Some(catalog)) if errors.is_empty() => {
-                let digest = digest(&settings_text, models_text.as_deref().unwrap_or_default());
-                Ok(Config { settings, catalog, keys, digest, warnings })
+        let mut report = Report::new(POLICY_FILE);
+        let profiles = policy::read(&policy_text, catalog.as_ref(), &mut report);
+        collect(report, &mut errors, &mut warnings);
+
+        match (settings, catalog, profiles) {
+            (Some(settings), Some(catalog), Some(profiles)) if errors.is_empty() => {
+                let digest = digest(&settings_text, models_text.as_deref().unwrap_or_default(), &policy_text);
+                Ok(Config { settings, catalog, profiles, keys, digest, warnings })
             }
             _ => Err(ConfigErrors(errors)),
         }
@@ -130,9 +140,20 @@ fn collect(report: Report, errors: &mut Vec<Problem>, warnings: &mut Vec<Warning
     }
 }
 
-/// The length stands between the texts, so that no two pairs of texts give the same bytes.
-fn digest(settings: &str, models: &str) -> Digest {
-    Digest::of(format!("{}\n{settings}{models}", settings.len()).as_bytes())
+/// The lengths stand before the texts, so that no other texts give the same bytes. Without a policy it is what it was before
+/// there was one.
+fn digest(settings: &str, models: &str, policy: &str) -> Digest {
+    let policy = if policy.is_empty() { String::new() } else { format!("\n{}\n{policy}", models.len()) };
+    Digest::of(format!("{}\n{settings}{models}{policy}", settings.len()).as_bytes())
+}
+
+/// Checks a policy that is not in force: its profiles, or all that is wrong with it; and what a user should know.
+pub fn check_policy(name: &str, source: &str, catalog: &Catalog) -> (Result<Profiles, ConfigErrors>, Vec<Warning>) {
+    let mut report = Report::new(name);
+    let profiles = policy::read(source, Some(catalog), &mut report);
+    let (mut errors, mut warnings) = (Vec::new(), Vec::new());
+    collect(report, &mut errors, &mut warnings);
+    (profiles.ok_or(ConfigErrors(errors)), warnings)
 }
 
 fn read_limited(path: &Path) -> io::Result<Vec<u8>> {

@@ -6,20 +6,24 @@ mod active;
 mod admit;
 mod enter;
 mod live;
+mod policy;
 mod refuse;
 mod settle;
+mod tokens;
 
 pub use active::{Active, Card, Source};
 pub use admit::{Asked, CALL_LASTS, Decision, Hold, admit};
 pub use enter::{Entered, Refused};
 pub use live::Call;
+pub use policy::InForce;
+pub use refuse::Evidence;
 pub use settle::{Ended, settle};
 
 use crate::ledger::{Ledger, LedgerFault};
 use crate::os::clock;
 use aex_core::event::By;
 use aex_core::paths::Paths;
-use aex_core::rate::{Rates, WINDOW_MS};
+use aex_core::rate::{Counted, Rates, TokenRates, WINDOW_MS};
 use aex_proto::value::{RequestId, Stamp};
 use arc_swap::ArcSwap;
 use enter::AuthLimiter;
@@ -54,6 +58,7 @@ struct Inner {
     source: Source,
     reloading: tokio::sync::Mutex<()>,
     rates: Mutex<Rates>,
+    tokens: Mutex<TokenRates>,
     failed_auth: AuthLimiter,
     refusals: Mutex<refuse::Refusals>,
     requests: AtomicU64,
@@ -70,14 +75,23 @@ impl Gate {
         let now = clock::wall();
         let since = now.offset(-i64::try_from(WINDOW_MS).unwrap_or(0).saturating_mul(1_000));
         let held = ledger.read(move |reader| reader.held_since(since)).await?;
-        let mut rates = Rates::default();
-        for (account, above, at) in held {
-            let age_ms = u64::try_from(now.since(at)).unwrap_or(0) / 1_000;
+        let (mut rates, mut tokens) = (Rates::default(), TokenRates::default());
+        for call in held {
+            let age_ms = u64::try_from(now.since(call.at)).unwrap_or(0) / 1_000;
             // A call counts on every account above it; that of a run which is over, on its agent still.
             let directory = ledger.directory();
             let accounts = &directory.accounts;
-            if let Some(view) = accounts.get(&account).or_else(|| accounts.get(&above?)) {
-                view.limits.iter().for_each(|(above, _)| rates.recall(*above, now_ms.saturating_sub(age_ms)));
+            let at_ms = now_ms.saturating_sub(age_ms);
+            if let Some(view) = accounts.get(&call.account).or_else(|| accounts.get(&call.above?)) {
+                for (above, limits) in &view.limits {
+                    rates.recall(*above, at_ms);
+                    if limits.tpm.is_some() {
+                        tokens.recall(Counted::Account(*above), call.tokens, at_ms);
+                    }
+                }
+            }
+            if active.card(&call.model).is_some_and(|card| card.card.max_tokens_per_minute.is_some()) {
+                tokens.recall(Counted::Model(call.model), call.tokens, at_ms);
             }
         }
         let inner = Inner {
@@ -86,6 +100,7 @@ impl Gate {
             source,
             reloading: tokio::sync::Mutex::new(()),
             rates: Mutex::new(rates),
+            tokens: Mutex::new(tokens),
             failed_auth: enter::auth_limiter(),
             refusals: Mutex::default(),
             requests: AtomicU64::new(0),

@@ -27,13 +27,14 @@ pub use directory::{AccountView, Directory, StopFlag, TokenView};
 pub use read::{AccountRow, BalanceRow, EventFilter, EventRow, Reader};
 pub use report::{OwnedEvent, RunSums, TokenRow};
 pub use tally::{Counts, Denied, Ends, Span, Sums, Tallied};
-pub use writer::{EndCall, Ending, Held, HoldCall, Writer};
+pub use writer::{EndCall, Ending, Held, HoldCall, Snapshot, Writer};
 
 use crate::config::Durability;
 use crate::os::clock;
 use aex_core::books::HoldKey;
 use aex_core::decision::Denial;
 use aex_core::event::Event;
+use aex_proto::value::AccountId;
 use arc_swap::ArcSwap;
 use queue::{Job, Queue};
 use std::io::{Read, Write};
@@ -253,12 +254,26 @@ impl Ledger {
         self.inner.queue.push_always(Job::End(Box::new(EndCall { key, ending })))
     }
 
-    /// Records an event that changes nothing.
+    /// Records an event that changes nothing, and the policy that it names.
     ///
     /// # Errors
     /// When the writer has stopped or its queue is full.
-    pub fn record(&self, event: Event) -> Result<(), LedgerFault> {
-        self.inner.queue.push(Job::Record(event))
+    pub fn record(&self, event: Event, policy: Option<Arc<Snapshot>>) -> Result<(), LedgerFault> {
+        self.inner.queue.push(Job::Record(event, policy))
+    }
+
+    /// How full the fullest budget on an account's path is, in percent.
+    ///
+    /// # Errors
+    /// When the writer has stopped, its queue is full, or the books do not fit together.
+    pub async fn budget_share(&self, account: AccountId) -> Result<u64, LedgerFault> {
+        let (reply, answer) = oneshot::channel();
+        let job: queue::AdminJob = Box::new(move |writer| {
+            let share = writer.budget_share(account)?;
+            Ok(Box::new(move |_| reply.send(share).unwrap_or_default()))
+        });
+        self.inner.queue.push(Job::Admin(job))?;
+        answer.await.map_err(|_| LedgerFault::Unavailable)
     }
 
     /// Runs an admin action inside the next transaction and waits until it is on disk.
@@ -340,7 +355,7 @@ impl Ledger {
     /// Writes what is waiting, records the good end, flushes and checkpoints. The ledger is closed afterwards.
     pub fn close(&self) {
         let epoch = self.inner.epoch;
-        let ended = self.inner.queue.push_always(Job::Record(aex_core::event::EpochClosed { epoch }.into()));
+        let ended = self.inner.queue.push_always(Job::Record(aex_core::event::EpochClosed { epoch }.into(), None));
         if ended.is_err() {
             tracing::error!("the ledger's writer had stopped before the daemon did");
         }

@@ -14,4 +14,5 @@ mod nfkc;
 mod sse;
 pub mod stream;
 pub mod text;
+pub mod unstream;
 pub mod usage;

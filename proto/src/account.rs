@@ -3,6 +3,7 @@
 use crate::token::{Scope, Token};
 use crate::value::{AccountId, NewToken, Pico, Stamp};
 use serde::{Deserialize, Deserializer, Serialize};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -126,7 +127,8 @@ impl<'de> Deserialize<'de> for AgentName {
     }
 }
 
-/// What an agent may ask for. `None` restricts nothing. What is left out has the value that [`AgentPolicy::seed`] has.
+/// What an agent may ask for. In a request `None` states nothing: the agent's profile decides, else the built-in default. In a
+/// reply all fields have the value that holds; `None` is no list and no limit there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AgentPolicy {
@@ -140,47 +142,57 @@ pub struct AgentPolicy {
     #[serde(default)]
     pub max_output_tokens: Option<u64>,
     /// Streams may be asked for.
-    #[serde(default = "yes")]
-    pub allow_streaming: bool,
+    #[serde(default)]
+    pub allow_streaming: Option<bool>,
     /// Tools may be offered.
-    #[serde(default = "yes")]
-    pub allow_tools: bool,
+    #[serde(default)]
+    pub allow_tools: Option<bool>,
     /// Names of functions that may be offered.
     #[serde(default)]
     pub allowed_tool_names: Option<Vec<String>>,
     /// `tool_choice` and `function_call` may be stated.
-    #[serde(default = "yes")]
-    pub allow_function_calling: bool,
+    #[serde(default)]
+    pub allow_function_calling: Option<bool>,
     /// Images may be sent.
     #[serde(default)]
-    pub allow_vision: bool,
+    pub allow_vision: Option<bool>,
     /// Unknown top-level fields and tools that the provider runs are refused.
     #[serde(default)]
-    pub strict: bool,
+    pub strict: Option<bool>,
     /// The agent may bring its own provider key.
     #[serde(default)]
-    pub allow_passthrough: bool,
-}
-
-const fn yes() -> bool {
-    true
+    pub allow_passthrough: Option<bool>,
 }
 
 impl AgentPolicy {
-    /// All is allowed but images and passthrough.
+    /// States nothing.
     #[must_use]
-    pub const fn seed() -> AgentPolicy {
+    pub const fn silent() -> AgentPolicy {
         AgentPolicy {
             allowed_models: None,
             max_input_tokens: None,
             max_output_tokens: None,
-            allow_streaming: true,
-            allow_tools: true,
+            allow_streaming: None,
+            allow_tools: None,
             allowed_tool_names: None,
-            allow_function_calling: true,
-            allow_vision: false,
-            strict: false,
-            allow_passthrough: false,
+            allow_function_calling: None,
+            allow_vision: None,
+            strict: None,
+            allow_passthrough: None,
+        }
+    }
+
+    /// What holds where nobody states anything: all is allowed but images and passthrough.
+    #[must_use]
+    pub fn seed() -> AgentPolicy {
+        AgentPolicy {
+            allow_streaming: Some(true),
+            allow_tools: Some(true),
+            allow_function_calling: Some(true),
+            allow_vision: Some(false),
+            strict: Some(false),
+            allow_passthrough: Some(false),
+            ..AgentPolicy::silent()
         }
     }
 }
@@ -198,6 +210,9 @@ pub struct AgentCreate {
     pub per: Period,
     /// Requests in any 60 seconds; 0 denies every call.
     pub rpm: u32,
+    /// Tokens in any 60 seconds; `None`: no limit of its own.
+    #[serde(default)]
+    pub tpm: Option<u32>,
     /// Requests in flight; `None`: no limit of its own.
     #[serde(default)]
     pub max_concurrent: Option<u32>,
@@ -208,7 +223,7 @@ pub struct AgentCreate {
     #[serde(default)]
     pub ttl_ms: Option<u64>,
     /// What it may ask for.
-    #[serde(default = "AgentPolicy::seed")]
+    #[serde(default = "AgentPolicy::silent")]
     pub policy: AgentPolicy,
     /// Why, for the event.
     #[serde(default)]
@@ -321,10 +336,19 @@ pub struct Agent {
     pub budgets: Vec<Budget>,
     /// Requests in any 60 seconds; `None`: no limit of its own.
     pub rpm: Option<u32>,
+    /// Tokens in any 60 seconds; `None`: no limit of its own.
+    #[serde(default)]
+    pub tpm: Option<u32>,
     /// Requests in flight; `None`: no limit of its own.
     pub max_concurrent: Option<u32>,
-    /// What it may ask for.
+    /// What it may ask for: the values that hold.
     pub policy: AgentPolicy,
+    /// Who states them, by field: `agent` or `profile`; the rest are built-in defaults.
+    #[serde(default)]
+    pub policy_from: BTreeMap<String, String>,
+    /// The profile that is bound to it.
+    #[serde(default)]
+    pub profile: Option<String>,
     /// When it was made.
     pub created_at: Stamp,
     /// Its last request, denied ones included; `None`: there was none.

@@ -209,7 +209,7 @@ mod tests {
             br#"{"jsonrpc":"2.0","id":7,"method":"agent.create","params":{"name":"a","budget_pico":"5","rpm":3,"policy":{"strict":true}}}"#;
         let Incoming::One(Ok(request)) = Incoming::parse(line) else { unreachable!("the line is a request") };
         let params: account::AgentCreate = request.params().unwrap_or_else(|fault| unreachable!("{fault}"));
-        assert_eq!(params.policy, account::AgentPolicy { strict: true, ..account::AgentPolicy::seed() });
+        assert_eq!(params.policy, account::AgentPolicy { strict: Some(true), ..account::AgentPolicy::silent() });
         assert_eq!((params.per, params.scope, params.ttl_ms), (account::Period::Total, token::Scope::Execution, None));
     }
 

@@ -64,6 +64,9 @@ pub struct RunOpen {
     /// Requests of the run in any 60 seconds; `None`: as the agent.
     #[serde(default)]
     pub rpm: Option<u32>,
+    /// Tokens of the run in any 60 seconds; `None`: as the agent.
+    #[serde(default)]
+    pub tpm: Option<u32>,
     /// How long the run may last; `None`: for ever.
     #[serde(default)]
     pub ttl_ms: Option<u64>,

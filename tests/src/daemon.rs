@@ -227,6 +227,12 @@ impl Daemon {
         std::fs::write(self.home().join("config/models.yaml"), text).expect("write models.yaml");
     }
 
+    /// Replaces policy.yaml; a reload makes it count.
+    #[track_caller]
+    pub fn write_policy(&self, text: &str) {
+        std::fs::write(self.home().join("config/policy.yaml"), text).expect("write policy.yaml");
+    }
+
     /// Replaces `.env`.
     #[track_caller]
     pub fn write_dotenv(&self, text: &str) {

@@ -8,6 +8,7 @@ use std::fmt;
 use std::time::Instant;
 
 use aex_core::event::{CallDenied, CallHeld, Event, Outcome, Released, Settled};
+use aex_core::policy::Changed;
 use aex_core::price::Line;
 use aex_core::usage::Bucket;
 use serde_json::{Value, json};
@@ -264,7 +265,8 @@ fn groups(daemon: &Daemon, provider: &Provider, bills: &[Bill], calls: Vec<Call>
     let mut groups: BTreeMap<Key, Group> = BTreeMap::new();
     for call in calls {
         let ask = &call.held.ask;
-        let key = Key { model: upstream(&ask.model), stream: ask.stream, chars: ask.text_chars };
+        let streams = ask.stream && call.held.changes.iter().all(|change| change.field != Changed::Stream);
+        let key = Key { model: upstream(&ask.model), stream: streams, chars: ask.text_chars };
         groups.entry(key).or_default().calls.push(call);
     }
     let requests = provider.requests();

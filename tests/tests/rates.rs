@@ -8,7 +8,7 @@ use std::thread;
 
 use aex_tests::ask::{self, chat, chat_with};
 use aex_tests::client::{self, Answer, Connection};
-use aex_tests::daemon::{Control, Daemon};
+use aex_tests::daemon::{Config, Control, Daemon};
 use aex_tests::ledger::{settled_and_audited, until};
 use aex_tests::provider::{Provider, Script};
 use aex_tests::refusal::{self, Retry, limited};
@@ -155,6 +155,65 @@ fn the_rate_survives_a_restart() {
     daemon.kill9();
     daemon.run();
     assert_eq!(post(&daemon, &token, &chat()).status, 429);
+    settled_and_audited(&daemon, &provider);
+}
+
+/// One of the tests' models with a limit on the tokens of all callers.
+const METERED: &str = "  metered:
+    provider: mock
+    provider_model: m1-upstream
+    pricing: {input_micro: 1, output_micro: 2}
+    limits: {max_tokens: 1000, max_tokens_per_minute: 300}
+    capabilities: {tools: true}
+";
+
+#[test]
+fn tokens_of_a_minute_are_taken_by_estimate_and_corrected_by_the_bill() {
+    let provider = Provider::start();
+    let daemon = Daemon::start(&provider);
+    // A call of the chat is estimated at 2 + 50 tokens.
+    let token = daemon.agent("bot", &["--tpm", "120"]);
+    let never = limited("tpm", Retry::Never, &["about 202 tokens", "`bot`, 120 tokens per minute"]);
+    refusal::denied(&daemon, &provider, 0, &post(&daemon, &token, &chat_with(&json!({"max_tokens": 200}))), &never);
+    provider.script_times(2, &Script::hold());
+    thread::scope(|scope| {
+        let held: Vec<_> = (0..2).map(|_| scope.spawn(|| post(&daemon, &token, &chat()))).collect();
+        provider.wait_for_requests(2);
+        refusal::check(&post(&daemon, &token, &chat()), &limited("tpm", Retry::After, &["`bot`, 120 tokens per minute", "about 52 tokens"]));
+        provider.release();
+        for call in held {
+            assert_eq!(call.join().expect("a call").status, 200);
+        }
+    });
+    // What they did not use is free again, and a call that the provider refuses gives all of it back.
+    assert_eq!(post(&daemon, &token, &chat()).status, 200);
+    settled_and_audited(&daemon, &provider);
+}
+
+#[test]
+fn the_tokens_of_a_run_its_agent_and_the_model_all_hold_and_survive_a_restart() {
+    let provider = Provider::start();
+    let mut daemon = Daemon::start_with(Config::new(&provider).model(METERED));
+    let token = daemon.agent("bot", &[]);
+    let other = daemon.agent("other", &[]);
+    let mut control = daemon.control();
+    let opened = control.call("run.open", &json!({"agent": "bot", "tpm": 60, "command": "test"})).expect("run.open");
+    let run = opened["token"].as_str().expect("a token").to_owned();
+    assert_eq!(post(&daemon, &run, &chat()).status, 200);
+    refusal::check(&post(&daemon, &run, &chat()), &limited("tpm", Retry::After, &["60 tokens per minute"]));
+    assert_eq!(post(&daemon, &token, &chat()).status, 200);
+    let metered = chat_with(&json!({"model": "metered"}));
+    let full = until("the model's limit", || {
+        let answer = post(&daemon, &token, &metered);
+        (answer.status != 200).then_some(answer)
+    });
+    let wanted = limited("tpm", Retry::After, &["model `metered`, 300 tokens per minute"]);
+    refusal::check(&full, &wanted);
+    refusal::check(&post(&daemon, &other, &metered), &wanted);
+    drop(control);
+    daemon.restart();
+    refusal::check(&post(&daemon, &other, &metered), &wanted);
+    assert_eq!(post(&daemon, &other, &chat()).status, 200);
     settled_and_audited(&daemon, &provider);
 }
 

@@ -73,6 +73,7 @@ fn params(flags: cli::AgentCreate) -> AgentCreate {
         budget_pico: flags.budget,
         per: flags.per,
         rpm: flags.rpm,
+        tpm: flags.tpm,
         max_concurrent: flags.max_concurrent,
         scope: flags.scope,
         ttl_ms: flags.ttl,
@@ -81,13 +82,13 @@ fn params(flags: cli::AgentCreate) -> AgentCreate {
             allowed_models: flags.allowed_models.map(|names| names.0),
             max_input_tokens: flags.max_input_tokens,
             max_output_tokens: flags.max_output_tokens,
-            allow_streaming: !flags.no_streaming,
-            allow_tools: !flags.no_tools,
+            allow_streaming: flags.no_streaming.then_some(false),
+            allow_tools: flags.no_tools.then_some(false),
             allowed_tool_names: flags.allowed_tool_names.map(|names| names.0),
-            allow_function_calling: !flags.no_function_calling,
-            allow_vision: flags.allow_vision,
-            strict: flags.strict,
-            allow_passthrough: flags.allow_passthrough,
+            allow_function_calling: flags.no_function_calling.then_some(false),
+            allow_vision: flags.allow_vision.then_some(true),
+            strict: flags.strict.then_some(true),
+            allow_passthrough: flags.allow_passthrough.then_some(true),
         },
     }
 }
@@ -113,12 +114,12 @@ fn limit(budget: &Budget) -> String {
 /// What a policy takes away from, or adds to, the seed's: one text each, as the flags name it.
 fn restrictions(policy: &AgentPolicy) -> Vec<String> {
     let flags = [
-        ("no streaming", !policy.allow_streaming),
-        ("no tools", !policy.allow_tools),
-        ("no function calling", !policy.allow_function_calling),
-        ("vision", policy.allow_vision),
-        ("strict", policy.strict),
-        ("passthrough", policy.allow_passthrough),
+        ("no streaming", policy.allow_streaming == Some(false)),
+        ("no tools", policy.allow_tools == Some(false)),
+        ("no function calling", policy.allow_function_calling == Some(false)),
+        ("vision", policy.allow_vision == Some(true)),
+        ("strict", policy.strict == Some(true)),
+        ("passthrough", policy.allow_passthrough == Some(true)),
     ];
     let mut texts: Vec<String> = flags.into_iter().filter(|(_, set)| *set).map(|(text, _)| text.to_owned()).collect();
     texts.extend(policy.allowed_models.as_ref().map(|names| format!("models {}", names.join(", "))));
@@ -182,12 +183,12 @@ fn scope(agent: &Agent) -> String {
 /// Capabilities in the seed's short form.
 fn caps(policy: &AgentPolicy) -> String {
     let all = [
-        ("!stream", !policy.allow_streaming),
-        ("!tools", !policy.allow_tools),
-        ("!functions", !policy.allow_function_calling),
-        ("vision", policy.allow_vision),
-        ("STRICT", policy.strict),
-        ("PT", policy.allow_passthrough),
+        ("!stream", policy.allow_streaming == Some(false)),
+        ("!tools", policy.allow_tools == Some(false)),
+        ("!functions", policy.allow_function_calling == Some(false)),
+        ("vision", policy.allow_vision == Some(true)),
+        ("STRICT", policy.strict == Some(true)),
+        ("PT", policy.allow_passthrough == Some(true)),
     ];
     let set: Vec<&str> = all.into_iter().filter(|(_, set)| *set).map(|(name, _)| name).collect();
     if set.is_empty() { "-".to_owned() } else { set.join(" ") }
@@ -198,7 +199,7 @@ fn inspection_text(inspection: &AgentInspection, paint: Paint) -> String {
     let policy = &agent.policy;
     let all = |list: &Option<Vec<String>>| list.as_ref().map_or_else(|| "all".to_owned(), |names| names.join(", "));
     let cap = |limit: Option<u64>| limit.map_or_else(|| "no limit".to_owned(), |limit| limit.to_string());
-    let yes = |allowed: bool| if allowed { "yes" } else { "no" }.to_owned();
+    let yes = |allowed: Option<bool>| if allowed == Some(true) { "yes" } else { "no" }.to_owned();
     let state = match &agent.state_reason {
         Some(reason) => paint.bad(&format!("{}: {reason}", agent.state.name())),
         None => agent.state.name().to_owned(),
@@ -214,6 +215,7 @@ fn inspection_text(inspection: &AgentInspection, paint: Paint) -> String {
     let concurrent = cap(agent.max_concurrent.map(u64::from));
     rows.extend([
         ("RPM", rpm(agent)),
+        ("TPM", cap(agent.tpm.map(u64::from))),
         ("Concurrent", concurrent),
         ("Allowed models", all(&policy.allowed_models)),
         ("Max input tokens", cap(policy.max_input_tokens)),
@@ -263,6 +265,7 @@ fn deleted_text(deleted: &AgentDeleted) -> String {
 mod tests {
     use super::*;
     use aex_proto::value::{AccountId, NewToken, Stamp};
+    use std::collections::BTreeMap;
 
     fn agent() -> Agent {
         let usd = |text: &str| Pico::parse_usd(text).unwrap_or(Pico::ZERO);
@@ -275,8 +278,11 @@ mod tests {
             token_expires_at: None,
             budgets: vec![Budget::new(Period::Total, usd("5"), usd("0.0125"), usd("0.5"), None, None)],
             rpm: Some(60),
+            tpm: None,
             max_concurrent: None,
             policy: AgentPolicy::seed(),
+            policy_from: BTreeMap::new(),
+            profile: None,
             created_at: Stamp::new(1_795_253_580_000_001),
             last_activity_at: None,
         }
@@ -286,8 +292,12 @@ mod tests {
     fn a_new_agent_keeps_the_lines_that_scripts_read() {
         let created = AgentCreated { agent: agent(), token: NewToken::new("aex_x".to_owned()) };
         assert_eq!(created_text(&created), "Agent 'bot' created.\nToken: aex_x\nBudget: $5.00 (5000000 micro)");
-        let policy =
-            AgentPolicy { allow_streaming: false, strict: true, allowed_models: Some(vec!["m".to_owned()]), ..AgentPolicy::seed() };
+        let policy = AgentPolicy {
+            allow_streaming: Some(false),
+            strict: Some(true),
+            allowed_models: Some(vec!["m".to_owned()]),
+            ..AgentPolicy::seed()
+        };
         let budgets = vec![Budget::new(Period::Day, Pico::new(1_000_000), Pico::ZERO, Pico::ZERO, None, None)];
         let token_expires_at = Some(Stamp::new(1_795_253_580_000_001));
         let narrow = Agent { policy, budgets, token_expires_at, scope: Some(Scope::ReadOnly), ..agent() };
@@ -311,7 +321,7 @@ Scope: read-only";
     fn the_list_shows_balances_and_capabilities() {
         let paused = Agent {
             state: AccountState::Paused,
-            policy: AgentPolicy { allow_tools: false, allow_passthrough: true, ..AgentPolicy::seed() },
+            policy: AgentPolicy { allow_tools: Some(false), allow_passthrough: Some(true), ..AgentPolicy::seed() },
             ..agent()
         };
         let list = AgentList { agents: vec![agent(), paused] };

@@ -93,8 +93,16 @@ fn refusal(denial: &Denial, rule: &str) -> String {
             };
             format!("{limit} {unit} of {}, again in {}", account.name, span(*retry_after_ms))
         }
+        Denial::TokenRate { account, asked, limit, model, .. } => {
+            let whose = account.as_ref().map_or_else(|| format!("model {model}"), |account| account.name.clone());
+            format!("{limit} tokens a minute of {whose}, {asked} asked")
+        }
         Denial::Account { account, state, reason } => format!("{} is {}: {reason}", account.name, state.name()),
         Denial::Policy { breach, .. } => format!("{rule}: {} asked, {} allowed", breach.asked, breach.limit),
+        Denial::Rule(ruled) => {
+            let place = ruled.file.as_ref().zip(ruled.line).map(|(file, line)| format!(" ({file}:{line})")).unwrap_or_default();
+            format!("{rule}{place}, {}", ruled.effect.name())
+        }
         Denial::UnknownModel { model } => format!("no model `{model}`"),
         _ => rule.to_owned(),
     }

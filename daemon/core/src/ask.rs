@@ -50,6 +50,9 @@ pub struct Ask {
     /// A stream is asked for.
     #[serde(default, skip_serializing_if = "is_false")]
     pub stream: bool,
+    /// The temperature, as it is written in the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<String>,
     /// Characters of all message contents: what the estimate of input tokens is made from.
     pub text_chars: u64,
     /// Names of the functions offered, at most [`NAMES_KEPT`].
@@ -68,6 +71,14 @@ impl Ask {
     #[must_use]
     pub fn estimated_input_tokens(&self) -> u64 {
         self.text_chars.div_ceil(4)
+    }
+}
+
+impl Ask {
+    /// Tokens that the call counts with until it is known what it used: the estimate of its input, and all output that it may have.
+    #[must_use]
+    pub fn estimated_tokens(&self, max_tokens: u64) -> u64 {
+        self.estimated_input_tokens().saturating_add(max_tokens.saturating_mul(self.choices.max(1)))
     }
 }
 

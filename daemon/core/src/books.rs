@@ -290,6 +290,20 @@ impl Books {
         Ok((id, true))
     }
 
+    /// How full the fullest budget on an account's path is: what is spent or held of it, in percent, rounded up. Zero without one.
+    ///
+    /// # Errors
+    /// When the books do not fit together.
+    pub fn fullest_share(&self, account: AccountId, at: Stamp) -> Result<u64, BooksFault> {
+        let path = self.path(account);
+        let slots = self.slots(&path, at)?;
+        let open = slots.iter().filter_map(|slot| match slot {
+            Slot::Open(id) => self.balances.get(id),
+            Slot::New(..) => None,
+        });
+        Ok(open.filter_map(Balance::share_percent).max().unwrap_or(0))
+    }
+
     /// Drops a closed account and its balances from memory, when nothing open is left on it or below it. The rows stay.
     pub fn forget_closed(&mut self, id: AccountId) -> bool {
         let closed = self.accounts.get(&id).is_some_and(|account| account.state == AccountState::Closed);

@@ -2,11 +2,12 @@
 
 pub use aex_proto::account::AccountState;
 
-use crate::policy::{Breach, Rule};
+use crate::policy::{Breach, Rule, Ruled};
 use crate::price::Unbounded;
 use crate::window::Period;
 use aex_proto::value::{AccountId, Pico, Stamp};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
 /// An account as a denial names it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,6 +80,21 @@ pub enum Denial {
         /// When a call would pass, in milliseconds; at most 60,000.
         retry_after_ms: u64,
     },
+    /// The tokens of a minute are used up.
+    TokenRate {
+        /// The account whose rate it is; absent when it is the model's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        account: Option<Named>,
+        /// Tokens that the call is estimated at.
+        asked: u64,
+        /// The limit.
+        limit: u32,
+        /// The model.
+        model: String,
+        /// When the call would pass, in milliseconds; absent when it never would, for it is larger than the limit.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        retry_after_ms: Option<u64>,
+    },
     /// The request is no valid request.
     Malformed {
         /// What is wrong with it.
@@ -102,6 +118,13 @@ pub enum Denial {
         also: Vec<Rule>,
         /// The rule that decided.
         breach: Breach,
+    },
+    /// A rule of the agent's profile refuses it, or no rule lets it pass.
+    Rule(Box<Ruled>),
+    /// Two profiles are bound to the agent: nothing passes until one is.
+    TwoProfiles {
+        /// Both, with file and line.
+        profiles: [String; 2],
     },
     /// Nothing known bounds its price.
     Unbounded {
@@ -143,24 +166,28 @@ pub enum Denial {
 impl Denial {
     /// A short name of the rule that denied, for events and counters.
     #[must_use]
-    pub fn rule(&self) -> &'static str {
-        match self {
+    pub fn rule(&self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
             Denial::Unauthenticated { .. } => "authentication",
             Denial::AuthThrottled { .. } => "authentication_rate",
             Denial::ReadOnlyToken => "token_scope",
             Denial::Account { .. } => "account_state",
             Denial::Rate { kind: RateKind::RequestsPerMinute, .. } => "rpm",
             Denial::Rate { kind: RateKind::Concurrent, .. } => "concurrency",
+            Denial::TokenRate { .. } => "tpm",
             Denial::Malformed { .. } => "request_form",
             Denial::TooLarge { .. } => "max_body",
             Denial::UnknownModel { .. } => "known_model",
             Denial::Policy { breach, .. } => breach.rule.setting(),
+            // A prefix keeps names that people choose apart from ours.
+            Denial::Rule(ruled) => return Cow::Owned(format!("rule:{}", ruled.rule)),
+            Denial::TwoProfiles { .. } => "profiles",
             Denial::Unbounded { .. } => "price",
             Denial::KeyMissing { .. } => "provider_key",
             Denial::Passthrough => "allow_passthrough",
             Denial::Budget { .. } => "budget",
             Denial::LedgerUnavailable => "ledger",
             Denial::Draining => "shutdown",
-        }
+        })
     }
 }

@@ -6,6 +6,7 @@
 use crate::ask::Ask;
 use crate::books::{AccountKind, Limits};
 use crate::decision::{AccountState, AuthCause, Denial};
+use crate::policy::{Change, Facts};
 use crate::price::Line;
 use crate::window::Period;
 use aex_proto::value::{AccountId, BalanceId, Digest, Pico, RequestId, Stamp};
@@ -228,6 +229,9 @@ events! {
         card: Option<Digest>,
         /// The refusal.
         denial: Denial,
+        /// What the policy's rules looked at; absent where there are none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        facts: Option<Facts>,
         /// The digest of the policy that held.
         policy: Digest,
         /// The request.
@@ -262,10 +266,16 @@ events! {
         balances: Vec<BalanceId>,
         /// The digest of the model's card: prices, limits, capabilities.
         card: Digest,
+        /// What the policy's limits changed in it.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        changes: Vec<Change>,
         /// When the daemon ends it at the latest.
         deadline: Stamp,
         /// The daemon's start.
         epoch: u32,
+        /// What the policy's rules looked at; absent where there are none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        facts: Option<Facts>,
         /// The SHA-256 of the bytes that the client sent.
         input: Digest,
         /// Tokens of input that the bound assumes.
@@ -278,6 +288,9 @@ events! {
         policy: Digest,
         /// The request.
         request: RequestId,
+        /// The rule that let it pass; absent when none did.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rule: Option<String>,
         /// The send follows at once.
         sent: bool,
     }
@@ -321,6 +334,21 @@ events! {
         /// Fields of the reported usage that this version does not know, with their values as they stand there.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         unknown_usage: Vec<(String, String)>,
+    }
+    /// What an account states about its calls, or its limits, changed.
+    AccountUpdated "account.updated" {
+        /// The account.
+        account: AccountId,
+        /// Who did it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<By>,
+        /// Its limits on calls from now on.
+        limits: Limits,
+        /// The digest of what it states from now on.
+        policy: Digest,
+        /// Why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
     }
     /// A configuration came into force.
     ConfigLoaded "config.loaded" {

@@ -1,6 +1,18 @@
-//! What an agent may ask for: the policy of an account, and the pure decision over it.
+//! What an agent may ask for: the fields and rules that hold for it, and the pure decision over them.
 //!
-//! All rules are evaluated, they have no order among themselves: a deny wins. A decision names the rule that decided.
+//! Rules have no order among themselves: all are evaluated; deny > ask > limit > allow > the default. An error in a rule is a
+//! deny. A decision names the rule that decided, where it stands, the others that matched, and those that nearly did.
+
+mod checks;
+mod fields;
+pub mod glob;
+mod profile;
+mod rules;
+
+pub use checks::{Breach, Rule, breaches};
+pub use fields::{Fields, Policy, Stated, sources};
+pub use profile::{Profile, Profiles};
+pub use rules::{Change, Changed, Effect, Hours, LimitSpec, NearMiss, RuleSpec, Ruled, Span, When};
 
 use crate::ask::Ask;
 use crate::decision::Denial;
@@ -8,53 +20,66 @@ use crate::price::ModelCard;
 use aex_proto::value::Digest;
 use serde::{Deserialize, Serialize};
 
-/// The policy of one agent. `None` means that the field restricts nothing. Fields are in alphabetical order, so that its
-/// JSON is canonical; a text that does not parse denies every call, it never opens one.
+/// What a decision needs beside the request, the model and the policy. Kept in the decision's event where rules exist, so that
+/// it can be made again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Policy {
-    /// `tool_choice` and `function_call` may be stated.
-    pub allow_function_calling: bool,
-    /// The agent may bring its own provider key.
-    pub allow_passthrough: bool,
-    /// Streams may be asked for.
-    pub allow_streaming: bool,
-    /// Tools may be offered.
-    pub allow_tools: bool,
-    /// Images may be sent.
-    pub allow_vision: bool,
-    /// Names of models as in models.yaml.
+pub struct Facts {
+    /// The agent's name.
+    pub agent: String,
+    /// What is spent or held of the fullest budget on the path, in percent, rounded up. Absent when no rule asks for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub allowed_models: Option<Vec<String>>,
-    /// Names of functions that may be offered.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub allowed_tool_names: Option<Vec<String>>,
-    /// Largest input, in estimated tokens.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_input_tokens: Option<u64>,
-    /// Largest output, in tokens.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_output_tokens: Option<u64>,
-    /// Unknown top-level fields and tools that the provider runs are refused.
-    pub strict: bool,
+    pub budget_share_percent: Option<u64>,
+    /// Names of the groups that the agent is in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
+    /// The hour of the day in the configured zone, 0 to 23.
+    pub hour: u8,
 }
 
-impl Policy {
-    /// The seed's defaults: all is allowed but images and passthrough.
+/// What happens to a call that no rule matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fallback {
+    /// It passes.
+    Allow,
+    /// It is denied.
+    Deny,
+}
+
+/// The profile that is bound to an agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Origin {
+    /// The file.
+    pub file: String,
+    /// The line where it begins.
+    pub line: u64,
+    /// Its name.
+    pub name: String,
+}
+
+/// All that holds for an agent's calls. Its canonical JSON is the snapshot that events name by its digest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Effective {
+    /// What happens to a call that no rule matches.
+    pub default: Fallback,
+    /// What holds, whoever states it.
+    pub fields: Policy,
+    /// The profile, when one is bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<Origin>,
+    /// The profile's rules.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<RuleSpec>,
+}
+
+impl Effective {
+    /// Fields alone: no profile is bound.
     #[must_use]
-    pub const fn seed() -> Policy {
-        Policy {
-            allow_function_calling: true,
-            allow_passthrough: false,
-            allow_streaming: true,
-            allow_tools: true,
-            allow_vision: false,
-            allowed_models: None,
-            allowed_tool_names: None,
-            max_input_tokens: None,
-            max_output_tokens: None,
-            strict: false,
-        }
+    pub const fn plain(fields: Policy) -> Effective {
+        Effective { default: Fallback::Allow, fields, profile: None, rules: Vec::new() }
     }
 
     /// Its canonical JSON and the digest of that.
@@ -63,133 +88,60 @@ impl Policy {
         crate::canon::snapshot(self)
     }
 
-    /// The largest output that a call may have under this policy and model: what is sent when the request states none.
+    /// Reads a snapshot. The first ledgers hold fields alone.
+    ///
+    /// # Errors
+    /// When the text is neither.
+    pub fn parse(text: &str) -> Result<Effective, serde_json::Error> {
+        serde_json::from_str(text).or_else(|fault| serde_json::from_str(text).map(Effective::plain).map_err(|_| fault))
+    }
+
+    /// Whether facts are needed, and are to be kept.
     #[must_use]
-    pub fn output_limit(&self, card: &ModelCard) -> u64 {
-        self.max_output_tokens.map_or(card.max_tokens, |own| own.min(card.max_tokens))
+    pub fn has_rules(&self) -> bool {
+        !self.rules.is_empty() || self.default == Fallback::Deny
+    }
+
+    /// Whether a rule asks how full the budgets are.
+    #[must_use]
+    pub fn asks_for_budgets(&self) -> bool {
+        self.rules.iter().any(|rule| rule.when.budget_share.is_some())
     }
 }
 
-/// Rules that deny a call, by the name that a denial states.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Rule {
-    /// `allowed_models` does not list the model.
-    AllowedModels,
-    /// The model takes no tools.
-    ModelTools,
-    /// The model takes no images.
-    ModelVision,
-    /// `allow_streaming` is off.
-    AllowStreaming,
-    /// `allow_tools` is off.
-    AllowTools,
-    /// `allowed_tool_names` does not list a function.
-    AllowedToolNames,
-    /// `allow_function_calling` is off.
-    AllowFunctionCalling,
-    /// `allow_vision` is off.
-    AllowVision,
-    /// `strict` refuses an unknown field or a hosted tool.
-    Strict,
-    /// `max_input_tokens` is exceeded.
-    MaxInputTokens,
-    /// `max_output_tokens` is exceeded.
-    MaxOutputTokens,
-    /// The model's `limits.max_tokens` is exceeded.
-    ModelMaxTokens,
+/// A call that may pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Permit {
+    /// What limits changed in it.
+    pub changes: Vec<Change>,
+    /// The names of all rules that matched.
+    pub matched: Vec<String>,
+    /// The output limit per choice that holds for it.
+    pub max_tokens: u64,
+    /// The rule that decided; `None`: none did.
+    pub rule: Option<String>,
 }
 
-impl Rule {
-    /// The setting to look at, as the user wrote it.
+impl Permit {
+    /// What a field was changed to.
     #[must_use]
-    pub const fn setting(self) -> &'static str {
-        match self {
-            Rule::AllowedModels => "allowed_models",
-            Rule::ModelTools => "capabilities.tools",
-            Rule::ModelVision => "capabilities.vision",
-            Rule::AllowStreaming => "allow_streaming",
-            Rule::AllowTools => "allow_tools",
-            Rule::AllowedToolNames => "allowed_tool_names",
-            Rule::AllowFunctionCalling => "allow_function_calling",
-            Rule::AllowVision => "allow_vision",
-            Rule::Strict => "strict",
-            Rule::MaxInputTokens => "max_input_tokens",
-            Rule::MaxOutputTokens => "max_output_tokens",
-            Rule::ModelMaxTokens => "limits.max_tokens",
-        }
+    pub fn changed(&self, field: Changed) -> Option<&str> {
+        self.changes.iter().find(|change| change.field == field).map(|change| change.to.as_str())
     }
 }
 
-/// A rule that a call breaks, with the values that show it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Breach {
-    /// What the call asks.
-    pub asked: String,
-    /// What the rule allows.
-    pub limit: String,
-    /// The rule.
-    pub rule: Rule,
-}
-
-/// Every rule that the call breaks, in the order of the checks: the first one decides, the others are told as matched too.
-#[must_use]
-pub fn breaches(ask: &Ask, card: &ModelCard, policy: &Policy) -> Vec<Breach> {
-    let mut found = Vec::new();
-    let mut breach = |broken: bool, rule: Rule, asked: &dyn Fn() -> String, limit: &dyn Fn() -> String| {
-        if broken {
-            found.push(Breach { asked: asked(), limit: limit(), rule });
-        }
-    };
-    let off = || "false".to_owned();
-    let listed = |list: &Option<Vec<String>>, name: &String| list.as_ref().is_none_or(|names| names.contains(name));
-    let tools = || format!("{} tools", ask.tools);
-    let images = || format!("{} images", ask.images);
-    breach(!listed(&policy.allowed_models, &card.name), Rule::AllowedModels, &|| card.name.clone(), &|| names(&policy.allowed_models));
-    breach(ask.tools > 0 && !card.tools, Rule::ModelTools, &tools, &off);
-    breach(ask.images > 0 && !card.vision, Rule::ModelVision, &images, &off);
-    breach(ask.stream && !policy.allow_streaming, Rule::AllowStreaming, &|| "stream: true".to_owned(), &off);
-    breach(ask.tools > 0 && !policy.allow_tools, Rule::AllowTools, &tools, &off);
-    let foreign = ask.tool_names.iter().chain(&ask.hosted_tools).find(|name| !listed(&policy.allowed_tool_names, name));
-    let unnamed = policy.allowed_tool_names.is_some() && ask.tools > named(ask);
-    breach(
-        foreign.is_some() || unnamed,
-        Rule::AllowedToolNames,
-        &|| foreign.cloned().unwrap_or_else(|| "a tool without a name".to_owned()),
-        &|| names(&policy.allowed_tool_names),
-    );
-    breach(ask.function_calling && !policy.allow_function_calling, Rule::AllowFunctionCalling, &|| "tool_choice".to_owned(), &off);
-    breach(ask.images > 0 && !policy.allow_vision, Rule::AllowVision, &images, &off);
-    let unknown = ask.unknown_fields.first().or(ask.hosted_tools.first());
-    breach(policy.strict && unknown.is_some(), Rule::Strict, &|| unknown.cloned().unwrap_or_default(), &|| {
-        "known fields and functions only".to_owned()
-    });
-    let input = ask.estimated_input_tokens();
-    let over = |limit: Option<u64>, asked: u64| limit.is_some_and(|limit| asked > limit);
-    let limit = |limit: Option<u64>| limit.map(|limit| limit.to_string()).unwrap_or_default();
-    breach(over(policy.max_input_tokens, input), Rule::MaxInputTokens, &|| input.to_string(), &|| limit(policy.max_input_tokens));
-    let output = ask.max_tokens.unwrap_or(0);
-    breach(over(policy.max_output_tokens, output), Rule::MaxOutputTokens, &|| output.to_string(), &|| limit(policy.max_output_tokens));
-    breach(output > card.max_tokens, Rule::ModelMaxTokens, &|| output.to_string(), &|| card.max_tokens.to_string());
-    found
-}
-
-fn named(ask: &Ask) -> u64 {
-    u64::try_from(ask.tool_names.len().saturating_add(ask.hosted_tools.len())).unwrap_or(u64::MAX)
-}
-
-fn names(list: &Option<Vec<String>>) -> String {
-    list.as_ref().map(|names| names.join(", ")).unwrap_or_default()
-}
-
-/// Decides a call by policy: the output limit per choice that holds for it, or the denial.
+/// Decides a call by policy.
 ///
 /// # Errors
-/// The denial of the first broken rule, with the others that it breaks.
-pub fn decide(ask: &Ask, card: &ModelCard, policy: &Policy) -> Result<u64, Denial> {
-    let mut broken = breaches(ask, card, policy).into_iter();
-    match broken.next() {
-        Some(first) => Err(Denial::Policy { breach: first, also: broken.map(|breach| breach.rule).collect() }),
-        None => Ok(ask.max_tokens.unwrap_or_else(|| policy.output_limit(card))),
+/// The denial: of the first field that it breaks, with the others that it breaks; or of the rule that decides.
+pub fn decide(ask: &Ask, card: &ModelCard, policy: &Effective, facts: Option<&Facts>) -> Result<Permit, Denial> {
+    let mut broken = breaches(ask, card, &policy.fields).into_iter();
+    if let Some(first) = broken.next() {
+        return Err(Denial::Policy { breach: first, also: broken.map(|breach| breach.rule).collect() });
     }
+    let max_tokens = ask.max_tokens.unwrap_or_else(|| policy.fields.output_limit(card));
+    rules::decide(&rules::Call { ask, card, facts, max_tokens }, policy)
 }
+
+#[cfg(test)]
+mod tests;

@@ -128,6 +128,9 @@ pub struct ModelCard {
     pub max_tokens: u64,
     /// Where it takes its output limit.
     pub max_tokens_field: MaxTokensField,
+    /// Tokens of all callers in any 60 seconds, at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_tokens_per_minute: Option<u32>,
     /// The name that clients use.
     pub name: String,
     /// What its provider may add to a request. In the card, so that an old bound can be computed again for ever.
@@ -263,6 +266,7 @@ mod tests {
             context_tokens: None,
             max_tokens: 100,
             max_tokens_field: MaxTokensField::MaxTokens,
+            max_tokens_per_minute: None,
             name: "m".to_owned(),
             overhead: Overhead::WIDEST,
             price: Some(Price {

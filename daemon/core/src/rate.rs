@@ -3,6 +3,10 @@
 //! All levels are checked before any is taken. Time is a count of milliseconds from any fixed start; a call counts until the
 //! 60,000th millisecond after the one it came in.
 
+mod tokens;
+
+pub use tokens::{Counted, Spent, Taken, TokenRates};
+
 use crate::books::Limits;
 use crate::decision::RateKind;
 use aex_proto::value::AccountId;
@@ -150,14 +154,14 @@ mod tests {
     use proptest::prelude::*;
 
     fn path(rpm: &[(i64, u32)]) -> Vec<(AccountId, Limits)> {
-        rpm.iter().map(|(id, rpm)| (AccountId::new(*id), Limits { concurrent: None, rpm: Some(*rpm) })).collect()
+        rpm.iter().map(|(id, rpm)| (AccountId::new(*id), Limits { concurrent: None, rpm: Some(*rpm), tpm: None })).collect()
     }
 
     #[test]
     fn zero_denies_all() {
         let mut rates = Rates::default();
         assert!(rates.enter(&path(&[(3, 0)]), 5).is_err());
-        let none = [(AccountId::new(3), Limits { concurrent: Some(0), rpm: None })];
+        let none = [(AccountId::new(3), Limits { concurrent: Some(0), rpm: None, tpm: None })];
         assert!(matches!(rates.enter(&none, 5), Err(Full { kind: RateKind::Concurrent, .. })));
     }
 
@@ -175,7 +179,7 @@ mod tests {
     #[test]
     fn calls_in_flight_are_counted_until_they_leave() {
         let mut rates = Rates::default();
-        let one = [(AccountId::new(3), Limits { concurrent: Some(1), rpm: None })];
+        let one = [(AccountId::new(3), Limits { concurrent: Some(1), rpm: None, tpm: None })];
         assert!(rates.enter(&one, 0).is_ok());
         assert!(matches!(rates.enter(&one, 0), Err(Full { kind: RateKind::Concurrent, .. })));
         rates.leave(&one);

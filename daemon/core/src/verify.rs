@@ -18,7 +18,7 @@ pub use rows::Record;
 use crate::books::HoldKey;
 use crate::chain::Head;
 use crate::event::{ConfigLoaded, EpochClosed, EpochOpened, Event};
-use crate::policy::Policy;
+use crate::policy::Effective;
 use crate::price::ModelCard;
 use aex_proto::value::{AccountId, Digest, Pico, Stamp};
 use calls::Held;
@@ -68,7 +68,7 @@ impl fmt::Display for Place {
 #[derive(Debug, Default)]
 struct Snapshots {
     cards: BTreeMap<Digest, ModelCard>,
-    policies: BTreeMap<Digest, Policy>,
+    policies: BTreeMap<Digest, Effective>,
 }
 
 /// What the configurations of the living epoch said. A call keeps the one that it began with, whatever came into force since,
@@ -129,7 +129,7 @@ impl Audit {
         let snapshots = &mut self.snapshots;
         let read = match kind {
             "card" => serde_json::from_str(text).map(|card| drop(snapshots.cards.insert(digest, card))),
-            "policy" => serde_json::from_str(text).map(|policy| drop(snapshots.policies.insert(digest, policy))),
+            "policy" => Effective::parse(text).map(|policy| drop(snapshots.policies.insert(digest, policy))),
             _ => Ok(()),
         };
         if let Err(fault) = read {

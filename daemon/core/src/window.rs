@@ -39,6 +39,13 @@ impl Window {
     }
 }
 
+/// The hour of the day in a zone; 0 when the instant is no date of the calendar.
+#[must_use]
+pub fn hour(at: Stamp, zone: &TimeZone) -> u8 {
+    let zoned = Timestamp::from_microsecond(at.micros()).map(|at| at.to_zoned(zone.clone()));
+    zoned.ok().and_then(|at| u8::try_from(at.hour()).ok()).unwrap_or(0)
+}
+
 /// The first day of the period that holds `today`, and the first day after it.
 fn days(period: Period, today: Date) -> Option<(Date, Date)> {
     match period {

@@ -111,6 +111,7 @@ fn read_model(name: &str, field: &Field<'_>, providers: &Providers, report: &mut
         context_tokens: limits.context_tokens,
         max_tokens: limits.max_tokens?,
         max_tokens_field: limits.max_tokens_field,
+        max_tokens_per_minute: limits.max_tokens_per_minute,
         overhead: Overhead::of_model(&provider_model),
         name: name.to_owned(),
         price,
@@ -221,6 +222,7 @@ fn mtok_price(field: &Field<'_>, report: &mut Report) -> Option<Pico> {
 struct Limits {
     max_tokens: Option<u64>,
     max_tokens_field: MaxTokensField,
+    max_tokens_per_minute: Option<u32>,
     context_tokens: Option<u64>,
 }
 
@@ -232,13 +234,13 @@ fn read_limits(model: &mut Section<'_>, report: &mut Report) -> Option<Limits> {
     let max_tokens_field =
         section.get("max_tokens_field").and_then(|field| report.word(&field, &words)).unwrap_or(MaxTokensField::MaxTokens);
     let context_tokens = section.get("context_tokens").and_then(|field| report.whole(&field, 1));
-    if let Some(field) = section.get("max_tokens_per_minute")
-        && report.whole(&field, 0).is_some()
-    {
-        report.warn(field.line, format!("{}: known, but not enforced yet", field.key));
-    }
+    let max_tokens_per_minute = section.get("max_tokens_per_minute").and_then(|field| {
+        let tokens = report.whole(&field, 0)?;
+        // More than u32 holds limits nothing that a provider serves in a minute.
+        Some(u32::try_from(tokens).unwrap_or(u32::MAX))
+    });
     section.finish(Unknown::Warn, report);
-    Some(Limits { max_tokens, max_tokens_field, context_tokens })
+    Some(Limits { max_tokens, max_tokens_field, max_tokens_per_minute, context_tokens })
 }
 
 struct Capabilities {

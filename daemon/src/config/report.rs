@@ -40,14 +40,19 @@ pub(super) enum Unknown {
 
 /// What was found in one file.
 pub(super) struct Report {
-    file: &'static str,
+    file: String,
     pub(super) errors: Vec<Problem>,
     pub(super) warnings: Vec<Warning>,
 }
 
 impl Report {
-    pub(super) const fn new(file: &'static str) -> Report {
-        Report { file, errors: Vec::new(), warnings: Vec::new() }
+    pub(super) fn new(file: impl Into<String>) -> Report {
+        Report { file: file.into(), errors: Vec::new(), warnings: Vec::new() }
+    }
+
+    /// The file, as its users call it.
+    pub(super) fn file(&self) -> &str {
+        &self.file
     }
 
     /// Parses the file; what is no YAML is an error of the report.
@@ -55,18 +60,18 @@ impl Report {
         match yaml::parse(source.strip_prefix('\u{feff}').unwrap_or(source)) {
             Ok(node) => Some(node),
             Err(error) => {
-                self.errors.push(Problem { file: self.file.to_owned(), line: error.line, text: error.text });
+                self.errors.push(Problem { file: self.file.clone(), line: error.line, text: error.text });
                 None
             }
         }
     }
 
     pub(super) fn refuse(&mut self, line: u64, text: String) {
-        self.errors.push(Problem { file: self.file.to_owned(), line: Some(line), text });
+        self.errors.push(Problem { file: self.file.clone(), line: Some(line), text });
     }
 
     pub(super) fn warn(&mut self, line: u64, text: String) {
-        self.warnings.push(Problem { file: self.file.to_owned(), line: Some(line), text });
+        self.warnings.push(Problem { file: self.file.clone(), line: Some(line), text });
     }
 
     /// Refuses a value, saying what was expected in its place.
@@ -133,6 +138,16 @@ impl Report {
         };
         let items = items.iter().map(|node| Field { key: field.key.clone(), line: node.line, node });
         items.map(|item| self.text(&item)).collect()
+    }
+}
+
+impl Report {
+    /// One text, or a list of them.
+    pub(super) fn names(&mut self, field: &Field<'_>) -> Option<Vec<String>> {
+        match &field.node.value {
+            Value::Text(_) | Value::Literal(_) => self.text(field).map(|text| vec![text]),
+            _ => self.texts(field),
+        }
     }
 }
 

@@ -250,10 +250,8 @@ fn keys_without_meaning_warn_inside_providers_and_models_and_are_refused_elsewhe
         &seed("input_micro: 50 ", "input_micro: 50\n      cached: 3 "),
         &["models.yaml:16: models.gpt-oss-20b.pricing.cached: unknown key, ignored"],
     );
-    warn(
-        &seed("max_tokens: 8192", "max_tokens: 8192\n      max_tokens_per_minute: 100"),
-        &["models.yaml:19: models.gpt-oss-20b.limits.max_tokens_per_minute: known, but not enforced yet"],
-    );
+    let limited = warn(&seed("max_tokens: 8192", "max_tokens: 8192\n      max_tokens_per_minute: 100"), &[]);
+    assert_eq!(limited.catalog.models[0].max_tokens_per_minute, Some(100));
     refuse(
         &seed("default_model", "defaultmodel"),
         &["models.yaml:8: defaultmodel: unknown key; known are version, providers, default_model, models"],

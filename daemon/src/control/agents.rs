@@ -5,7 +5,7 @@ mod view;
 pub(super) use view::{spent_in_all, token as token_view};
 
 use super::fault::{Answer, act, no_agent, read, settled, tallied, unfit};
-use crate::config::Catalog;
+use crate::config::{Catalog, Config};
 use crate::gate::Gate;
 use crate::ledger::{AccountRow, LedgerFault, NewAccount, NewTokenRow, Reader, Refused, Tallied, Writer};
 use crate::os::clock;
@@ -38,7 +38,7 @@ pub(super) async fn create(gate: &Gate, by: By, wanted: AgentCreate) -> Answer<A
         parent: AccountId::ROOT,
         kind: AccountKind::Agent,
         name: wanted.name.to_string(),
-        limits: Limits { rpm: Some(wanted.rpm), concurrent: wanted.max_concurrent },
+        limits: Limits { rpm: Some(wanted.rpm), concurrent: wanted.max_concurrent, tpm: wanted.tpm },
         policy: view::stored_policy(wanted.policy),
         budgets: vec![(wanted.per, wanted.budget_pico)],
         reason,
@@ -57,9 +57,9 @@ pub(super) async fn create(gate: &Gate, by: By, wanted: AgentCreate) -> Answer<A
 }
 
 pub(super) async fn list(gate: &Gate) -> Answer<AgentList> {
-    let zone = gate.active().config.settings.zone.value.clone();
+    let active = gate.active();
     let tally = tallied(gate).await?;
-    let agents = read(gate, move |reader| living(reader, clock::wall(), &zone, &tally)).await?;
+    let agents = read(gate, move |reader| living(reader, clock::wall(), &active.config, &tally)).await?;
     Ok(AgentList { agents })
 }
 
@@ -159,20 +159,21 @@ pub(super) async fn find(gate: &Gate, name: &AgentName) -> Answer<AccountId> {
 }
 
 async fn one(gate: &Gate, id: AccountId) -> Answer<Agent> {
-    let zone = gate.active().config.settings.zone.value.clone();
+    let active = gate.active();
     let tally = tallied(gate).await?;
     let found = read(gate, move |reader| {
         let now = clock::wall();
         let row = reader.account(id, now)?;
-        row.map(|row| parts(reader, row, &tally).map(|parts| parts.agent(now, &zone))).transpose()
+        let config = &active.config;
+        row.map(|row| parts(reader, row, &tally).map(|parts| parts.agent(now, &config.settings.zone.value, &config.profiles))).transpose()
     });
     found.await?.ok_or_else(|| ErrorObject::fault(Fault::NotFound, format!("account {id} does not exist")))
 }
 
 /// All living agents, in the order in which they were made.
-pub(super) fn living(reader: &Reader<'_>, now: Stamp, zone: &jiff::tz::TimeZone, tally: &Tallied) -> Result<Vec<Agent>, LedgerFault> {
+pub(super) fn living(reader: &Reader<'_>, now: Stamp, config: &Config, tally: &Tallied) -> Result<Vec<Agent>, LedgerFault> {
     let rows = reader.accounts(AccountKind::Agent, now)?.into_iter();
-    rows.map(|row| parts(reader, row, tally).map(|parts| parts.agent(now, zone))).collect()
+    rows.map(|row| parts(reader, row, tally).map(|parts| parts.agent(now, &config.settings.zone.value, &config.profiles))).collect()
 }
 
 fn parts(reader: &Reader<'_>, row: AccountRow, tally: &Tallied) -> Result<view::Parts, LedgerFault> {

@@ -68,11 +68,11 @@ pub(super) fn stop(gate: &Gate, started: &Settings, by: &By) -> (Stopping, After
 pub(super) async fn figures(gate: &Gate, facts: &Facts) -> Answer<Status> {
     let tally = tallied(gate).await?;
     let counts = tally.of(AccountId::ROOT);
-    let zone = gate.active().config.settings.zone.value.clone();
+    let active = gate.active();
     let (agents, runs) = read(gate, move |reader| {
         let now = clock::wall();
         let runs = reader.accounts(AccountKind::Run, now)?.len();
-        Ok((agents::living(reader, now, &zone, &tally)?, runs))
+        Ok((agents::living(reader, now, &active.config, &tally)?, runs))
     })
     .await?;
     // An agent's other budgets limit the same money.

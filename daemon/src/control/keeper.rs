@@ -277,6 +277,7 @@ mod tests {
             kind: AccountKind::Run,
             path: Vec::new(),
             limits: Vec::new(),
+            groups: Vec::new(),
             policy: None,
             policy_digest: Digest::ZERO,
             stop: Arc::new(StopFlag::default()),

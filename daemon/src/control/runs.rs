@@ -107,7 +107,7 @@ fn insert(
         parent: agent.id,
         kind: AccountKind::Run,
         name: format!("run-{}", writer.next_account()),
-        limits: Limits { rpm: wanted.rpm, concurrent: None },
+        limits: Limits { rpm: wanted.rpm, concurrent: None, tpm: wanted.tpm },
         policy,
         budgets: wanted.budget_pico.map(|budget| (Period::Total, budget)).into_iter().collect(),
         reason: None,

@@ -26,6 +26,7 @@ pub struct Active {
     /// As it was checked.
     pub config: Config,
     cards: HashMap<String, Arc<Card>>,
+    pub(super) ready: super::policy::Ready,
 }
 
 impl Active {
@@ -42,7 +43,7 @@ impl Active {
                 cards.insert(card.name.clone(), Arc::new(entry));
             }
         }
-        Active { generation, cards, config }
+        Active { generation, cards, config, ready: super::policy::Ready::default() }
     }
 
     /// The model of a name; the default one when the request names none.

@@ -1,11 +1,13 @@
 //! Admission: everything between a parsed request and the send, in the order of the checks. First failure wins.
 
-use super::{Active, Card, Entered, Gate};
+use super::policy::{InForce, facts};
+use super::tokens::TakenTokens;
+use super::{Active, Card, Entered, Evidence, Gate};
 use crate::ledger::{AccountView, Held, HoldCall, LedgerFault};
 use aex_core::ask::Ask;
 use aex_core::books::HoldKey;
 use aex_core::decision::Denial;
-use aex_core::policy;
+use aex_core::policy::{self, Facts, Permit};
 use aex_core::price::{self, Bound};
 use aex_proto::value::Digest;
 use std::sync::Arc;
@@ -34,14 +36,16 @@ pub struct Hold {
     pub held: Held,
     /// The model.
     pub card: Arc<Card>,
-    /// The output limit per choice that holds.
-    pub max_tokens: u64,
+    /// The output limit per choice that holds, and what the policy's limits changed.
+    pub permit: Permit,
     /// The most that it can use and cost.
     pub bound: Bound,
     /// Who calls.
     pub view: Arc<AccountView>,
     /// Whether a failure of a gateway is charged, by the configuration that admitted the call.
     pub gateway_errors_charged: bool,
+    /// What it took of the tokens per minute.
+    pub(super) tokens: TakenTokens,
     /// Keeps the call in the rates until it is settled.
     _entered: Entered,
 }
@@ -65,59 +69,74 @@ pub async fn admit(gate: &Gate, active: &Active, entered: Entered, asked: Asked)
     let Asked { mut ask, input, brings_key } = asked;
     let Some(card) = active.card(&ask.model).cloned() else {
         let denial = Denial::UnknownModel { model: ask.model.clone() };
-        return Ok(deny(gate, &entered, denial, &ask, None));
+        return Ok(deny(gate, &entered, denial, Evidence { ask: Some(&ask), ..Evidence::default() }));
     };
     ask.model.clone_from(&card.card.name);
-    let digest = Some(card.digest);
-    let Some(policy) = entered.view.policy.clone() else {
-        // What is stored is no policy: nothing passes until it is mended.
-        let denial = Denial::Malformed { message: "the agent's stored policy cannot be read".to_owned(), param: None };
-        return Ok(deny(gate, &entered, denial, &ask, digest));
+    let policy = match active.policy_of(&entered.view) {
+        Ok(policy) => policy,
+        Err(denial) => {
+            let evidence = Evidence { ask: Some(&ask), card: Some(card.digest), ..Evidence::default() };
+            return Ok(deny(gate, &entered, denial, evidence));
+        }
     };
-    let max_tokens = match policy::decide(&ask, &card.card, &policy) {
-        Ok(max_tokens) => max_tokens,
-        Err(denial) => return Ok(deny(gate, &entered, denial, &ask, digest)),
+    let facts = facts(gate, active, &entered.view, &policy.effective).await?;
+    let evidence = evidence(&ask, &card, facts.as_ref(), &policy);
+    let permit = match policy::decide(&ask, &card.card, &policy.effective, facts.as_ref()) {
+        Ok(permit) => permit,
+        Err(denial) => return Ok(deny(gate, &entered, denial, evidence)),
     };
-    if brings_key && !policy.allow_passthrough {
-        return Ok(deny(gate, &entered, Denial::Passthrough, &ask, digest));
+    if brings_key && !policy.effective.fields.allow_passthrough {
+        return Ok(deny(gate, &entered, Denial::Passthrough, evidence));
     }
     let provider = &card.provider;
     if provider.needs_key() && !brings_key && active.config.keys.get(&provider.name).is_none() {
         let denial = Denial::KeyMissing { provider: provider.name.clone(), variable: provider.key_variable.clone() };
-        return Ok(deny(gate, &entered, denial, &ask, digest));
+        return Ok(deny(gate, &entered, denial, evidence));
     }
-    let bound = match price::bound(&ask, &card.card, max_tokens) {
+    let bound = match price::bound(&ask, &card.card, permit.max_tokens) {
         Ok(bound) => bound,
-        Err(why) => return Ok(deny(gate, &entered, Denial::Unbounded { model: ask.model.clone(), why }, &ask, digest)),
+        Err(why) => return Ok(deny(gate, &entered, Denial::Unbounded { model: ask.model.clone(), why }, evidence)),
+    };
+    let tokens = match gate.take_tokens(&entered.view, &card, &ask, permit.max_tokens) {
+        Ok(tokens) => tokens,
+        Err(denial) => return Ok(deny(gate, &entered, denial, evidence)),
     };
     let key = HoldKey { request: entered.request, attempt: 0 };
     let call = HoldCall {
         key,
         account: entered.view.named.id,
         card: card.digest,
-        policy: entered.view.policy_digest,
+        policy: Arc::clone(&policy.snapshot),
+        facts: facts.clone(),
+        changes: permit.changes.clone(),
+        rule: permit.rule.clone(),
         amount: bound.amount,
         input,
         input_tokens: bound.input_tokens,
         output_tokens: bound.output_tokens,
-        max_tokens,
+        max_tokens: permit.max_tokens,
         lasts_us: i64::try_from(CALL_LASTS.as_micros()).unwrap_or(i64::MAX),
         sent: true,
-        ask,
+        ask: ask.clone(),
     };
-    // The ask goes to the ledger and comes back with a denial's facts only when it is needed: a denial is the rare case.
-    let facts = call.ask.clone();
     match gate.ledger().hold(call).await? {
         Ok(held) => {
             let view = Arc::clone(&entered.view);
             let gateway_errors_charged = active.config.settings.charge_on_gateway_error.value;
-            Ok(Decision::Permit(Hold { key, held, card, max_tokens, bound, view, gateway_errors_charged, _entered: entered }))
+            Ok(Decision::Permit(Hold { key, held, card, permit, bound, view, gateway_errors_charged, tokens, _entered: entered }))
         }
-        Err(denial) => Ok(deny(gate, &entered, denial, &facts, digest)),
+        Err(denial) => {
+            tokens.correct(0);
+            Ok(deny(gate, &entered, denial, evidence))
+        }
     }
 }
 
-fn deny(gate: &Gate, entered: &Entered, denial: Denial, ask: &Ask, card: Option<Digest>) -> Decision {
-    gate.refused(entered.request, Some(&entered.view), &denial, Some(ask), card);
+const fn evidence<'a>(ask: &'a Ask, card: &Card, facts: Option<&'a Facts>, policy: &'a InForce) -> Evidence<'a> {
+    Evidence { ask: Some(ask), card: Some(card.digest), facts, policy: Some(&policy.snapshot) }
+}
+
+fn deny(gate: &Gate, entered: &Entered, denial: Denial, evidence: Evidence<'_>) -> Decision {
+    gate.refused(entered.request, Some(&entered.view), &denial, evidence);
     Decision::Deny(denial)
 }

@@ -2,20 +2,35 @@
 //! so that a client that retries without end doesn't fill the disk.
 
 use super::Gate;
-use crate::ledger::AccountView;
+use crate::ledger::{AccountView, Snapshot};
 use crate::os::clock;
 use aex_core::ask::Ask;
 use aex_core::decision::{AuthCause, Denial};
 use aex_core::event::{AuthFailed, CallDenied, CallDeniedAgain, Event};
+use aex_core::policy::Facts;
 use aex_proto::value::{AccountId, Digest, RequestId};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// How long repeats are gathered.
 const GATHER_MS: u64 = 1_000;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// What a refusal was decided on, as far as it came.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Evidence<'a> {
+    /// What the call asks.
+    pub ask: Option<&'a Ask>,
+    /// The digest of the model's card.
+    pub card: Option<Digest>,
+    /// What the policy's rules looked at.
+    pub facts: Option<&'a Facts>,
+    /// The policy in force.
+    pub policy: Option<&'a Arc<Snapshot>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Key {
-    Call(AccountId, &'static str),
+    Call(AccountId, String),
     Auth(AuthCause),
 }
 
@@ -28,11 +43,11 @@ struct Repeats {
 }
 
 impl Repeats {
-    fn event(&self, key: Key) -> Event {
+    fn event(&self, key: &Key) -> Event {
         let (count, first, last) = (self.count, self.first, self.last);
         match key {
-            Key::Call(account, rule) => CallDeniedAgain { account, count, first, last, rule: rule.to_owned() }.into(),
-            Key::Auth(cause) => AuthFailed { cause, count, first, last }.into(),
+            Key::Call(account, rule) => CallDeniedAgain { account: *account, count, first, last, rule: rule.clone() }.into(),
+            Key::Auth(cause) => AuthFailed { cause: *cause, count, first, last }.into(),
         }
     }
 }
@@ -66,7 +81,7 @@ impl Refusals {
     fn take(&mut self, now_ms: u64, all: bool) -> Vec<Event> {
         let ripe = |repeats: &Repeats| all || repeats.since_ms + GATHER_MS <= now_ms;
         let events =
-            self.gathered.iter().filter(|(_, repeats)| repeats.count > 0 && ripe(repeats)).map(|(key, repeats)| repeats.event(*key));
+            self.gathered.iter().filter(|(_, repeats)| repeats.count > 0 && ripe(repeats)).map(|(key, repeats)| repeats.event(key));
         let events = events.collect();
         self.gathered.retain(|_, repeats| !ripe(repeats));
         events
@@ -75,13 +90,13 @@ impl Refusals {
 
 impl Gate {
     /// Records that a call was refused. Waits for nothing.
-    pub fn refused(&self, request: RequestId, view: Option<&AccountView>, denial: &Denial, ask: Option<&Ask>, card: Option<Digest>) {
+    pub fn refused(&self, request: RequestId, view: Option<&AccountView>, denial: &Denial, evidence: Evidence<'_>) {
         let key = match (view, denial) {
-            (Some(view), _) => Key::Call(view.named.id, denial.rule()),
+            (Some(view), _) => Key::Call(view.named.id, denial.rule().into_owned()),
             (None, Denial::Unauthenticated { cause }) => Key::Auth(*cause),
-            (None, _) => Key::Call(AccountId::ROOT, denial.rule()),
+            (None, _) => Key::Call(AccountId::ROOT, denial.rule().into_owned()),
         };
-        let first = self.inner.refusals.lock().is_ok_and(|mut refusals| refusals.is_first(key, request, clock::mono_ms()));
+        let first = self.inner.refusals.lock().is_ok_and(|mut refusals| refusals.is_first(key.clone(), request, clock::mono_ms()));
         if !first {
             return;
         }
@@ -89,23 +104,27 @@ impl Gate {
             Key::Auth(cause) => AuthFailed { cause, count: 1, first: request, last: request }.into(),
             Key::Call(account, rule) => CallDenied {
                 account,
-                ask: ask.cloned(),
-                card,
+                ask: evidence.ask.cloned(),
+                card: evidence.card,
                 denial: denial.clone(),
-                policy: view.map_or(Digest::ZERO, |view| view.policy_digest),
+                facts: evidence.facts.cloned(),
+                policy: match (evidence.policy, view) {
+                    (Some(policy), _) => policy.digest,
+                    (None, view) => view.map_or(Digest::ZERO, |view| view.policy_digest),
+                },
                 request,
-                rule: rule.to_owned(),
+                rule,
             }
             .into(),
         };
-        self.hand_over(event);
+        self.hand_over(event, evidence.policy.cloned());
     }
 
     /// Hands the repeats of refusals to the ledger; called once a second, and with `all` before somebody counts.
     pub fn gather_refusals(&self, all: bool) {
         let events = self.inner.refusals.lock().map(|mut refusals| refusals.take(clock::mono_ms(), all)).unwrap_or_default();
         for event in events {
-            self.hand_over(event);
+            self.hand_over(event, None);
         }
     }
 
@@ -118,8 +137,8 @@ impl Gate {
         }
     }
 
-    fn hand_over(&self, event: Event) {
-        if let Err(fault) = self.inner.ledger.record(event) {
+    fn hand_over(&self, event: Event, policy: Option<Arc<Snapshot>>) {
+        if let Err(fault) = self.inner.ledger.record(event, policy) {
             tracing::warn!(%fault, "a refusal could not be recorded");
         }
     }
@@ -132,8 +151,8 @@ mod tests {
     #[test]
     fn a_client_that_retries_without_end_makes_two_events_a_second() {
         let mut refusals = Refusals::default();
-        let key = Key::Call(AccountId::new(3), "budget");
-        let recorded = (0..500).filter(|n| refusals.is_first(key, RequestId::new(1, *n), *n)).count();
+        let key = Key::Call(AccountId::new(3), "budget".to_owned());
+        let recorded = (0..500).filter(|n| refusals.is_first(key.clone(), RequestId::new(1, *n), *n)).count();
         assert_eq!(recorded, 1);
         assert!(refusals.take(999, false).is_empty());
         let again = CallDeniedAgain {

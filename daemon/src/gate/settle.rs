@@ -56,7 +56,9 @@ pub fn settle(gate: &Gate, hold: Hold, ended: Ended) {
     {
         tracing::warn!(request = %hold.key.request, fields = ?usage.unknown, "the provider reports usage that this version does not know");
     }
-    gate.end(hold.key, ending(&ended, &hold.bound, &hold.card.card, hold.gateway_errors_charged));
+    let ending = ending(&ended, &hold.bound, &hold.card.card, hold.gateway_errors_charged);
+    hold.tokens.end(&ending);
+    gate.end(hold.key, ending);
 }
 
 impl Gate {
@@ -145,6 +147,7 @@ mod tests {
             context_tokens: None,
             max_tokens: 50,
             max_tokens_field: MaxTokensField::MaxTokens,
+            max_tokens_per_minute: None,
             name: "m".to_owned(),
             overhead: Overhead::WIDEST,
             price: Some(price),

@@ -9,7 +9,7 @@ use super::writer::Writer;
 use aex_core::books::{Account, AccountKind, Limits};
 use aex_core::decision::{AccountState, Denial};
 use aex_core::event::{AccountCreated, BudgetSet, By, ConfigLoaded, Imported, TokenCreated, TokenRevoked};
-use aex_core::policy::Policy;
+use aex_core::policy::Fields;
 use aex_core::price::ModelCard;
 use aex_core::window::Period;
 use aex_proto::value::{AccountId, Digest, Pico, Stamp, TokenHash};
@@ -42,8 +42,8 @@ pub struct NewAccount {
     pub name: String,
     /// Its limits on calls.
     pub limits: Limits,
-    /// Its policy; runs are held to their agent's.
-    pub policy: Policy,
+    /// What it states; runs are held to their agent's.
+    pub policy: Fields,
     /// Its budgets.
     pub budgets: Vec<(Period, Pico)>,
     /// Why it is made, when that was said.
@@ -91,10 +91,15 @@ impl Writer<'_> {
         books.stopped(&books.path(account))
     }
 
-    /// An account's policy; `None` when what is stored is no policy.
+    /// What an account states; `None` when what is stored cannot be read.
     #[must_use]
-    pub fn policy(&self, account: AccountId) -> Option<&Policy> {
+    pub fn policy(&self, account: AccountId) -> Option<&Fields> {
         self.state.policies.get(&account).and_then(|stored| stored.policy.as_deref())
+    }
+
+    /// How full the fullest budget on an account's path is, in percent.
+    pub(super) fn budget_share(&self, account: AccountId) -> Result<u64, LedgerFault> {
+        Ok(self.state.books.fullest_share(account, self.now)?)
     }
 
     /// The number that the next account gets.
@@ -131,7 +136,7 @@ impl Writer<'_> {
             kind: AccountKind::Root,
             name: "root".to_owned(),
             limits: Limits::default(),
-            policy: Policy::seed(),
+            policy: Fields::default(),
             budgets: Vec::new(),
             reason: None,
         };
@@ -171,8 +176,8 @@ impl Writer<'_> {
         self.state.next_account = self.state.next_account.saturating_add(1);
         let parent = (new.kind != AccountKind::Root).then_some(new.parent);
         let (policy, digest) = new.policy.snapshot();
-        self.snapshot("policy", digest, &policy)?;
-        let mut statement = self.conn.prepare_cached("INSERT INTO accounts VALUES (?, ?, ?, ?, 'active', '', ?, ?, ?, ?, NULL)")?;
+        self.snapshot("fields", digest, &policy)?;
+        let mut statement = self.conn.prepare_cached("INSERT INTO accounts VALUES (?, ?, ?, ?, 'active', '', ?, ?, ?, ?, NULL, ?)")?;
         let (rpm, concurrent) = (new.limits.rpm, new.limits.concurrent);
         statement.execute(params![
             id.get(),
@@ -182,7 +187,8 @@ impl Writer<'_> {
             rpm,
             concurrent,
             policy,
-            imported.map_or(self.now, |before| before.created_at).micros()
+            imported.map_or(self.now, |before| before.created_at).micros(),
+            new.limits.tpm
         ])?;
         let created = AccountCreated {
             account: id,
@@ -363,7 +369,7 @@ impl Writer<'_> {
     }
 
     /// Keeps the text that a digest stands for.
-    fn snapshot(&mut self, kind: &str, digest: Digest, text: &str) -> Result<(), LedgerFault> {
+    pub(super) fn snapshot(&mut self, kind: &str, digest: Digest, text: &str) -> Result<(), LedgerFault> {
         if self.state.snapshots.insert(digest) {
             let mut statement = self.conn.prepare_cached("INSERT OR IGNORE INTO snapshots VALUES (?, ?, ?)")?;
             statement.execute(params![digest.bytes(), kind, text])?;

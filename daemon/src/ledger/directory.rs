@@ -2,7 +2,7 @@
 
 use aex_core::books::{AccountKind, Books, Limits};
 use aex_core::decision::{AccountState, Denial, Named};
-use aex_core::policy::Policy;
+use aex_core::policy::Fields;
 use aex_proto::value::{AccountId, Digest, Stamp};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -81,9 +81,11 @@ pub struct AccountView {
     pub limits: Vec<(AccountId, Limits)>,
     /// Why calls do not pass, when they do not.
     pub stopped: Option<Denial>,
-    /// Its agent's policy; `None` when what is stored is no policy: then nothing passes.
-    pub policy: Option<Arc<Policy>>,
-    /// The digest of that policy's text.
+    /// Names of the groups that it is in.
+    pub groups: Vec<String>,
+    /// What its agent states; `None` when what is stored cannot be read: then nothing passes.
+    pub policy: Option<Arc<Fields>>,
+    /// The digest of the text of that.
     pub policy_digest: Digest,
     /// Raised when its live calls are to end.
     pub stop: Arc<StopFlag>,
@@ -115,7 +117,7 @@ impl Directory {
 /// A policy as it is stored.
 #[derive(Clone, Debug)]
 pub(super) struct StoredPolicy {
-    pub(super) policy: Option<Arc<Policy>>,
+    pub(super) policy: Option<Arc<Fields>>,
     pub(super) digest: Digest,
 }
 
@@ -130,7 +132,9 @@ pub(super) fn view(books: &Books, policies: &BTreeMap<AccountId, StoredPolicy>, 
         .filter_map(|id| books.account(*id).map(|above| (*id, above.limits)))
         .filter(|(_, limits)| *limits != Limits::default())
         .collect();
+    let groups = path.iter().filter_map(|id| books.account(*id)).filter(|above| above.kind == AccountKind::Group);
     Some(AccountView {
+        groups: groups.map(|group| group.name.clone()).collect(),
         named: account.named(),
         kind: account.kind,
         agent: agent.named(),

@@ -26,6 +26,7 @@ impl Writer<'_> {
         for id in &placed.opened {
             self.window_opened(*id)?;
         }
+        self.snapshot("policy", call.policy.digest, &call.policy.text)?;
         let seq = self.append(&held_event(call, &placed, deadline, self.state.epoch).into())?;
         let tokens = i64::try_from(call.input_tokens.saturating_add(call.output_tokens)).unwrap_or(i64::MAX);
         self.sql.hold.execute(params![
@@ -199,14 +200,17 @@ fn held_event(call: &HoldCall, placed: &Placed, deadline: Stamp, epoch: u32) -> 
         attempt: call.key.attempt,
         balances: placed.balances.clone(),
         card: call.card,
+        changes: call.changes.clone(),
         deadline,
         epoch,
+        facts: call.facts.clone(),
         input: call.input,
         input_tokens: call.input_tokens,
         output_tokens: call.output_tokens,
         max_tokens: call.max_tokens,
-        policy: call.policy,
+        policy: call.policy.digest,
         request: call.key.request,
+        rule: call.rule.clone(),
         sent: call.sent,
     }
 }

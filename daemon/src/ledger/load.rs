@@ -5,7 +5,7 @@ use super::directory::{StopFlag, StoredPolicy, TokenView};
 use aex_core::books::{Account, AccountKind, Balance, Books, HoldKey, Limits, OpenHold};
 use aex_core::chain::Head;
 use aex_core::decision::AccountState;
-use aex_core::policy::Policy;
+use aex_core::policy::Fields;
 use aex_core::window::{Period, Window};
 use aex_proto::value::{AccountId, BalanceId, Digest, Pico, RequestId, Stamp};
 use jiff::tz::TimeZone;
@@ -92,7 +92,7 @@ const NEEDED: &str = "WITH RECURSIVE needed (id) AS (
 
 fn accounts(conn: &Connection, state: &mut State) -> Result<(), LedgerFault> {
     let sql = format!(
-        "{NEEDED} SELECT id, parent, kind, name, state, reason, rpm, concurrent, policy FROM accounts JOIN needed USING (id) ORDER BY id"
+        "{NEEDED} SELECT id, parent, kind, name, state, reason, rpm, concurrent, policy, tpm FROM accounts JOIN needed USING (id) ORDER BY id"
     );
     let mut statement = conn.prepare(&sql)?;
     let mut rows = statement.query([])?;
@@ -106,7 +106,7 @@ fn accounts(conn: &Connection, state: &mut State) -> Result<(), LedgerFault> {
             name: row.get(3)?,
             state: word(&account_state)?,
             reason: row.get(5)?,
-            limits: Limits { rpm: row.get(6)?, concurrent: row.get(7)? },
+            limits: Limits { rpm: row.get(6)?, concurrent: row.get(7)?, tpm: row.get(9)? },
             budgets: BTreeMap::new(),
         };
         let policy: String = row.get(8)?;
@@ -131,7 +131,7 @@ fn accounts(conn: &Connection, state: &mut State) -> Result<(), LedgerFault> {
 
 /// A policy that cannot be read denies every call: it is kept as `None`.
 pub(super) fn stored_policy(text: &str) -> StoredPolicy {
-    let policy = serde_json::from_str::<Policy>(text);
+    let policy = serde_json::from_str::<Fields>(text);
     if let Err(fault) = &policy {
         tracing::error!(%fault, "a stored policy cannot be read: its agent's calls are all denied");
     }

@@ -2,11 +2,11 @@
 
 use super::LedgerFault;
 use super::tally::Tally;
-use super::writer::{EndCall, Held, HoldCall, Writer};
+use super::writer::{EndCall, Held, HoldCall, Snapshot, Writer};
 use aex_core::books::Books;
 use aex_core::decision::Denial;
 use aex_core::event::Event;
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::Thread;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -27,8 +27,8 @@ pub(super) enum Job {
     Hold(Box<HoldCall>, oneshot::Sender<Result<Held, Denial>>),
     /// End a hold.
     End(Box<EndCall>),
-    /// Append an event.
-    Record(Event),
+    /// Append an event, and keep the policy that it names.
+    Record(Event, Option<Arc<Snapshot>>),
     /// Run an admin action.
     Admin(AdminJob),
     /// Look at the counts.

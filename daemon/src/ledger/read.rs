@@ -4,7 +4,7 @@ use super::load::{balance, digest, key, word};
 use super::{LedgerFault, schema};
 use aex_core::books::{AccountKind, Balance, Limits};
 use aex_core::decision::AccountState;
-use aex_core::policy::Policy;
+use aex_core::policy::Fields;
 use aex_core::verify::Record;
 use aex_proto::value::{AccountId, Pico, Stamp};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -64,8 +64,8 @@ pub struct AccountRow {
     pub reason: String,
     /// Its limits on calls.
     pub limits: Limits,
-    /// Its policy; `None` when what is stored is no policy.
-    pub policy: Option<Policy>,
+    /// What it states; `None` when what is stored cannot be read.
+    pub policy: Option<Fields>,
     /// When it was created.
     pub created_at: Stamp,
     /// Budgets and what is used of them, running windows only; the total comes first.
@@ -74,6 +74,21 @@ pub struct AccountRow {
 
 /// A balance in a running window.
 pub type BalanceRow = Balance;
+
+/// A call that counts in the rates.
+#[derive(Clone, Debug)]
+pub struct RecentCall {
+    /// Whose it is.
+    pub account: AccountId,
+    /// The account above.
+    pub above: Option<AccountId>,
+    /// When it was held.
+    pub at: Stamp,
+    /// What it used; in flight, what its bound assumes.
+    pub tokens: u64,
+    /// The model.
+    pub model: String,
+}
 
 /// Which events are asked for.
 #[derive(Clone, Debug, Default)]
@@ -133,7 +148,7 @@ impl<'c> Reader<'c> {
             name: row.get(3)?,
             state: word(&state)?,
             reason: row.get(5)?,
-            limits: Limits { rpm: row.get(6)?, concurrent: row.get(7)? },
+            limits: Limits { rpm: row.get(6)?, concurrent: row.get(7)?, tpm: row.get(10)? },
             policy: serde_json::from_str(&policy).ok(),
             created_at: Stamp::new(row.get(9)?),
             balances: self.balances_at(id, now)?,
@@ -215,16 +230,16 @@ impl<'c> Reader<'c> {
         Ok(found)
     }
 
-    /// When calls of the last minute were held, by account and the account above it: what the rate windows are rebuilt from.
+    /// Calls that were held in the last minute, oldest first: what the rate windows are rebuilt from.
     ///
     /// # Errors
     /// When the query fails.
-    pub fn held_since(&self, since: Stamp) -> Result<Vec<(AccountId, Option<AccountId>, Stamp)>, LedgerFault> {
+    pub fn held_since(&self, since: Stamp) -> Result<Vec<RecentCall>, LedgerFault> {
         // Requests are numbered upwards: reading from the newest on stops at the first that is too old.
         let mut found = Vec::new();
         for table in ["holds", "calls"] {
             let sql = format!(
-                "SELECT c.account, a.parent, c.held_us FROM {table} c JOIN accounts a ON a.id = c.account WHERE attempt = 0 ORDER BY request DESC"
+                "SELECT c.account, a.parent, c.held_us, c.tokens, c.model FROM {table} c JOIN accounts a ON a.id = c.account WHERE attempt = 0 ORDER BY request DESC"
             );
             let mut statement = self.conn.prepare_cached(&sql)?;
             let mut rows = statement.query([])?;
@@ -233,10 +248,16 @@ impl<'c> Reader<'c> {
                 if at < since {
                     break;
                 }
-                found.push((AccountId::new(row.get(0)?), row.get::<_, Option<i64>>(1)?.map(AccountId::new), at));
+                found.push(RecentCall {
+                    account: AccountId::new(row.get(0)?),
+                    above: row.get::<_, Option<i64>>(1)?.map(AccountId::new),
+                    at,
+                    tokens: count(row, 3)?,
+                    model: row.get(4)?,
+                });
             }
         }
-        found.sort_by_key(|(.., at)| *at);
+        found.sort_by_key(|call| call.at);
         Ok(found)
     }
 
@@ -252,7 +273,7 @@ impl<'c> Reader<'c> {
 }
 
 /// The columns of an account's row.
-const ACCOUNT: &str = "SELECT id, parent, kind, name, state, reason, rpm, concurrent, policy, created_us FROM accounts";
+const ACCOUNT: &str = "SELECT id, parent, kind, name, state, reason, rpm, concurrent, policy, created_us, tpm FROM accounts";
 
 /// An account and all below it.
 pub(super) const BELOW: &str =

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// The version of the tables that this program writes.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 /// Below this version SQLite can corrupt a database when a WAL is reset (fixed in 3.51.3, forum post of 2026-02).
 const MIN_SQLITE: i32 = 3_051_003;
@@ -38,6 +38,7 @@ CREATE TABLE accounts (
     policy TEXT NOT NULL,
     created_us INTEGER NOT NULL,
     closed_us INTEGER,
+    tpm INTEGER CHECK (tpm >= 0),
     CHECK ((parent IS NULL) = (id = 1)),
     CHECK ((closed_us IS NULL) = (state <> 'closed'))
 ) STRICT;
@@ -139,6 +140,9 @@ CREATE TRIGGER events_are_kept BEFORE DELETE ON events
     BEGIN SELECT RAISE(ABORT, 'events are append-only'); END;
 ";
 
+/// What makes tables of a version those of the next one.
+const STEPS: [(u32, &str); 1] = [(1, "ALTER TABLE accounts ADD COLUMN tpm INTEGER CHECK (tpm >= 0);")];
+
 /// Refuses to run on a SQLite that can corrupt a WAL.
 pub(super) fn assert_sqlite_version() -> Result<(), LedgerFault> {
     let found = rusqlite::version_number();
@@ -166,6 +170,11 @@ pub(super) fn open_for_writing(path: &Path) -> Result<Connection, LedgerFault> {
     configure(&conn)?;
     if is_new {
         conn.execute_batch(&format!("BEGIN IMMEDIATE; {TABLES} PRAGMA user_version = {VERSION}; COMMIT"))?;
+    } else {
+        for (from, step) in STEPS.into_iter().filter(|(from, _)| *from >= found) {
+            let to = from.saturating_add(1);
+            conn.execute_batch(&format!("BEGIN IMMEDIATE; {step} PRAGMA user_version = {to}; COMMIT"))?;
+        }
     }
     Ok(conn)
 }

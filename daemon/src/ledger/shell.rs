@@ -152,15 +152,15 @@ impl Shell<'_> {
 
     /// Keeps what must not be lost; those who wait for the rest are told that the ledger is not available.
     fn keep(&mut self, jobs: Vec<Job>) {
-        let records = self.unwritten.iter().filter(|job| matches!(job, Job::Record(_))).count();
+        let records = self.unwritten.iter().filter(|job| matches!(job, Job::Record(..))).count();
         let mut room = MAX_RECORDS.saturating_sub(records);
         self.unwritten.extend(jobs.into_iter().filter(|job| match job {
             Job::End(_) => true,
-            Job::Record(_) if room > 0 => {
+            Job::Record(..) if room > 0 => {
                 room -= 1;
                 true
             }
-            Job::Record(_) | Job::Hold(..) | Job::Admin(_) | Job::Look(_) => false,
+            Job::Record(..) | Job::Hold(..) | Job::Admin(_) | Job::Look(_) => false,
         }));
     }
 

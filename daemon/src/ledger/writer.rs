@@ -9,12 +9,22 @@ use aex_core::ask::Ask;
 use aex_core::books::HoldKey;
 use aex_core::decision::{AccountState, Denial};
 use aex_core::event::{Event, Outcome, Released, Settled};
+use aex_core::policy::{Change, Facts};
 use aex_core::price::Line;
 use aex_proto::value::{AccountId, Digest, Pico, Stamp};
 use rusqlite::{Connection, Statement, params};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use tokio::sync::oneshot;
+
+/// A policy in force, as events name it. The ledger keeps its text with the first event that does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The digest of the text.
+    pub digest: Digest,
+    /// Its canonical text.
+    pub text: String,
+}
 
 /// A hold that the gate asks for.
 #[derive(Clone, Debug)]
@@ -27,8 +37,14 @@ pub struct HoldCall {
     pub ask: Ask,
     /// The digest of the model's card; its text is a snapshot already.
     pub card: Digest,
-    /// The digest of the policy that admitted it.
-    pub policy: Digest,
+    /// The policy that admitted it.
+    pub policy: Arc<Snapshot>,
+    /// What its rules looked at.
+    pub facts: Option<Facts>,
+    /// What its limits changed.
+    pub changes: Vec<Change>,
+    /// The rule that let it pass.
+    pub rule: Option<String>,
     /// The bound.
     pub amount: Pico,
     /// The digest of the client's bytes.
@@ -195,10 +211,10 @@ impl Writer<'_> {
                 kept.push(Job::End(call));
                 done.map(|()| None)
             }
-            Job::Record(event) => {
-                let done = self.append(&event);
-                kept.push(Job::Record(event));
-                done.map(|_| None)
+            Job::Record(event, policy) => {
+                let done = self.record(&event, policy.as_deref());
+                kept.push(Job::Record(event, policy));
+                done.map(|()| None)
             }
             Job::Admin(act) => act(self).map(|after| Some(Answer::Admin(after))),
             Job::Look(look) => {
@@ -206,6 +222,13 @@ impl Writer<'_> {
                 Ok(None)
             }
         }
+    }
+
+    fn record(&mut self, event: &Event, policy: Option<&Snapshot>) -> Result<(), LedgerFault> {
+        if let Some(Snapshot { digest, text }) = policy {
+            self.snapshot("policy", *digest, text)?;
+        }
+        self.append(event).map(|_| ())
     }
 
     /// Writes what changed in the books and commits.

@@ -11,6 +11,7 @@ use crate::wire::chat::ChatRequest;
 use crate::wire::denial::UpstreamFault;
 use crate::wire::echo::{self, EchoAnswer};
 use crate::wire::edit::{self, Edits};
+use aex_core::policy::Changed;
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, StatusCode, Uri, response};
@@ -76,7 +77,9 @@ fn edited(hold: &Hold, message: &Message) -> Bytes {
     let card = &hold.card.card;
     let edits = Edits {
         model: Some(card.provider_model.as_str()),
-        max_tokens: Some((card.max_tokens_field, hold.max_tokens)),
+        max_tokens: Some((card.max_tokens_field, hold.permit.max_tokens)),
+        temperature: hold.permit.changed(Changed::Temperature),
+        no_stream: hold.permit.changed(Changed::Stream).is_some(),
         service_tier: tier_by_project(&hold.card.provider.base_url).then_some("default"),
         include_usage: true,
     };

@@ -2,7 +2,7 @@
 
 use super::headers;
 use super::reply::{self, REQUEST_ID, Reply};
-use crate::gate::{Facts, Gate};
+use crate::gate::{Evidence, Facts, Gate};
 use crate::os::clock;
 use crate::wire::denial::{self, Misdirected, Refusal};
 use aex_core::decision::Denial;
@@ -145,16 +145,16 @@ fn usable(here: &Here, peer: Peer, headers: &HeaderMap) -> Result<Vec<ModelCard>
     let request = here.gate.next_request();
     let refuse = |denial: &Denial| Box::new(error_page(&denial::openai(denial, request), request));
     let (view, _) = here.gate.authenticate(headers::token(headers), peer.0).map_err(|denial| {
-        here.gate.refused(request, None, &denial, None, None);
+        here.gate.refused(request, None, &denial, Evidence::default());
         refuse(&denial)
     })?;
     if let Some(stopped) = &view.stopped {
-        here.gate.refused(request, Some(&view), stopped, None, None);
+        here.gate.refused(request, Some(&view), stopped, Evidence::default());
         return Err(refuse(stopped));
     }
     let active = here.gate.active();
-    let allowed = view.policy.as_ref().map(|policy| policy.allowed_models.clone());
-    let may_use = |card: &&ModelCard| match &allowed {
+    let policy = active.policy_of(&view).ok();
+    let may_use = |card: &&ModelCard| match policy.as_ref().map(|policy| &policy.effective.fields.allowed_models) {
         None => false,
         Some(None) => true,
         Some(Some(names)) => names.contains(&card.name),

@@ -8,18 +8,19 @@ use super::relay::{Relaying, Streamed};
 use super::reply::{self, Reply};
 use super::track::Tracked;
 use super::upstream::SendFault;
-use crate::gate::{Active, Asked, CALL_LASTS, Decision, Ended, Entered, Gate, Hold, admit, settle};
+use crate::gate::{Active, Asked, CALL_LASTS, Decision, Ended, Entered, Evidence, Gate, Hold, admit, settle};
 use crate::ledger::StopFlag;
 use crate::os::clock;
 use crate::wire::denial::{self, Misdirected, UpstreamFault};
 use crate::wire::stream::{StreamEditor, UsageChunk};
-use crate::wire::{answer, chat};
+use crate::wire::{answer, chat, unstream};
 use aex_core::books::HoldKey;
 use aex_core::decision::{AccountState, Denial};
 use aex_core::event::Outcome;
+use aex_core::policy::Changed;
 use aex_proto::value::{Digest, RequestId};
 use bytes::{Bytes, BytesMut};
-use http::header::{self, HeaderMap};
+use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -60,7 +61,7 @@ async fn chat(gate: &Gate, line: Arc<Line>, peer: IpAddr, request: Request<Incom
     let entered = match gate.enter(headers::token(&head.headers), peer, id) {
         Ok(entered) => entered,
         Err(refused) => {
-            gate.refused(id, refused.view.as_deref(), &refused.denial, None, None);
+            gate.refused(id, refused.view.as_deref(), &refused.denial, Evidence::default());
             skip(body).await;
             return refuse(&refused.denial, id);
         }
@@ -68,7 +69,7 @@ async fn chat(gate: &Gate, line: Arc<Line>, peer: IpAddr, request: Request<Incom
     let message = match read(&active, line, head.headers, body).await {
         Ok(message) => message,
         Err(denial) => {
-            gate.refused(id, Some(&entered.view), &denial, None, None);
+            gate.refused(id, Some(&entered.view), &denial, Evidence::default());
             return refuse(&denial, id);
         }
     };
@@ -89,7 +90,8 @@ async fn serve(gate: Gate, active: Arc<Active>, entered: Entered, message: Messa
         }
     };
     let stop = Arc::clone(&hold.view.stop);
-    let waits_for_client = message.request.ask.stream;
+    // A call whose stream the policy took away is finished like any plain one.
+    let waits_for_client = message.request.ask.stream && !is_unstreamed(&hold);
     let dispatched = tokio::select! {
         biased;
         dispatched = dispatch(&active, &hold, &message) => dispatched,
@@ -171,8 +173,19 @@ fn succeed(gate: &Gate, hold: Hold, message: &Message, head: &http::response::Pa
         Some(usage) => Ended::Answered { status, usage },
         None => Ended::Relayed { outcome: Outcome::NoUsage, status: Some(status), bytes: read.relayed_output_bytes, usage: None },
     };
+    let mut headers = headers::to_client(&head.headers);
+    let streamed = is_unstreamed(&hold).then(|| unstream::as_stream(&body, message.request.asks_for_usage())).flatten();
+    let body = streamed.map_or(body, |events| {
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+        events
+    });
     settle(gate, hold, ended);
-    reply::whole(head.status, headers::to_client(&head.headers), body, id)
+    reply::whole(head.status, headers, body, id)
+}
+
+/// Whether the client wants a stream, and the policy lets the provider be asked for a whole answer only.
+fn is_unstreamed(hold: &Hold) -> bool {
+    hold.permit.changed(Changed::Stream).is_some()
 }
 
 /// An error of the provider: passed on as it is, and charged unless it proves that nothing was billed.

@@ -49,7 +49,6 @@ const KNOWN: &[&str] = &[
     "seed",
     "stop",
     "store",
-    "temperature",
     "top_logprobs",
     "top_p",
     "user",
@@ -99,6 +98,10 @@ pub struct Places {
     pub max_tokens: Option<Limit>,
     /// `max_completion_tokens`.
     pub max_completion_tokens: Option<Limit>,
+    /// The value of `stream`.
+    pub stream: Option<Range<usize>>,
+    /// The value of `temperature`, null included.
+    pub temperature: Option<Range<usize>>,
     /// The value of `service_tier`, null included.
     pub service_tier: Option<Range<usize>>,
     /// `stream_options`.
@@ -179,6 +182,7 @@ enum Field {
     Prediction,
     Modalities,
     Audio,
+    Temperature,
 }
 
 impl Field {
@@ -199,6 +203,7 @@ impl Field {
             "prediction" => Field::Prediction,
             "modalities" => Field::Modalities,
             "audio" => Field::Audio,
+            "temperature" => Field::Temperature,
             _ => return None,
         })
     }
@@ -226,7 +231,12 @@ impl Reader {
         match field {
             Field::Model => self.model(scanner)?,
             Field::Messages => self.messages(scanner)?,
-            Field::Stream => self.ask.stream = flag(scanner, "stream")?.unwrap_or(false),
+            Field::Stream => {
+                scanner.kind()?;
+                let start = scanner.at();
+                self.ask.stream = flag(scanner, "stream")?.unwrap_or(false);
+                self.places.stream = Some(start..scanner.at());
+            }
             Field::StreamOptions => self.places.stream_options = Some(stream_options(scanner)?),
             Field::MaxTokens => self.places.max_tokens = Some(self.max_tokens(scanner, key, "max_tokens")?),
             Field::MaxCompletionTokens => {
@@ -240,6 +250,7 @@ impl Reader {
             Field::Prediction => self.ask.prediction_bytes = content::prediction(scanner)?,
             Field::Modalities => content::modalities(scanner, &mut self.ask)?,
             Field::Audio => self.ask.audio_out |= stated(scanner)?,
+            Field::Temperature => self.temperature(scanner)?,
         }
         Ok(())
     }
@@ -294,6 +305,24 @@ impl Reader {
 
     fn choices(&mut self, scanner: &mut Scanner<'_>) -> Result<(), Malformed> {
         self.ask.choices = natural(scanner, "n", MAX_CHOICES)?.0.unwrap_or(1);
+        Ok(())
+    }
+
+    /// Kept as it is written: a limit may compare it, and an audit has to compare the same.
+    fn temperature(&mut self, scanner: &mut Scanner<'_>) -> Result<(), Malformed> {
+        let kind = scanner.kind()?;
+        if !matches!(kind, Kind::Number | Kind::Null) {
+            return Err(Malformed::field("temperature", "must be a number"));
+        }
+        let span = scanner.skip()?;
+        if kind == Kind::Number {
+            let text = scanner.whole().get(span.clone()).unwrap_or_default();
+            if text.len() > LONGEST_FIELD {
+                return Err(Malformed::field("temperature", "has too many digits"));
+            }
+            self.ask.temperature = Some(text.to_owned());
+        }
+        self.places.temperature = Some(span);
         Ok(())
     }
 

@@ -5,7 +5,7 @@
 pub mod page;
 
 use aex_core::decision::{AccountState, AuthCause, Denial, Named, RateKind};
-use aex_core::policy::{Breach, Rule};
+use aex_core::policy::{Breach, Effect, Rule, Ruled};
 use aex_core::price::Unbounded;
 use aex_core::window::Period;
 use aex_proto::value::{RequestId, Stamp};
@@ -119,6 +119,7 @@ fn refusal(denial: &Denial) -> Refusal {
         ),
         Denial::Account { account, reason, state } => inactive(account, reason, *state),
         Denial::Rate { account, kind, limit, retry_after_ms } => rate(account, *kind, *limit, *retry_after_ms),
+        Denial::TokenRate { account, asked, limit, model, retry_after_ms } => token_rate(account.as_ref(), model, *asked, *limit, *retry_after_ms),
         Denial::Malformed { message, param } => Refusal { param: param.clone(), ..invalid(INVALID_REQUEST, format!("Malformed request: {message}.")) },
         Denial::TooLarge { limit } => Refusal {
             status: 413,
@@ -126,6 +127,11 @@ fn refusal(denial: &Denial) -> Refusal {
         },
         Denial::UnknownModel { model } => unknown_model(model),
         Denial::Policy { also, breach } => policy(breach, also),
+        Denial::Rule(ruled) => forbidden(POLICY_VIOLATION, ruled_out(ruled)),
+        Denial::TwoProfiles { profiles: [first, second] } => forbidden(
+            POLICY_VIOLATION,
+            format!("Two profiles are bound to this agent, {first} and {second}, so none holds: bind one of them in policy.yaml."),
+        ),
         Denial::Unbounded { model, why } => forbidden(POLICY_VIOLATION, unbounded(model, why)),
         Denial::KeyMissing { provider, variable } => Refusal::lasting(
             500,
@@ -236,6 +242,21 @@ fn rate(account: &Named, kind: RateKind, limit: u32, retry_after_ms: u64) -> Ref
     )
 }
 
+fn token_rate(account: Option<&Named>, model: &str, asked: u64, limit: u32, retry_after_ms: Option<u64>) -> Refusal {
+    let whose = account.map_or_else(|| format!("model `{model}`"), |account| format!("`{}`", account.name));
+    match retry_after_ms {
+        Some(wait) => rate_limited(
+            wait,
+            format!("The limit of {whose}, {limit} tokens per minute, has no room for a call of about {asked} tokens: wait {}.", seconds(wait)),
+        ),
+        None => {
+            let message =
+                format!("This call of about {asked} tokens is larger than the limit of {whose}, {limit} tokens per minute: lower max_tokens or send less.");
+            Refusal { retry_after_ms: None, no_retry: true, ..rate_limited(0, message) }
+        }
+    }
+}
+
 fn seconds(millis: u64) -> String {
     let millis = millis.clamp(1, MAX_RETRY_MS);
     format!("{}.{:03} s", millis / 1000, millis % 1000)
@@ -248,6 +269,33 @@ fn unknown_model(model: &str) -> Refusal {
         format!("Model `{model}` is not configured: `aexctl models list` shows the names; models.yaml defines them.")
     };
     forbidden("model_not_allowed", message).about("model")
+}
+
+/// A denial by a rule of policy.yaml: which, where, why, and what nearly let the call pass.
+fn ruled_out(ruled: &Ruled) -> String {
+    let Ruled { effect, error, file, line, matched, near, reason, rule } = ruled;
+    let place = match (file, line) {
+        (Some(file), Some(line)) => format!(" ({file}:{line})"),
+        _ => String::new(),
+    };
+    let mut text = match (error, effect) {
+        (Some(error), _) => format!("Rule `{rule}`{place} cannot be evaluated, so it denies: {error}"),
+        (None, Effect::Ask) => format!("Rule `{rule}`{place} asks for an approval, and approvals do not exist yet, so it denies"),
+        (None, _) if rule == "default" => format!("No rule of the agent's profile{place} lets this call pass"),
+        (None, _) => format!("Rule `{rule}`{place} denies this call"),
+    };
+    if let Some(reason) = reason {
+        text.extend([": ", reason]);
+    }
+    let others: Vec<&str> = matched.iter().filter(|name| *name != rule).map(String::as_str).collect();
+    if !others.is_empty() {
+        text.extend(["; it also matches ", &others.join(", ")]);
+    }
+    if let (Some(nearest), "default") = (near.first(), rule.as_str()) {
+        text.push_str(&format!("; nearest is `{}`, but for {}", nearest.rule, nearest.condition));
+    }
+    text.push_str("; `aexctl policy show NAME` shows the rules.");
+    text
 }
 
 /// What the rule is about, in the words of a request.

@@ -13,6 +13,10 @@ pub struct Edits<'a> {
     /// Where the model reads its output limit, and the most that may stand there: what the request states in the other field
     /// moves there, for some providers refuse the field that the model does not read, and others ignore it.
     pub max_tokens: Option<(MaxTokensField, u64)>,
+    /// The temperature instead of the one that the request states.
+    pub temperature: Option<&'a str>,
+    /// The answer is asked for whole, whatever the request says.
+    pub no_stream: bool,
     /// The service tier, where the request leaves it to the provider.
     pub service_tier: Option<&'a str>,
     /// A stream shall report its usage. Ignored in a request for no stream.
@@ -37,7 +41,14 @@ pub fn edit(body: &Bytes, request: &ChatRequest, edits: &Edits<'_>) -> Bytes {
     if let Some(tier) = edits.service_tier.filter(|_| matches!(request.ask.service_tier.as_deref(), None | Some("auto"))) {
         member(&mut splices, &mut inserted, "service_tier", places.service_tier.as_ref(), quoted(tier));
     }
-    if edits.include_usage && request.ask.stream {
+    if let Some(temperature) = edits.temperature {
+        member(&mut splices, &mut inserted, "temperature", places.temperature.as_ref(), temperature.to_owned());
+    }
+    if edits.no_stream {
+        splices.extend(places.stream.clone().map(|span| (span, "false".to_owned())));
+        // Options of a stream are refused without one.
+        splices.extend(places.stream_options.as_ref().map(|options| (options.span.clone(), "null".to_owned())));
+    } else if edits.include_usage && request.ask.stream {
         ask_for_usage(&mut splices, &mut inserted, places.stream_options.as_ref());
     }
     if !inserted.is_empty() {
@@ -157,7 +168,7 @@ mod tests {
     #[test]
     fn only_the_intended_bytes_change() {
         let edits =
-            Edits { model: Some("a\"b"), max_tokens: Some((MaxTokensField::MaxTokens, 7)), include_usage: true, service_tier: None };
+            Edits { model: Some("a\"b"), max_tokens: Some((MaxTokensField::MaxTokens, 7)), include_usage: true, ..Edits::default() };
         let row = |body: &str, expected: &str| assert_eq!(edited(body, &edits), expected);
         row(
             r#"{ "model" : "m", "stream":true,"messages":[] }"#,
@@ -282,7 +293,7 @@ mod tests {
         ) {
             let field = if newer { MaxTokensField::MaxCompletionTokens } else { MaxTokensField::MaxTokens };
             let written: Vec<String> = members.iter().map(|(name, value)| format!("{spaces}{}{spaces}:{spaces}{value}{spaces}", quoted(name))).collect();
-            let edits = Edits { model: Some(&model), max_tokens: Some((field, ceiling)), service_tier: Some("default"), include_usage: true };
+            let edits = Edits { model: Some(&model), max_tokens: Some((field, ceiling)), service_tier: Some("default"), include_usage: true, ..Edits::default() };
             let after: Map<String, Value> = serde_json::from_str(&edited(&format!("{{{}}}", written.join(",")), &edits)).unwrap();
             prop_assert_eq!(after, expect(members.into_iter().collect(), &model, field, ceiling));
         }

@@ -14,6 +14,7 @@ pub struct Config {
     model_lines: String,
     models: Option<String>,
     aexd: Option<String>,
+    policy: Option<String>,
     pub(super) dotenv: String,
     pub(super) env: Vec<(String, String)>,
     pub(super) flags: Vec<String>,
@@ -39,6 +40,7 @@ impl Config {
             model_lines: model("m1", "m1-upstream") + &model("m2", "m2"),
             models: None,
             aexd: None,
+            policy: None,
             dotenv: format!("MOCK_API_KEY={key}\n"),
             env: Vec::new(),
             flags: Vec::new(),
@@ -77,6 +79,13 @@ impl Config {
     #[must_use]
     pub fn aexd_yaml(mut self, text: &str) -> Self {
         self.aexd = Some(text.to_owned());
+        self
+    }
+
+    /// Writes policy.yaml, which is absent otherwise.
+    #[must_use]
+    pub fn policy_yaml(mut self, text: &str) -> Self {
+        self.policy = Some(text.to_owned());
         self
     }
 
@@ -121,6 +130,9 @@ impl Config {
         std::fs::write(folder.join("models.yaml"), self.models_text()).expect("write models.yaml");
         if let Some(text) = &self.aexd {
             std::fs::write(folder.join("aexd.yaml"), text).expect("write aexd.yaml");
+        }
+        if let Some(text) = &self.policy {
+            std::fs::write(folder.join("policy.yaml"), text).expect("write policy.yaml");
         }
         super::write_private(&home.join(".env"), &self.dotenv);
     }

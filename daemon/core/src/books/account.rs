@@ -30,6 +30,9 @@ pub struct Limits {
     /// Requests in any 60 seconds, at most; 0 denies all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rpm: Option<u32>,
+    /// Tokens in any 60 seconds, at most; 0 denies all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tpm: Option<u32>,
 }
 
 /// A node of the tree.

@@ -43,6 +43,17 @@ impl Balance {
         self.spent.plus(self.reserved).unwrap_or(Pico::MAX)
     }
 
+    /// What is spent or held of the limit, in percent, rounded up; `None` without a limit.
+    pub(super) fn share_percent(&self) -> Option<u64> {
+        let limit = i128::from(self.limit?.get());
+        let used = i128::from(self.used().get()).max(0);
+        if limit <= 0 {
+            return Some(100);
+        }
+        let share = used.saturating_mul(100).saturating_add(limit.saturating_sub(1)).checked_div(limit)?;
+        Some(u64::try_from(share).unwrap_or(u64::MAX))
+    }
+
     /// Whether an amount more would stay within the limit, and within the range of money.
     pub(super) fn fits(&self, amount: Pico) -> bool {
         self.used().plus(amount).is_some_and(|used| self.limit.is_none_or(|limit| used <= limit))

@@ -1,6 +1,7 @@
 //! Tests of `event`.
 
 use super::*;
+use crate::policy::{Changed, Effect, NearMiss, Ruled};
 
 #[test]
 fn a_body_is_canonical_and_is_read_back() {
@@ -15,19 +16,24 @@ fn a_body_is_canonical_and_is_read_back() {
             stream: true,
             images: 2,
             tools: 1,
+            temperature: Some("0.50".to_owned()),
+            text_chars: 3,
             ..Ask::default()
         },
         attempt: 0,
         balances: vec![BalanceId::new(1), BalanceId::new(2)],
         card: Digest::ZERO,
+        changes: vec![Change { field: Changed::MaxTokens, from: None, to: "5".to_owned() }],
         deadline: Stamp::new(5),
         epoch: 1,
+        facts: Some(facts()),
         input: Digest::ZERO,
         input_tokens: 4,
         max_tokens: 5,
         output_tokens: 5,
         policy: Digest::ZERO,
         request: RequestId::new(1, 1),
+        rule: Some("short".to_owned()),
         sent: true,
     };
     let settled = CallSettled {
@@ -52,15 +58,33 @@ fn a_body_is_canonical_and_is_read_back() {
             period: Period::Day,
             resets_at: Some(Stamp::new(1)),
         },
+        facts: None,
         policy: Digest::ZERO,
         request: RequestId::new(1, 1),
         rule: "budget".to_owned(),
     };
-    for event in [Event::from(held), Event::from(settled), Event::from(denied)] {
+    let near = vec![NearMiss { condition: "hour: 3 is not within 9-17".to_owned(), rule: "day".to_owned() }];
+    let ruled = Ruled {
+        effect: Effect::Ask,
+        error: Some("e".to_owned()),
+        file: Some("policy.yaml".to_owned()),
+        line: Some(4),
+        matched: vec!["night".to_owned()],
+        near,
+        reason: Some("why".to_owned()),
+        rule: "night".to_owned(),
+    };
+    let by_rule =
+        CallDenied { denial: Denial::Rule(Box::new(ruled)), facts: Some(facts()), rule: "rule:night".to_owned(), ..denied.clone() };
+    for event in [Event::from(held), Event::from(settled), Event::from(denied), Event::from(by_rule)] {
         let body = event.body();
         assert!(crate::canon::is_canonical(&body), "{body}");
         assert_eq!(Event::parse(event.kind(), &body), Ok(event));
     }
+}
+
+fn facts() -> Facts {
+    Facts { agent: "a".to_owned(), budget_share_percent: Some(80), groups: vec!["g".to_owned()], hour: 3 }
 }
 
 #[test]

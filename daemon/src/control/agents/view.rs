@@ -1,7 +1,7 @@
 //! PURE: rows of the ledger as the protocol shows an agent.
 
 use crate::ledger::{AccountRow, BalanceRow, TokenRow};
-use aex_core::policy::Policy;
+use aex_core::policy::{Effective, Fields, Policy, Profile, Profiles, Stated, sources};
 use aex_core::window::Window;
 use aex_proto::account::{AccountState, Agent, AgentPolicy, Budget, Period};
 use aex_proto::token::{Scope, Token};
@@ -18,10 +18,17 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    pub(super) fn agent(self, now: Stamp, zone: &TimeZone) -> Agent {
+    pub(super) fn agent(self, now: Stamp, zone: &TimeZone, profiles: &Profiles) -> Agent {
         let Parts { row, budgets, tokens, last_activity } = self;
         let newest = tokens.iter().find(|token| is_living(token, now));
-        let why_closed = row.policy.is_none().then(|| "its stored policy cannot be read, so every call is denied".to_owned());
+        // No command makes groups yet; an agent's are none.
+        let bound = profiles.bound_to(&row.name, &[]);
+        let why_closed = match (&row.policy, &bound) {
+            (None, _) => Some("its stored policy cannot be read, so every call is denied".to_owned()),
+            (_, Err([first, second])) => Some(format!("two profiles are bound to it, {first} and {second}, so every call is denied")),
+            _ => None,
+        };
+        let profile = bound.ok().flatten();
         let reason = Some(row.reason).filter(|reason| row.state != AccountState::Active && !reason.is_empty());
         Agent {
             id: row.id,
@@ -32,8 +39,11 @@ impl Parts {
             token_expires_at: newest.and_then(ends_at),
             budgets: budgets.into_iter().map(|(period, limit)| budget(period, limit, &row.balances, now, zone)).collect(),
             rpm: row.limits.rpm,
+            tpm: row.limits.tpm,
             max_concurrent: row.limits.concurrent,
-            policy: row.policy.map_or_else(closed_policy, shown_policy),
+            policy_from: row.policy.as_ref().map(|own| stated_by(own, profile)).unwrap_or_default(),
+            profile: profile.map(|profile| profile.origin.name.clone()),
+            policy: row.policy.map_or_else(closed_policy, |own| shown_policy(Effective::of(own, profile).fields)),
             created_at: row.created_at,
             last_activity_at: last_activity,
         }
@@ -86,8 +96,8 @@ pub(in crate::control) fn token(row: &TokenRow, now: Stamp) -> Token {
     }
 }
 
-pub(super) fn stored_policy(policy: AgentPolicy) -> Policy {
-    Policy {
+pub(super) fn stored_policy(policy: AgentPolicy) -> Fields {
+    Fields {
         allow_function_calling: policy.allow_function_calling,
         allow_passthrough: policy.allow_passthrough,
         allow_streaming: policy.allow_streaming,
@@ -101,19 +111,31 @@ pub(super) fn stored_policy(policy: AgentPolicy) -> Policy {
     }
 }
 
-fn shown_policy(policy: Policy) -> AgentPolicy {
+pub(in crate::control) fn shown_policy(policy: Policy) -> AgentPolicy {
     AgentPolicy {
         allowed_models: policy.allowed_models,
         max_input_tokens: policy.max_input_tokens,
         max_output_tokens: policy.max_output_tokens,
-        allow_streaming: policy.allow_streaming,
-        allow_tools: policy.allow_tools,
+        allow_streaming: Some(policy.allow_streaming),
+        allow_tools: Some(policy.allow_tools),
         allowed_tool_names: policy.allowed_tool_names,
-        allow_function_calling: policy.allow_function_calling,
-        allow_vision: policy.allow_vision,
-        strict: policy.strict,
-        allow_passthrough: policy.allow_passthrough,
+        allow_function_calling: Some(policy.allow_function_calling),
+        allow_vision: Some(policy.allow_vision),
+        strict: Some(policy.strict),
+        allow_passthrough: Some(policy.allow_passthrough),
     }
+}
+
+/// Who states the values that hold; built-in defaults are left out.
+pub(in crate::control) fn stated_by(own: &Fields, profile: Option<&Profile>) -> BTreeMap<String, String> {
+    let none = Fields::default();
+    let sources = sources(own, profile.map_or(&none, |profile| &profile.fields));
+    let word = |stated| match stated {
+        Stated::Agent => Some("agent"),
+        Stated::Profile => Some("profile"),
+        Stated::Default => None,
+    };
+    sources.into_iter().filter_map(|(name, stated)| Some((name.to_owned(), word(stated)?.to_owned()))).collect()
 }
 
 /// What holds for an agent whose policy cannot be read.
@@ -122,13 +144,13 @@ fn closed_policy() -> AgentPolicy {
         allowed_models: Some(Vec::new()),
         max_input_tokens: Some(0),
         max_output_tokens: Some(0),
-        allow_streaming: false,
-        allow_tools: false,
+        allow_streaming: Some(false),
+        allow_tools: Some(false),
         allowed_tool_names: Some(Vec::new()),
-        allow_function_calling: false,
-        allow_vision: false,
-        strict: true,
-        allow_passthrough: false,
+        allow_function_calling: Some(false),
+        allow_vision: Some(false),
+        strict: Some(true),
+        allow_passthrough: Some(false),
     }
 }
 
@@ -175,7 +197,7 @@ mod tests {
         assert_eq!(scope_to_keep(&[], NOW), Scope::Execution);
     }
 
-    fn parts(policy: Option<Policy>) -> Parts {
+    fn parts(policy: Option<Fields>) -> Parts {
         let row = AccountRow {
             id: AccountId::new(2),
             parent: Some(AccountId::ROOT),
@@ -183,7 +205,7 @@ mod tests {
             name: "a".to_owned(),
             state: AccountState::Active,
             reason: String::new(),
-            limits: Limits { rpm: Some(3), concurrent: None },
+            limits: Limits { rpm: Some(3), concurrent: None, tpm: None },
             policy,
             created_at: Stamp::new(0),
             balances: Vec::new(),
@@ -193,19 +215,19 @@ mod tests {
 
     #[test]
     fn a_window_that_no_call_has_opened_is_shown_whole_with_its_span() {
-        let agent = parts(Some(Policy::seed())).agent(NOW, &TimeZone::UTC);
+        let agent = parts(Some(Fields::default())).agent(NOW, &TimeZone::UTC, &Profiles::default());
         let budget = &agent.budgets[0];
         assert_eq!(
             (budget.remaining_pico, budget.since, budget.resets_at),
             (Pico::new(9), Some(Stamp::new(0)), Some(Stamp::new(86_400_000_000)))
         );
         assert_eq!(agent.policy, AgentPolicy::seed());
-        assert_eq!(stored_policy(agent.policy), Policy::seed());
+        assert_eq!(stored_policy(agent.policy).resolve(), Policy::seed());
     }
 
     #[test]
     fn a_policy_that_cannot_be_read_is_shown_as_one_that_allows_nothing() {
-        let agent = parts(None).agent(NOW, &TimeZone::UTC);
+        let agent = parts(None).agent(NOW, &TimeZone::UTC, &Profiles::default());
         assert_eq!(agent.policy.allowed_models, Some(Vec::new()));
         assert!(agent.state_reason.is_some_and(|reason| reason.contains("cannot be read")));
     }

@@ -144,9 +144,10 @@ fn denied(run: &Value) -> CallDenied {
         account,
         ask: None,
         card: None,
+        facts: None,
         policy: Digest::ZERO,
         request: RequestId::new(1, 1),
-        rule: denial.rule().to_owned(),
+        rule: denial.rule().into_owned(),
         denial,
     }
 }
@@ -159,7 +160,7 @@ async fn the_first_denial_for_want_of_money_ends_a_run_that_asked_for_that_and_n
     let other = open(&mut client, json!({})).await;
     let run = open(&mut client, json!({"stop_on_budget": true})).await;
     for run in [&other, &run] {
-        daemon.gate.ledger().record(denied(run).into()).unwrap();
+        daemon.gate.ledger().record(denied(run).into(), None).unwrap();
     }
     let ended = client.notice("run.ended").await;
     assert_eq!((&ended["run"], &ended["reason"]), (&run["run"], &json!("budget")));
@@ -179,7 +180,7 @@ async fn a_run_that_stops_on_its_budget_still_does_so_after_a_restart() {
     let run = open(&mut client, json!({"stop_on_budget": true})).await;
     let daemon = daemon.restart().await;
     for run in [&other, &run] {
-        daemon.gate.ledger().record(denied(run).into()).unwrap();
+        daemon.gate.ledger().record(denied(run).into(), None).unwrap();
     }
     let mut client = daemon.connect().await;
     client.call("run.attach", json!({"run": other["run"]})).await.unwrap();

@@ -34,6 +34,7 @@ fn a_request_is_read_for_what_a_decision_needs() {
         prediction_bytes: 5,
         service_tier: Some("flex".to_owned()),
         stream: true,
+        temperature: Some("0".to_owned()),
         text_chars: 6,
         tool_names: vec!["f".to_owned(), "c".to_owned(), "old".to_owned()],
         tools: 5,
