@@ -14,6 +14,7 @@ mod read;
 mod report;
 mod schema;
 mod shell;
+mod update;
 mod writer;
 
 pub use admin::{NewAccount, NewTokenRow, Refused};

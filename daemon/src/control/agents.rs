@@ -1,8 +1,10 @@
 //! Agents: made, listed, paused, given new tokens, deleted.
 
+mod update;
 mod view;
 
-pub(super) use view::spent_in_all;
+pub(super) use update::update;
+pub(super) use view::{shown_policy, spent_in_all, stated_by};
 
 use super::fault::{Answer, act, no_agent, read, settled, unfit};
 use crate::config::{Catalog, Config};
