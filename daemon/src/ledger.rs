@@ -18,6 +18,7 @@ mod report;
 mod schema;
 mod shell;
 mod tally;
+mod update;
 mod writer;
 
 pub use admin::{NewAccount, NewTokenRow, Refused};

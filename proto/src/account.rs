@@ -230,6 +230,38 @@ pub struct AgentCreate {
     pub reason: Option<String>,
 }
 
+/// `agent.update`: changes what is stated here, and nothing else.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentUpdate {
+    /// The agent.
+    pub name: AgentName,
+    /// Its budget of the period `per`: a new one beside those of other periods, or the old one changed.
+    #[serde(default)]
+    pub budget_pico: Option<Pico>,
+    /// The period.
+    #[serde(default = "Period::total")]
+    pub per: Period,
+    /// Requests in any 60 seconds; 0 denies every call.
+    #[serde(default)]
+    pub rpm: Option<u32>,
+    /// Tokens in any 60 seconds; 0 denies every call.
+    #[serde(default)]
+    pub tpm: Option<u32>,
+    /// Requests in flight.
+    #[serde(default)]
+    pub max_concurrent: Option<u32>,
+    /// What it may ask for.
+    #[serde(default = "AgentPolicy::silent")]
+    pub policy: AgentPolicy,
+    /// Fields of its policy that it no longer states, and limits that it no longer has: `rpm`, `tpm`, `max_concurrent`.
+    #[serde(default)]
+    pub clear: Vec<String>,
+    /// Why.
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
 /// Names one agent: the parameters of `agent.inspect`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -370,6 +402,16 @@ pub struct AgentCreated {
     pub agent: Agent,
     /// Its token: shown here and never again.
     pub token: NewToken,
+}
+
+/// Reply of `agent.update`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentUpdated {
+    /// The agent.
+    #[serde(flatten)]
+    pub agent: Agent,
+    /// What a user should know, such as a budget below what is spent.
+    pub warnings: Vec<String>,
 }
 
 /// Reply of `agent.inspect`.

@@ -104,6 +104,8 @@ methods! {
     Read "agent.list" AgentList(Nothing) -> account::AgentList;
     /// One agent with its policy and its tokens' digests.
     Read "agent.inspect" AgentInspect(account::AgentRef) -> account::AgentInspection;
+    /// Changes an agent's budget, limits or policy.
+    Write "agent.update" AgentUpdate(account::AgentUpdate) -> account::AgentUpdated;
     /// Closes an agent and frees its name; its events stay.
     Write "agent.delete" AgentDelete(account::AgentChange) -> account::AgentDeleted;
     /// Gives an agent a new token and revokes the old ones.

@@ -10,7 +10,7 @@ use crate::units::{count, instant, instant_or};
 use crate::view::{Paint, table};
 use aex_proto::account::{
     AccountState, Agent, AgentChange, AgentCreate, AgentCreated, AgentDeleted, AgentInspection, AgentList, AgentName, AgentPolicy,
-    AgentRef, AgentRotateToken, Budget, Period,
+    AgentRef, AgentRotateToken, AgentUpdate, Budget, Period,
 };
 use aex_proto::method::{self, Nothing};
 use aex_proto::token::{Rotated, Scope, Token};
@@ -23,6 +23,11 @@ pub(super) fn run(context: &Context<'_>, verb: Verb) -> Result<Exit, Failure> {
         Verb::Create(flags) => {
             let created = client.call::<method::AgentCreate>(&params(*flags))?;
             view.show(&created, |_| created_text(&created))?;
+        }
+        Verb::Update(flags) => {
+            let updated = client.call::<method::AgentUpdate>(&changes(*flags))?;
+            updated.warnings.iter().for_each(|warning| view.note(&format!("warning: {warning}")));
+            view.show(&updated, |_| updated_text(&updated.agent))?;
         }
         Verb::List { verbose } => {
             let list = client.call::<method::AgentList>(&Nothing {})?;
@@ -91,6 +96,43 @@ fn params(flags: cli::AgentCreate) -> AgentCreate {
             allow_passthrough: flags.allow_passthrough.then_some(true),
         },
     }
+}
+
+fn changes(flags: cli::AgentUpdate) -> AgentUpdate {
+    let either = |yes: bool, no: bool| if yes { Some(true) } else { no.then_some(false) };
+    AgentUpdate {
+        name: flags.name,
+        budget_pico: flags.budget,
+        per: flags.per,
+        rpm: flags.rpm,
+        tpm: flags.tpm,
+        max_concurrent: flags.max_concurrent,
+        policy: AgentPolicy {
+            allowed_models: flags.allowed_models.map(|names| names.0),
+            max_input_tokens: flags.max_input_tokens,
+            max_output_tokens: flags.max_output_tokens,
+            allow_streaming: either(flags.streaming, flags.no_streaming),
+            allow_tools: either(flags.tools, flags.no_tools),
+            allowed_tool_names: flags.allowed_tool_names.map(|names| names.0),
+            allow_function_calling: either(flags.function_calling, flags.no_function_calling),
+            allow_vision: either(flags.allow_vision, flags.no_vision),
+            strict: either(flags.strict, flags.no_strict),
+            allow_passthrough: either(flags.allow_passthrough, flags.no_passthrough),
+        },
+        // Flags are written with dashes, fields with underscores.
+        clear: flags.clear.iter().map(|name| name.replace('-', "_")).collect(),
+        reason: flags.reason,
+    }
+}
+
+fn updated_text(agent: &Agent) -> String {
+    let mut lines = vec![format!("Agent '{}' updated.", agent.name)];
+    lines.extend(agent.budgets.iter().map(|budget| format!("Budget: {}, {} left", limit(budget), budget.remaining_pico)));
+    let restrictions = restrictions(&agent.policy);
+    if !restrictions.is_empty() {
+        lines.push(format!("Capabilities: {}", restrictions.join(", ")));
+    }
+    lines.join("\n")
 }
 
 fn created_text(created: &AgentCreated) -> String {
@@ -200,6 +242,11 @@ fn inspection_text(inspection: &AgentInspection, paint: Paint) -> String {
     let all = |list: &Option<Vec<String>>| list.as_ref().map_or_else(|| "all".to_owned(), |names| names.join(", "));
     let cap = |limit: Option<u64>| limit.map_or_else(|| "no limit".to_owned(), |limit| limit.to_string());
     let yes = |allowed: Option<bool>| if allowed == Some(true) { "yes" } else { "no" }.to_owned();
+    // What the agent states itself needs no mark; what it has from its profile does.
+    let from = |field: &str, value: String| match (agent.policy_from.get(field).map(String::as_str), &agent.profile) {
+        (Some("profile"), Some(profile)) => format!("{value} (profile {profile})"),
+        _ => value,
+    };
     let state = match &agent.state_reason {
         Some(reason) => paint.bad(&format!("{}: {reason}", agent.state.name())),
         None => agent.state.name().to_owned(),
@@ -213,20 +260,21 @@ fn inspection_text(inspection: &AgentInspection, paint: Paint) -> String {
         rows.extend(budget.resets_at.map(|at| ("Resets", instant(at))));
     }
     let concurrent = cap(agent.max_concurrent.map(u64::from));
+    rows.extend(agent.profile.iter().map(|profile| ("Profile", profile.clone())));
     rows.extend([
         ("RPM", rpm(agent)),
         ("TPM", cap(agent.tpm.map(u64::from))),
         ("Concurrent", concurrent),
-        ("Allowed models", all(&policy.allowed_models)),
-        ("Max input tokens", cap(policy.max_input_tokens)),
-        ("Max output tokens", cap(policy.max_output_tokens)),
-        ("Streaming", yes(policy.allow_streaming)),
-        ("Tools", yes(policy.allow_tools)),
-        ("Allowed tool names", all(&policy.allowed_tool_names)),
-        ("Function calling", yes(policy.allow_function_calling)),
-        ("Vision", yes(policy.allow_vision)),
-        ("Strict", yes(policy.strict)),
-        ("Passthrough", yes(policy.allow_passthrough)),
+        ("Allowed models", from("allowed_models", all(&policy.allowed_models))),
+        ("Max input tokens", from("max_input_tokens", cap(policy.max_input_tokens))),
+        ("Max output tokens", from("max_output_tokens", cap(policy.max_output_tokens))),
+        ("Streaming", from("allow_streaming", yes(policy.allow_streaming))),
+        ("Tools", from("allow_tools", yes(policy.allow_tools))),
+        ("Allowed tool names", from("allowed_tool_names", all(&policy.allowed_tool_names))),
+        ("Function calling", from("allow_function_calling", yes(policy.allow_function_calling))),
+        ("Vision", from("allow_vision", yes(policy.allow_vision))),
+        ("Strict", from("strict", yes(policy.strict))),
+        ("Passthrough", from("allow_passthrough", yes(policy.allow_passthrough))),
         ("Scope", agent.scope.map_or_else(|| "no living token".to_owned(), |scope| scope.name().to_owned())),
         ("Expires", instant_or(agent.token_expires_at, "never")),
         ("Calls", inspection.calls.to_string()),

@@ -82,6 +82,15 @@ impl Effective {
         Effective { default: Fallback::Allow, fields, profile: None, rules: Vec::new() }
     }
 
+    /// Whether what an agent states stands in it: alone when no profile is bound, and before the profile's otherwise.
+    #[must_use]
+    pub fn follows(&self, own: &Fields) -> bool {
+        match self.profile {
+            None => *self == Effective::plain(own.clone().resolve()),
+            Some(_) => own.clone().over(self.fields.clone().into()).resolve() == self.fields,
+        }
+    }
+
     /// Its canonical JSON and the digest of that.
     #[must_use]
     pub fn snapshot(&self) -> (String, Digest) {

@@ -18,7 +18,7 @@ pub use rows::Record;
 use crate::books::HoldKey;
 use crate::chain::Head;
 use crate::event::{ConfigLoaded, EpochClosed, EpochOpened, Event};
-use crate::policy::Effective;
+use crate::policy::{Effective, Fields};
 use crate::price::ModelCard;
 use aex_proto::value::{AccountId, Digest, Pico, Stamp};
 use calls::Held;
@@ -68,7 +68,10 @@ impl fmt::Display for Place {
 #[derive(Debug, Default)]
 struct Snapshots {
     cards: BTreeMap<Digest, ModelCard>,
+    /// What holds for an agent's calls.
     policies: BTreeMap<Digest, Effective>,
+    /// What an account states.
+    fields: BTreeMap<Digest, Fields>,
 }
 
 /// What the configurations of the living epoch said. A call keeps the one that it began with, whatever came into force since,
@@ -129,6 +132,7 @@ impl Audit {
         let snapshots = &mut self.snapshots;
         let read = match kind {
             "card" => serde_json::from_str(text).map(|card| drop(snapshots.cards.insert(digest, card))),
+            "fields" => serde_json::from_str(text).map(|fields| drop(snapshots.fields.insert(digest, fields))),
             "policy" => Effective::parse(text).map(|policy| drop(snapshots.policies.insert(digest, policy))),
             _ => Ok(()),
         };
@@ -161,6 +165,7 @@ impl Audit {
             Event::ConfigLoaded(loaded) => self.config_loaded(place, *loaded),
             Event::AccountCreated(created) => self.account_created(place, *created),
             Event::AccountStateChanged(changed) => self.account_state(place, *changed),
+            Event::AccountUpdated(updated) => self.account_updated(place, &updated),
             Event::TokenCreated(created) => self.token_created(place, *created),
             Event::TokenRevoked(revoked) => self.token_revoked(place, &revoked),
             Event::WindowOpened(opened) => self.window_opened(place, *opened),
@@ -204,7 +209,8 @@ impl Audit {
 
     /// An event names a snapshot: it has to be there.
     fn referenced(&mut self, place: Place, digest: Digest) {
-        let there = self.snapshots.cards.contains_key(&digest) || self.snapshots.policies.contains_key(&digest);
+        let Snapshots { cards, policies, fields } = &self.snapshots;
+        let there = cards.contains_key(&digest) || policies.contains_key(&digest) || fields.contains_key(&digest);
         self.found.integrity.check(there, || format!("{place}: the snapshot {digest} that it names is missing"));
     }
 

@@ -7,7 +7,7 @@ use crate::ledger::{Ledger, LedgerFault, NewAccount, Options, Refused};
 use crate::os::paths;
 use aex_core::books::{AccountKind, Limits};
 use aex_core::paths::Paths;
-use aex_core::policy::Policy;
+use aex_core::policy::Fields;
 use aex_core::window::Period;
 use aex_proto::value::{AccountId, Pico};
 use anyhow::Context;
@@ -116,7 +116,7 @@ async fn make_default_agent(ledger: &Ledger) -> anyhow::Result<bool> {
         kind: AccountKind::Agent,
         name: DEFAULT_AGENT.to_owned(),
         limits: Limits { rpm: Some(DEFAULT_RPM), ..Limits::default() },
-        policy: Policy::seed(),
+        policy: Fields::default(),
         budgets: vec![(Period::Day, DEFAULT_BUDGET)],
         reason: None,
     };

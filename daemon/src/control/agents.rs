@@ -1,7 +1,9 @@
 //! Agents: made, listed, paused, given new tokens, deleted.
 
+mod update;
 mod view;
 
+pub(super) use update::update;
 pub(super) use view::{spent_in_all, token as token_view};
 
 use super::fault::{Answer, act, no_agent, read, settled, tallied, unfit};

@@ -32,6 +32,7 @@ async fn dispatch(control: &Control, by: By, verb: Verb, request: Request, after
         Verb::AgentCreate => reply::<m::AgentCreate, _>(request, async |wanted| agents::create(gate, by, wanted).await).await,
         Verb::AgentList => reply::<m::AgentList, _>(request, async |_| agents::list(gate).await).await,
         Verb::AgentInspect => reply::<m::AgentInspect, _>(request, async |named| agents::inspect(gate, named).await).await,
+        Verb::AgentUpdate => reply::<m::AgentUpdate, _>(request, async |wanted| agents::update(gate, by, wanted).await).await,
         Verb::AgentDelete => reply::<m::AgentDelete, _>(request, async |named| agents::delete(gate, by, named).await).await,
         Verb::AgentRotateToken => {
             reply::<m::AgentRotateToken, _>(request, async |wanted| agents::rotate_token(gate, by, wanted).await).await

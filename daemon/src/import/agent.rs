@@ -66,8 +66,7 @@ pub(super) fn plan(row: &AexAgent) -> Result<Plan, Skipped> {
     let budget = reading.money("budget_micro", Pico::ZERO);
     let spent = reading.money("spent_micro", budget);
     let reserved = reading.money("reserved_micro", Pico::ZERO);
-    let limits = Limits { rpm: Some(reading.rpm()), ..Limits::default() };
-    reading.tokens_per_minute();
+    let limits = Limits { rpm: Some(reading.rpm()), concurrent: None, tpm: reading.tokens_per_minute() };
     let token = reading.token();
     let created_at = reading.created_at();
     reading.state();
@@ -77,7 +76,7 @@ pub(super) fn plan(row: &AexAgent) -> Result<Plan, Skipped> {
         kind: AccountKind::Agent,
         name,
         limits,
-        policy,
+        policy: policy.into(),
         budgets: vec![(Period::Total, budget)],
         reason: Some(ORIGIN.to_owned()),
     };
@@ -178,13 +177,15 @@ impl Reading<'_> {
         }
     }
 
-    fn tokens_per_minute(&mut self) {
+    /// One that cannot be read is as strict as can be: the agent is paused for it.
+    fn tokens_per_minute(&mut self) -> Option<u32> {
         match self.row.cell("max_tokens_per_minute") {
-            Cell::Absent | Cell::Null => {}
-            Cell::Whole(limit) => {
-                self.warnings.push(format!("max_tokens_per_minute {limit} is not taken over: there is no such limit here"));
+            Cell::Absent | Cell::Null => None,
+            Cell::Whole(limit) => Some(u32::try_from((*limit).max(0)).unwrap_or(u32::MAX)),
+            _ => {
+                self.faults.push("max_tokens_per_minute is no number of tokens".to_owned());
+                Some(0)
             }
-            _ => self.faults.push("max_tokens_per_minute is no number of tokens".to_owned()),
         }
     }
 

@@ -104,7 +104,7 @@ impl Reader<'_> {
 }
 
 const ACCOUNTS: &str =
-    "SELECT id, parent, kind, name, state, reason, rpm, concurrent, policy, created_us, closed_us FROM accounts ORDER BY id";
+    "SELECT id, parent, kind, name, state, reason, rpm, concurrent, policy, created_us, closed_us, tpm FROM accounts ORDER BY id";
 const BUDGETS: &str = "SELECT account, period, limit_pico FROM budgets ORDER BY account, period";
 const TOKENS: &str = "SELECT hash, account, read_only, created_us, expires_us, revoked_us, label FROM tokens ORDER BY hash";
 const CHAIN: &str = "SELECT seq, hash, epoch, next_account, ledger FROM chain";
@@ -165,7 +165,7 @@ fn account(row: &Row<'_>) -> Result<rows::Account, LedgerFault> {
         name: row.get(3)?,
         state: word(&text(row, 4)?)?,
         reason: row.get(5)?,
-        limits: Limits { rpm: row.get(6)?, concurrent: row.get(7)? },
+        limits: Limits { rpm: row.get(6)?, concurrent: row.get(7)?, tpm: row.get(11)? },
         policy: Digest::of(text(row, 8)?.as_bytes()),
         created_at: stamp(row, 9)?,
         closed_at: instant(row, 10)?,

@@ -234,7 +234,7 @@ fn end_event(call: &EndCall, charge: Pico) -> Event {
 }
 
 /// A hold's balances as its row keeps them: numbers between commas.
-fn list(ids: &[BalanceId]) -> String {
+pub(super) fn list(ids: &[BalanceId]) -> String {
     let mut text = String::with_capacity(ids.len() * 4);
     for id in ids {
         if !text.is_empty() {

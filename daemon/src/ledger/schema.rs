@@ -194,3 +194,28 @@ pub(super) fn configure(conn: &Connection) -> Result<(), rusqlite::Error> {
     conn.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
     conn.execute_batch("PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0; PRAGMA foreign_keys = 0; PRAGMA cache_size = -4096; PRAGMA temp_store = MEMORY")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_of_every_older_version_become_those_of_this_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ledger.db");
+        let first = TABLES.replace("    tpm INTEGER CHECK (tpm >= 0),\n", "");
+        assert_ne!(first, TABLES);
+        let conn = Connection::open(&path).unwrap();
+        conn.execute_batch(&format!(
+            "{first} PRAGMA user_version = 1; INSERT INTO accounts VALUES (1, NULL, 'root', 'root', 'active', '', 5, NULL, '{{}}', 0, NULL)"
+        ))
+        .unwrap();
+        drop(conn);
+        for _ in 0..2 {
+            let conn = open_for_writing(&path).unwrap();
+            let read = |sql: &str| conn.query_row(sql, [], |row| row.get::<_, Option<i64>>(0)).unwrap();
+            assert_eq!((read("PRAGMA user_version"), read("SELECT rpm FROM accounts")), (Some(i64::from(VERSION)), Some(5)));
+            assert_eq!(read("SELECT tpm FROM accounts"), None);
+        }
+    }
+}

@@ -8,7 +8,7 @@ use super::*;
 use aex_core::ask::Ask;
 use aex_core::books::{AccountKind, Limits};
 use aex_core::event::CallDenied;
-use aex_core::policy::{self, Policy};
+use aex_core::policy::{self, Effective, Fields, Policy};
 use aex_core::price::{self, MaxTokensField, ModelCard, Overhead, Price};
 use aex_core::window::Period;
 use aex_proto::value::{AccountId, Digest, Pico, RequestId, TokenHash, token_text};
@@ -28,6 +28,7 @@ fn card() -> ModelCard {
         context_tokens: None,
         max_tokens: 1_000,
         max_tokens_field: MaxTokensField::MaxTokens,
+        max_tokens_per_minute: None,
         name: "m".to_owned(),
         overhead: Overhead::WIDEST,
         price: Some(price),
@@ -37,6 +38,12 @@ fn card() -> ModelCard {
         tools: true,
         vision: false,
     }
+}
+
+/// What holds for an agent that states nothing and has no profile.
+fn seed() -> Arc<Snapshot> {
+    let (text, digest) = Effective::plain(Policy::seed()).snapshot();
+    Arc::new(Snapshot { digest, text })
 }
 
 /// A ledger in a folder of its own.
@@ -65,8 +72,8 @@ impl House {
 
     async fn account(&self, parent: i64, kind: AccountKind, name: &str, budgets: &[(Period, i64)]) -> AccountId {
         let budgets = budgets.iter().map(|(period, limit)| (*period, Pico::new(*limit))).collect();
-        let (parent, name, limits) = (AccountId::new(parent), name.to_owned(), Limits { rpm: Some(60), concurrent: None });
-        let new = NewAccount { parent, kind, name, limits, policy: Policy::seed(), budgets, reason: None };
+        let (parent, name, limits) = (AccountId::new(parent), name.to_owned(), Limits { rpm: Some(60), ..Limits::default() });
+        let new = NewAccount { parent, kind, name, limits, policy: Fields::default(), budgets, reason: None };
         self.ledger.admin(move |writer| writer.create_account(&new, None)).await.unwrap().unwrap()
     }
 
@@ -86,16 +93,19 @@ impl House {
         self.requests += 1;
         let key = HoldKey { request: RequestId::new(self.ledger.epoch(), self.requests), attempt: 0 };
         let ask = Ask { body_bytes: 100, choices: 1, messages: 1, model: "m".to_owned(), max_tokens: Some(output), ..Ask::default() };
-        let (card, policy) = (card(), Policy::seed());
-        let (card_digest, policy_digest) = (card.snapshot().1, policy.snapshot().1);
-        let max_tokens = policy::decide(&ask, &card, &policy).unwrap();
+        let (card, policy) = (card(), Effective::plain(Policy::seed()));
+        let (card_digest, kept) = (card.snapshot().1, seed());
+        let max_tokens = policy::decide(&ask, &card, &policy, None).unwrap().max_tokens;
         let bound = price::bound(&ask, &card, max_tokens).unwrap();
         let call = HoldCall {
             key,
             account,
             ask: ask.clone(),
             card: card_digest,
-            policy: policy_digest,
+            policy: Arc::clone(&kept),
+            facts: None,
+            changes: Vec::new(),
+            rule: None,
             amount: bound.amount,
             input: Digest::ZERO,
             input_tokens: bound.input_tokens,
@@ -105,9 +115,9 @@ impl House {
             sent,
         };
         let Err(denial) = self.ledger.hold(call).await.unwrap() else { return Some(key) };
-        let (card, rule, request) = (Some(card_digest), denial.rule().to_owned(), key.request);
-        let denied = CallDenied { account, ask: Some(ask), card, denial, policy: policy_digest, request, rule };
-        self.ledger.record(denied.into()).unwrap();
+        let (card, rule, request) = (Some(card_digest), denial.rule().into_owned(), key.request);
+        let denied = CallDenied { account, ask: Some(ask), card, denial, facts: None, policy: kept.digest, request, rule };
+        self.ledger.record(denied.into(), Some(kept)).unwrap();
         None
     }
 

@@ -3,7 +3,7 @@
 use super::directory::{self, Directory, StopFlag};
 use super::load::{self, State};
 use super::queue::{AfterCommit, Job};
-use super::tally::{Change, Tally};
+use super::tally::{self, Tally};
 use super::{LedgerFault, now};
 use aex_core::ask::Ask;
 use aex_core::books::HoldKey;
@@ -301,11 +301,11 @@ impl Writer<'_> {
         self.sql.event.execute(params![head.seq, self.now.micros(), event.kind(), body, head.hash.bytes()])?;
         self.state.head = head;
         let change = match event {
-            Event::CallDenied(denied) => Some(Change::Denied { account: denied.account, rule: denied.rule.clone(), count: 1 }),
+            Event::CallDenied(denied) => Some(tally::Change::Denied { account: denied.account, rule: denied.rule.clone(), count: 1 }),
             Event::CallDeniedAgain(denied) => {
-                Some(Change::Denied { account: denied.account, rule: denied.rule.clone(), count: denied.count })
+                Some(tally::Change::Denied { account: denied.account, rule: denied.rule.clone(), count: denied.count })
             }
-            Event::AuthFailed(failed) => Some(Change::AuthFailed { cause: failed.cause, count: failed.count }),
+            Event::AuthFailed(failed) => Some(tally::Change::AuthFailed { cause: failed.cause, count: failed.count }),
             _ => None,
         };
         if let Some(change) = change {

@@ -5,6 +5,7 @@
 
 use super::headers;
 use super::pages::{Here, Peer, error_page};
+use crate::gate::Evidence;
 use crate::os::usage;
 use crate::web::metrics::{Figures, gather, json, prometheus};
 use crate::wire::denial;
@@ -20,7 +21,7 @@ pub(super) async fn metrics(State(here): State<Here>, Extension(peer): Extension
     let view = match here.gate.authenticate(headers::token(&headers), peer.0) {
         Ok((view, _)) => view,
         Err(denied) => {
-            here.gate.refused(request, None, &denied, None, None);
+            here.gate.refused(request, None, &denied, Evidence::default());
             return error_page(&denial::page::metrics(&denied, request), request);
         }
     };

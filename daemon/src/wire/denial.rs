@@ -247,11 +247,15 @@ fn token_rate(account: Option<&Named>, model: &str, asked: u64, limit: u32, retr
     match retry_after_ms {
         Some(wait) => rate_limited(
             wait,
-            format!("The limit of {whose}, {limit} tokens per minute, has no room for a call of about {asked} tokens: wait {}.", seconds(wait)),
+            format!(
+                "The limit of {whose}, {limit} tokens per minute, has no room for a call of about {asked} tokens: wait {}.",
+                seconds(wait)
+            ),
         ),
         None => {
-            let message =
-                format!("This call of about {asked} tokens is larger than the limit of {whose}, {limit} tokens per minute: lower max_tokens or send less.");
+            let message = format!(
+                "This call of about {asked} tokens is larger than the limit of {whose}, {limit} tokens per minute: lower max_tokens or send less."
+            );
             Refusal { retry_after_ms: None, no_retry: true, ..rate_limited(0, message) }
         }
     }

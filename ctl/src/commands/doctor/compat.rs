@@ -86,6 +86,7 @@ fn with_agent(client: &mut Client, url: String, model: String) -> Result<Vec<Tes
         per: Period::Total,
         rpm: RPM,
         max_concurrent: None,
+        tpm: None,
         scope: Scope::Execution,
         ttl_ms: Some(TTL_MS),
         policy: AgentPolicy::seed(),

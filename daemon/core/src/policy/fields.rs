@@ -186,6 +186,24 @@ pub struct Policy {
     pub strict: bool,
 }
 
+impl From<Policy> for Fields {
+    /// States all of it.
+    fn from(policy: Policy) -> Fields {
+        Fields {
+            allow_function_calling: Some(policy.allow_function_calling),
+            allow_passthrough: Some(policy.allow_passthrough),
+            allow_streaming: Some(policy.allow_streaming),
+            allow_tools: Some(policy.allow_tools),
+            allow_vision: Some(policy.allow_vision),
+            allowed_models: policy.allowed_models,
+            allowed_tool_names: policy.allowed_tool_names,
+            max_input_tokens: policy.max_input_tokens,
+            max_output_tokens: policy.max_output_tokens,
+            strict: Some(policy.strict),
+        }
+    }
+}
+
 impl Policy {
     /// The seed's defaults: all is allowed but images and passthrough.
     #[must_use]

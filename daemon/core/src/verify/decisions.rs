@@ -6,15 +6,16 @@
 use super::tree::{Node, governor};
 use super::{Audit, Place};
 use crate::ask::Ask;
+use crate::books::Limits;
 use crate::decision::{AccountState, Denial, Named, RateKind};
 use crate::event::{CallDenied, CallHeld};
-use crate::policy;
+use crate::policy::{self, Facts, Permit};
 use crate::price::{self, Bound, Unbounded};
 use crate::window::Period;
 use aex_proto::value::{AccountId, Digest, Pico};
 
-/// The output limit per choice, and the bound with it.
-type Decided = (u64, Result<Bound, Unbounded>);
+/// What lets a call pass, and the bound with it.
+type Decided = (Permit, Result<Bound, Unbounded>);
 
 impl Audit {
     pub(super) fn admission(&mut self, place: Place, held: &CallHeld) {
@@ -35,26 +36,42 @@ impl Audit {
         if held.deadline <= place.at {
             return Err(format!("with the deadline {}, which had passed", held.deadline));
         }
-        if governor(&path).is_none_or(|agent| agent.row.policy != held.policy) {
-            return Err(format!("by policy {}, which is not its agent's", held.policy));
-        }
+        self.is_its_agents(&path, held.policy)?;
         if !self.configs.cards.contains(&(held.ask.model.clone(), held.card)) {
             return Err(format!("by card {}, which no configuration of its daemon has for {}", held.card, held.ask.model));
         }
-        let (limit, bound) = self.decide(&held.ask, held.card, held.policy)?.map_err(|denial| format!("and its policy says {denial:?}"))?;
+        let (permit, bound) = self
+            .decide(&held.ask, held.card, held.policy, held.facts.as_ref())?
+            .map_err(|denial| format!("and its policy says {denial:?}"))?;
         let stated = Bound { amount: held.amount, input_tokens: held.input_tokens, output_tokens: held.output_tokens };
-        if limit != held.max_tokens || bound != Ok(stated) {
-            return Err(format!("with {} tokens and {stated:?}, by its inputs with {limit} and {bound:?}", held.max_tokens));
+        let same = (permit.max_tokens, &permit.changes, &permit.rule) == (held.max_tokens, &held.changes, &held.rule);
+        if !same || bound != Ok(stated) {
+            return Err(format!("with {} tokens and {stated:?}, by its inputs with {permit:?} and {bound:?}", held.max_tokens));
         }
         Ok(())
     }
 
     /// # Errors
     /// When a snapshot that it needs is missing.
-    fn decide(&self, ask: &Ask, card: Digest, policy: Digest) -> Result<Result<Decided, Denial>, String> {
+    fn decide(&self, ask: &Ask, card: Digest, policy: Digest, facts: Option<&Facts>) -> Result<Result<Decided, Denial>, String> {
         let card = self.snapshots.cards.get(&card).ok_or("and the snapshot of its card is missing")?;
         let policy = self.snapshots.policies.get(&policy).ok_or("and the snapshot of its policy is missing")?;
-        Ok(policy::decide(ask, card, policy).map(|limit| (limit, price::bound(ask, card, limit))))
+        Ok(policy::decide(ask, card, policy, facts).map(|permit| {
+            let bound = price::bound(ask, card, permit.max_tokens);
+            (permit, bound)
+        }))
+    }
+
+    /// A policy puts together what the agent states and its profile: what the agent stated at some time has to stand in it.
+    fn is_its_agents(&self, path: &[&Node], policy: Digest) -> Result<(), String> {
+        let agent = governor(path).ok_or("and it has no agent")?;
+        let effective = self.snapshots.policies.get(&policy);
+        let follows = |own: &Digest| match (effective, self.snapshots.fields.get(own)) {
+            (Some(effective), Some(own)) => effective.follows(own),
+            // Where what is stored could not be read, the refusal names that text.
+            _ => *own == policy,
+        };
+        if agent.policies_had.iter().any(follows) { Ok(()) } else { Err(format!("by policy {policy}, which is not its agent's")) }
     }
 
     pub(super) fn denied(&mut self, place: Place, denied: &CallDenied) {
@@ -70,14 +87,14 @@ impl Audit {
     fn refused(&self, denied: &CallDenied) -> Result<(), String> {
         let path = self.tree.path(denied.account);
         let unknown_caller = denied.policy == Digest::ZERO && denied.account == AccountId::ROOT;
-        if !unknown_caller && governor(&path).is_none_or(|agent| agent.row.policy != denied.policy) {
-            return Err(format!("by policy {}, which is not its agent's", denied.policy));
+        if !unknown_caller {
+            self.is_its_agents(&path, denied.policy)?;
         }
         if denied.rule != denied.denial.rule() {
             return Err(format!("and the refusal is one by {}", denied.denial.rule()));
         }
         match &denied.denial {
-            Denial::Policy { .. } => match self.again(denied)? {
+            Denial::Policy { .. } | Denial::Rule(_) => match self.again(denied)? {
                 Err(denial) if denial == denied.denial => Ok(()),
                 other => Err(format!("by its inputs it is {other:?}")),
             },
@@ -88,20 +105,20 @@ impl Audit {
             Denial::Budget { .. } => self.refused_money(denied, &path),
             Denial::Account { account, reason, state } => refused_account(on(&path, account)?, *state, reason),
             Denial::Rate { account, kind, limit, .. } => {
-                let limits = on(&path, account)?.row.limits;
-                let known = match kind {
+                let of = |limits: &Limits| match kind {
                     RateKind::RequestsPerMinute => limits.rpm,
                     RateKind::Concurrent => limits.concurrent,
                 };
-                if known == Some(*limit) { Ok(()) } else { Err(format!("with the limit {limit}, the account's is {known:?}")) }
+                had_rate(on(&path, account)?, of, *limit)
             }
+            Denial::TokenRate { account: Some(account), limit, .. } => had_rate(on(&path, account)?, |limits| limits.tpm, *limit),
             _ => Ok(()),
         }
     }
 
     fn again(&self, denied: &CallDenied) -> Result<Result<Decided, Denial>, String> {
         let (Some(ask), Some(card)) = (&denied.ask, denied.card) else { return Err("and its inputs are not told".to_owned()) };
-        self.decide(ask, card, denied.policy)
+        self.decide(ask, card, denied.policy, denied.facts.as_ref())
     }
 
     fn refused_money(&self, denied: &CallDenied, path: &[&Node]) -> Result<(), String> {
@@ -121,6 +138,13 @@ impl Audit {
         }
         Ok(())
     }
+}
+
+fn had_rate(node: &Node, of: impl Fn(&Limits) -> Option<u32>, limit: u32) -> Result<(), String> {
+    if node.rates_had.iter().any(|limits| of(limits) == Some(limit)) {
+        return Ok(());
+    }
+    Err(format!("with the limit {limit}, which account {} never had", node.row.id))
 }
 
 /// The account that a refusal names: one of the caller's path.

@@ -10,7 +10,8 @@ use crate::ask::Ask;
 use crate::books::{self, AccountKind, Books, Ended, Limits, Wanted};
 use crate::decision::{AccountState, Denial};
 use crate::event::*;
-use crate::policy;
+use crate::policy::{self, Effective, Fields, Policy};
+
 use crate::price::{self, Charge, Line, MaxTokensField, Overhead, Price};
 use crate::usage::{Bucket, Usage};
 use crate::window::{Period, Window};
@@ -43,6 +44,7 @@ fn card() -> ModelCard {
         context_tokens: None,
         max_tokens: 1_000,
         max_tokens_field: MaxTokensField::MaxTokens,
+        max_tokens_per_minute: None,
         name: "m".to_owned(),
         overhead: Overhead::WIDEST,
         price: Some(price),
@@ -52,6 +54,11 @@ fn card() -> ModelCard {
         tools: true,
         vision: false,
     }
+}
+
+/// What holds for an agent that states nothing and has no profile.
+fn seed() -> Effective {
+    Effective::plain(Policy::seed())
 }
 
 fn ask(output: u64) -> Ask {
@@ -125,7 +132,7 @@ impl Scribe {
     fn account(&mut self, parent: Option<i64>, kind: AccountKind, budgets: &[(Period, i64)]) -> i64 {
         let number = i64::try_from(self.accounts.len()).unwrap() + 1;
         let (id, parent, name, limits) = (AccountId::new(number), parent.map(AccountId::new), format!("a{number}"), Limits::default());
-        let (policy, state, reason) = (Policy::seed().snapshot().1, AccountState::Active, String::new());
+        let (policy, state, reason) = (Fields::default().snapshot().1, AccountState::Active, String::new());
         self.write(AccountCreated {
             account: id,
             by: None,
@@ -202,17 +209,18 @@ impl Scribe {
         let request = RequestId::new(self.epoch, self.requests);
         let key = HoldKey { request, attempt: 0 };
         let (account, ask, deadline) = (AccountId::new(account), ask(output), self.now.offset(HOUR));
-        let (card_digest, policy) = (card().snapshot().1, Policy::seed().snapshot().1);
+        let (card_digest, policy) = (card().snapshot().1, seed().snapshot().1);
         let refused = |denial: Denial| CallDenied {
             account,
             ask: Some(ask.clone()),
             card: Some(card_digest),
-            rule: denial.rule().to_owned(),
+            facts: None,
+            rule: denial.rule().into_owned(),
             denial,
             policy,
             request,
         };
-        let limit = match policy::decide(&ask, &card(), &Policy::seed()) {
+        let limit = match policy::decide(&ask, &card(), &seed(), None).map(|permit| permit.max_tokens) {
             Ok(limit) => limit,
             Err(denial) => {
                 let refused = refused(denial);
@@ -238,14 +246,17 @@ impl Scribe {
             attempt: 0,
             balances: placed.balances.clone(),
             card: card_digest,
+            changes: Vec::new(),
             deadline,
             epoch: self.epoch,
+            facts: None,
             input: Digest::ZERO,
             input_tokens: bound.input_tokens,
             max_tokens: limit,
             output_tokens: bound.output_tokens,
             policy,
             request,
+            rule: None,
             sent,
         };
         let held_seq = self.write(held);
@@ -305,7 +316,8 @@ impl Scribe {
     /// What the audit says when these events are chained, and the rows are the scribe's.
     fn audit(&self, events: &[(Stamp, Event)]) -> Vec<Finding> {
         let mut audit = Audit::new(zones);
-        for (kind, (text, digest)) in [("card", card().snapshot()), ("policy", Policy::seed().snapshot())] {
+        for (kind, (text, digest)) in [("card", card().snapshot()), ("fields", Fields::default().snapshot()), ("policy", seed().snapshot())]
+        {
             audit.snapshot(digest, kind, &text);
         }
         let mut head = Head::START;

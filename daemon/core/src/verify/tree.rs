@@ -2,9 +2,9 @@
 
 use super::rows::{Account, Token};
 use super::{Audit, Place};
-use crate::books::AccountKind;
+use crate::books::{AccountKind, Limits};
 use crate::decision::AccountState;
-use crate::event::{AccountCreated, AccountStateChanged, TokenCreated, TokenRevoked};
+use crate::event::{AccountCreated, AccountStateChanged, AccountUpdated, TokenCreated, TokenRevoked};
 use crate::window::Period;
 use aex_proto::value::{AccountId, Digest, Pico};
 use std::collections::BTreeMap;
@@ -20,6 +20,10 @@ pub(super) struct Node {
     pub(super) budgets: BTreeMap<Period, Pico>,
     /// Every budget that it ever had.
     pub(super) limits_had: Vec<(Period, Pico)>,
+    /// The digest of all that it ever stated about its calls: a call is decided by what held when it came in.
+    pub(super) policies_had: Vec<Digest>,
+    /// All limits on calls that it ever had.
+    pub(super) rates_had: Vec<Limits>,
     /// Every state but active that it ever was in, with its reason.
     pub(super) stops_had: Vec<(AccountState, String)>,
 }
@@ -80,8 +84,20 @@ impl Audit {
             closed_at: None,
         };
         let brought = created.imported.map_or(Pico::ZERO, |before| before.spent);
-        let node = Node { row, brought, budgets: BTreeMap::new(), limits_had: Vec::new(), stops_had: Vec::new() };
+        let (policies_had, rates_had) = (vec![row.policy], vec![row.limits]);
+        let node = Node { row, brought, budgets: BTreeMap::new(), limits_had: Vec::new(), policies_had, rates_had, stops_had: Vec::new() };
         self.tree.accounts.entry(id).or_insert(node);
+    }
+
+    pub(super) fn account_updated(&mut self, place: Place, updated: &AccountUpdated) {
+        let id = updated.account;
+        self.referenced(place, updated.policy);
+        let Some(node) = self.tree.accounts.get_mut(&id).filter(|node| node.row.state != AccountState::Closed) else {
+            return self.found.integrity.fail(format!("{place}: account {id} is changed, and it is not open"));
+        };
+        (node.row.limits, node.row.policy) = (updated.limits, updated.policy);
+        node.policies_had.push(updated.policy);
+        node.rates_had.push(updated.limits);
     }
 
     pub(super) fn account_state(&mut self, place: Place, changed: AccountStateChanged) {

@@ -29,7 +29,7 @@ fn text(text: &str) -> Cell {
 #[test]
 fn a_row_of_the_first_version_has_the_programs_defaults() {
     let plan = plan(&row(&[])).unwrap();
-    assert_eq!(plan.account.policy, Policy::seed());
+    assert_eq!(plan.account.policy.clone().resolve(), Policy::seed());
     assert_eq!(plan.account.budgets, [(Period::Total, Pico::new(5_000_000_000_000))]);
     assert_eq!((plan.spent, plan.reserved), (Pico::new(30_000_000_000), Pico::ZERO));
     assert_eq!(plan.created_at.map(|at| at.to_string()).as_deref(), Some("2026-11-21T11:13:59.000000Z"));
@@ -44,8 +44,8 @@ fn a_cell_that_cannot_be_read_restricts_and_pauses() {
         ("allowed_models", text("null"), |plan| plan.account.policy.allowed_models == Some(vec![])),
         ("allowed_models", text(""), |plan| plan.account.policy.allowed_models == Some(vec![])),
         ("allowed_tool_names", text("{\"a\":1}"), |plan| plan.account.policy.allowed_tool_names == Some(vec![])),
-        ("allow_tools", Cell::Null, |plan| !plan.account.policy.allow_tools),
-        ("strict_mode", text("no"), |plan| plan.account.policy.strict),
+        ("allow_tools", Cell::Null, |plan| plan.account.policy.allow_tools == Some(false)),
+        ("strict_mode", text("no"), |plan| plan.account.policy.strict == Some(true)),
         ("max_input_tokens", Cell::Whole(-1), |plan| plan.account.policy.max_input_tokens == Some(0)),
         ("budget_micro", Cell::Other, |plan| plan.account.budgets == [(Period::Total, Pico::ZERO)]),
         ("spent_micro", Cell::Null, |plan| plan.spent == Pico::new(5_000_000_000_000)),

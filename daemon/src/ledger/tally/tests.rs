@@ -7,7 +7,7 @@ use aex_core::ask::Ask;
 use aex_core::books::{Account, AccountKind, HoldKey, Limits};
 use aex_core::decision::{AccountState, Denial};
 use aex_core::event::{AuthFailed, CallDenied, CallDeniedAgain, Outcome, Released, Settled};
-use aex_core::policy::Policy;
+use aex_core::policy::Fields;
 use aex_core::price::Line;
 use aex_core::usage::Bucket;
 use aex_proto::value::Digest;
@@ -144,7 +144,7 @@ async fn account(ledger: &Ledger, parent: AccountId, kind: AccountKind, name: &s
         kind,
         name: name.to_owned(),
         limits: Limits::default(),
-        policy: Policy::seed(),
+        policy: Fields::default(),
         budgets: Vec::new(),
         reason: None,
     };
@@ -158,7 +158,10 @@ async fn call(ledger: &Ledger, account: AccountId, number: u64, ending: Ending) 
         account,
         ask: Ask { model: "m".to_owned(), ..Ask::default() },
         card: Digest::ZERO,
-        policy: Digest::ZERO,
+        policy: Arc::new(crate::ledger::Snapshot { digest: Digest::ZERO, text: String::new() }),
+        facts: None,
+        changes: Vec::new(),
+        rule: None,
         amount: Pico::new(100),
         input: Digest::ZERO,
         input_tokens: 5,
@@ -189,6 +192,7 @@ async fn the_tally_that_is_kept_is_the_one_that_the_tables_hold() {
     call(&ledger, run, 4, Ending::Release { reason: Released::Refused, status: Some(400) }).await;
     let id = RequestId::new(1, 5);
     let denied = CallDenied {
+        facts: None,
         account: run,
         ask: None,
         card: None,
@@ -197,9 +201,9 @@ async fn the_tally_that_is_kept_is_the_one_that_the_tables_hold() {
         request: id,
         rule: "token_scope".to_owned(),
     };
-    ledger.record(denied.into()).unwrap();
-    ledger.record(CallDeniedAgain { account: run, count: 9, first: id, last: id, rule: "token_scope".to_owned() }.into()).unwrap();
-    ledger.record(AuthFailed { cause: AuthCause::Expired, count: 2, first: id, last: id }.into()).unwrap();
+    ledger.record(denied.into(), None).unwrap();
+    ledger.record(CallDeniedAgain { account: run, count: 9, first: id, last: id, rule: "token_scope".to_owned() }.into(), None).unwrap();
+    ledger.record(AuthFailed { cause: AuthCause::Expired, count: 2, first: id, last: id }.into(), None).unwrap();
     ledger.admin(move |writer| writer.close_account(run, "over", None).map(Ok)).await.unwrap().unwrap();
     let kept = ledger.tally().await.unwrap();
     assert_eq!(kept.of(agent).sums(), Sums { calls: 2, tokens: 6, charged: Pico::new(12) });
