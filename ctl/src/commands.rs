@@ -6,6 +6,7 @@ mod daemon;
 mod event;
 mod init;
 mod model;
+mod policy;
 mod status;
 mod version;
 
@@ -51,6 +52,7 @@ pub(crate) fn run(cli: Cli, view: &View) -> Result<Exit, Failure> {
         Command::Audit => audit::run(&context),
         Command::Events(query) => event::run(&context, query),
         Command::Models(verb) => model::run(&context, verb),
+        Command::Policy(verb) => policy::run(&context, verb),
         Command::Version => version::run(&context),
         Command::Demo | Command::DemoAgent => Ok(Exit::Done),
     }

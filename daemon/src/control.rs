@@ -14,6 +14,7 @@ mod listen;
 mod methods;
 mod models;
 mod peer;
+mod policies;
 mod runs;
 
 pub use audit::reply as audit_reply;

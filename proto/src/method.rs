@@ -1,6 +1,6 @@
 //! The one table of methods and notifications. What is not in it does not exist on the socket.
 
-use crate::{account, audit, daemon, event, model, run, status, token};
+use crate::{account, audit, daemon, event, model, policy, run, status, token};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -119,6 +119,13 @@ methods! {
     Read "model.list" ModelList(Nothing) -> model::ModelList;
     /// Reads the configuration and the keys again; a bad file leaves the old ones in force.
     Write "model.reload" ModelReload(Nothing) -> model::ModelReloaded;
+
+    /// What holds for an agent's calls, and who states it.
+    Read "policy.show" PolicyShow(account::AgentRef) -> policy::PolicyShown;
+    /// Whether a file of profiles is sound, and whom they bind.
+    Read "policy.check" PolicyCheck(policy::PolicyCheck) -> policy::PolicyChecked;
+    /// Whether cases come out as expected under the policy in force.
+    Read "policy.test" PolicyTest(policy::PolicyTest) -> policy::PolicyTested;
 
     /// Opens a run below an agent, tied to this connection.
     Write "run.open" RunOpen(run::RunOpen) -> run::RunOpened;

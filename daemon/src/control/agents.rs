@@ -29,6 +29,9 @@ pub(super) const DELETED: &str = "deleted";
 pub(super) async fn create(gate: &Gate, by: By, wanted: AgentCreate) -> Answer<AgentCreated> {
     check_budget(Some(wanted.budget_pico))?;
     check_models(&gate.active().config.catalog, wanted.policy.allowed_models.as_deref())?;
+    if let Err([first, second]) = gate.active().config.profiles.bound_to(wanted.name.as_str(), &[]) {
+        return Err(unfit(format!("two profiles bind that name, {first} and {second}")).hint("aexctl policy check"));
+    }
     let lasts_us = lasts_us(wanted.ttl_ms)?;
     let (token, hash) = new_token()?;
     let account = NewAccount {

@@ -2,7 +2,7 @@
 
 use super::connection::After;
 use super::fault::Answer;
-use super::{Control, agents, audit, daemon, events, models, runs};
+use super::{Control, agents, audit, daemon, events, models, policies, runs};
 use aex_core::event::By;
 use aex_proto::method::{self as m, Method, Verb};
 use aex_proto::rpc::{ErrorObject, Id, Request, Response, Standard};
@@ -41,6 +41,9 @@ async fn dispatch(control: &Control, by: By, verb: Verb, request: Request, after
         Verb::AgentResume => reply::<m::AgentResume, _>(request, async |named| agents::resume(gate, by, named).await).await,
         Verb::ModelList => reply::<m::ModelList, _>(request, async |_| Ok(models::list(&gate.active().config))).await,
         Verb::ModelReload => reply::<m::ModelReload, _>(request, async |_| models::reload(gate, started, by).await).await,
+        Verb::PolicyShow => reply::<m::PolicyShow, _>(request, async |named| policies::show(gate, named).await).await,
+        Verb::PolicyCheck => reply::<m::PolicyCheck, _>(request, async |wanted| policies::check(gate, wanted).await).await,
+        Verb::PolicyTest => reply::<m::PolicyTest, _>(request, async |wanted| policies::test(gate, wanted).await).await,
         Verb::RunOpen => reply::<m::RunOpen, _>(request, async |wanted| Ok(then(runs::open(gate, facts, by, wanted).await?, after))).await,
         Verb::RunAttach => {
             reply::<m::RunAttach, _>(request, async |wanted| Ok(then(runs::attach(gate, facts, wanted).await?, after))).await

@@ -2,13 +2,13 @@
 
 use super::{Card, Gate};
 use crate::ledger::{AccountView, Ending};
+use crate::os::clock;
 use aex_core::ask::Ask;
 use aex_core::decision::Denial;
 use aex_core::event::Settled;
 use aex_core::price::Line;
 use aex_core::rate::{Counted, Spent, Taken};
 use aex_core::usage::Bucket;
-use crate::os::clock;
 
 /// Tokens that a call took. Dropped without a correction they stay taken until they leave the window.
 #[derive(Debug)]

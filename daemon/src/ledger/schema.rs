@@ -205,8 +205,10 @@ mod tests {
         let first = TABLES.replace("    tpm INTEGER CHECK (tpm >= 0),\n", "");
         assert_ne!(first, TABLES);
         let conn = Connection::open(&path).unwrap();
-        conn.execute_batch(&format!("{first} PRAGMA user_version = 1; INSERT INTO accounts VALUES (1, NULL, 'root', 'root', 'active', '', 5, NULL, '{{}}', 0, NULL)"))
-            .unwrap();
+        conn.execute_batch(&format!(
+            "{first} PRAGMA user_version = 1; INSERT INTO accounts VALUES (1, NULL, 'root', 'root', 'active', '', 5, NULL, '{{}}', 0, NULL)"
+        ))
+        .unwrap();
         drop(conn);
         for _ in 0..2 {
             let conn = open_for_writing(&path).unwrap();

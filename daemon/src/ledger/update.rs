@@ -26,7 +26,8 @@ impl Writer<'_> {
     ) -> Result<(), LedgerFault> {
         let (text, digest) = stated.snapshot();
         self.snapshot("fields", digest, &text)?;
-        let mut statement = self.conn.prepare_cached("UPDATE accounts SET rpm = ?2, concurrent = ?3, tpm = ?4, policy = ?5 WHERE id = ?1")?;
+        let mut statement =
+            self.conn.prepare_cached("UPDATE accounts SET rpm = ?2, concurrent = ?3, tpm = ?4, policy = ?5 WHERE id = ?1")?;
         statement.execute(params![account.id.get(), limits.rpm, limits.concurrent, limits.tpm, text])?;
         self.append(&AccountUpdated { account: account.id, by, limits, policy: digest, reason }.into())?;
         self.state.books.put_account(Account { limits, ..account.clone() });

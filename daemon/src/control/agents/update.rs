@@ -69,10 +69,7 @@ fn changed(wanted: &AgentUpdate, mut own: Fields, mut limits: Limits) -> (Fields
             field => _ = own.clear(field),
         }
     }
-    let limits = Limits {
-        concurrent: wanted.max_concurrent.or(limits.concurrent),
-        rpm: wanted.rpm.or(limits.rpm),
-        tpm: wanted.tpm.or(limits.tpm),
-    };
+    let limits =
+        Limits { concurrent: wanted.max_concurrent.or(limits.concurrent), rpm: wanted.rpm.or(limits.rpm), tpm: wanted.tpm.or(limits.tpm) };
     (view::stored_policy(wanted.policy.clone()).over(own), limits)
 }
