@@ -1,5 +1,9 @@
 //! The command line: clap types only. Their docs are the help.
 
+mod agent;
+
+pub(crate) use agent::{AgentCreate, AgentUpdate};
+
 use crate::units;
 use aex_proto::account::{AgentName, Period};
 use aex_proto::token::Scope;
@@ -76,6 +80,9 @@ pub(crate) enum Command {
     Config,
     /// Look for what is wrong with this installation, and how to mend it; works without the daemon, too
     Doctor(Doctor),
+    /// Show, check and try the policies of agents
+    #[command(subcommand)]
+    Policy(Policy),
     /// Show a governed agent from its first call to its spent budget, in a throwaway daemon without any key
     Demo,
     /// Print the completions of a shell, for its start-up file
@@ -239,140 +246,6 @@ pub(crate) enum Agent {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct AgentCreate {
-    /// Its name
-    pub(crate) name: AgentName,
-    /// What it may spend, in USD, such as 5 or 0.25
-    #[arg(value_parser = usd, allow_negative_numbers = true)]
-    pub(crate) budget: Pico,
-    /// Requests in any 60 seconds; 0 denies every call
-    #[arg(value_parser = whole::<u32>, allow_negative_numbers = true)]
-    pub(crate) rpm: u32,
-    /// The period of the budget: total, day, week or month
-    #[arg(long, value_name = "PERIOD", default_value = "total", value_parser = period)]
-    pub(crate) per: Period,
-    /// Tokens in any 60 seconds; 0 denies every call [default: no limit]
-    #[arg(long, value_name = "N", value_parser = whole::<u32>)]
-    pub(crate) tpm: Option<u32>,
-    /// Requests in flight [default: no limit]
-    #[arg(long, value_name = "N", value_parser = whole::<u32>)]
-    pub(crate) max_concurrent: Option<u32>,
-    /// Names of models that it may use [default: all]
-    #[arg(long, value_name = "A,B", value_parser = names)]
-    pub(crate) allowed_models: Option<Names>,
-    /// Largest input, in tokens [default: no limit]
-    #[arg(long, value_name = "N", value_parser = whole::<u64>)]
-    pub(crate) max_input_tokens: Option<u64>,
-    /// Largest output, in tokens [default: the model's]
-    #[arg(long, value_name = "N", value_parser = whole::<u64>)]
-    pub(crate) max_output_tokens: Option<u64>,
-    /// Deny streams
-    #[arg(long)]
-    pub(crate) no_streaming: bool,
-    /// Deny tools
-    #[arg(long)]
-    pub(crate) no_tools: bool,
-    /// Names of functions that it may offer to a model [default: all]
-    #[arg(long, value_name = "A,B", value_parser = names)]
-    pub(crate) allowed_tool_names: Option<Names>,
-    /// Deny `tool_choice` and `function_call`
-    #[arg(long)]
-    pub(crate) no_function_calling: bool,
-    /// Allow images
-    #[arg(long)]
-    pub(crate) allow_vision: bool,
-    /// Deny unknown fields and tools that the provider runs
-    #[arg(long)]
-    pub(crate) strict: bool,
-    /// What the token may do: execution or read-only
-    #[arg(long, default_value = "execution", value_parser = scope)]
-    pub(crate) scope: Scope,
-    /// Allow calls with a provider key of the agent's own
-    #[arg(long)]
-    pub(crate) allow_passthrough: bool,
-    /// How long the token lives: hours, or a span such as 30m [default: for ever]
-    #[arg(long, value_name = "HOURS", value_parser = units::ttl_ms)]
-    pub(crate) ttl: Option<u64>,
-    #[command(flatten)]
-    pub(crate) why: Reason,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct AgentUpdate {
-    /// The agent
-    pub(crate) name: AgentName,
-    /// What it may spend, in USD, such as 5 or 0.25: what is spent already counts
-    #[arg(long, value_name = "USD", value_parser = usd, allow_negative_numbers = true)]
-    pub(crate) budget: Option<Pico>,
-    /// The period of that budget: total, day, week or month
-    #[arg(long, value_name = "PERIOD", default_value = "total", value_parser = period, requires = "budget")]
-    pub(crate) per: Period,
-    /// Requests in any 60 seconds; 0 denies every call
-    #[arg(long, value_name = "N", value_parser = whole::<u32>)]
-    pub(crate) rpm: Option<u32>,
-    /// Tokens in any 60 seconds; 0 denies every call
-    #[arg(long, value_name = "N", value_parser = whole::<u32>)]
-    pub(crate) tpm: Option<u32>,
-    /// Requests in flight
-    #[arg(long, value_name = "N", value_parser = whole::<u32>)]
-    pub(crate) max_concurrent: Option<u32>,
-    /// Names of models that it may use
-    #[arg(long, value_name = "A,B", value_parser = names)]
-    pub(crate) allowed_models: Option<Names>,
-    /// Largest input, in tokens
-    #[arg(long, value_name = "N", value_parser = whole::<u64>)]
-    pub(crate) max_input_tokens: Option<u64>,
-    /// Largest output, in tokens
-    #[arg(long, value_name = "N", value_parser = whole::<u64>)]
-    pub(crate) max_output_tokens: Option<u64>,
-    /// Names of functions that it may offer to a model
-    #[arg(long, value_name = "A,B", value_parser = names)]
-    pub(crate) allowed_tool_names: Option<Names>,
-    /// Allow streams
-    #[arg(long, conflicts_with = "no_streaming")]
-    pub(crate) streaming: bool,
-    /// Deny streams
-    #[arg(long)]
-    pub(crate) no_streaming: bool,
-    /// Allow tools
-    #[arg(long, conflicts_with = "no_tools")]
-    pub(crate) tools: bool,
-    /// Deny tools
-    #[arg(long)]
-    pub(crate) no_tools: bool,
-    /// Allow `tool_choice` and `function_call`
-    #[arg(long, conflicts_with = "no_function_calling")]
-    pub(crate) function_calling: bool,
-    /// Deny `tool_choice` and `function_call`
-    #[arg(long)]
-    pub(crate) no_function_calling: bool,
-    /// Allow images
-    #[arg(long, visible_alias = "vision", conflicts_with = "no_vision")]
-    pub(crate) allow_vision: bool,
-    /// Deny images
-    #[arg(long)]
-    pub(crate) no_vision: bool,
-    /// Deny unknown fields and tools that the provider runs
-    #[arg(long, conflicts_with = "no_strict")]
-    pub(crate) strict: bool,
-    /// Allow unknown fields and tools that the provider runs
-    #[arg(long)]
-    pub(crate) no_strict: bool,
-    /// Allow calls with a provider key of the agent's own
-    #[arg(long, visible_alias = "passthrough", conflicts_with = "no_passthrough")]
-    pub(crate) allow_passthrough: bool,
-    /// Deny calls with a provider key of the agent's own
-    #[arg(long)]
-    pub(crate) no_passthrough: bool,
-    /// A field that it no longer states, so that its profile or the default decides; or rpm, tpm, max_concurrent. May be repeated
-    #[arg(long, value_name = "FIELD")]
-    pub(crate) clear: Vec<String>,
-    /// Why, for the ledger
-    #[arg(long)]
-    pub(crate) reason: Option<String>,
-}
-
-#[derive(Debug, Args)]
 #[command(override_usage = "aexctl run [OPTIONS] [--] <CMD> [ARG]...")]
 pub(crate) struct Run {
     /// The agent that pays [default: the agent `default`]
@@ -419,6 +292,25 @@ pub(crate) enum Models {
     Check,
     /// Read models.yaml and the keys again; a bad file leaves the old ones in force
     Reload,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum Policy {
+    /// Check a policy.yaml and list its profiles with the agents that they bind; exits 1 when it is wrong
+    Check {
+        /// The file [default: the daemon's own, as it lies on the disk]
+        file: Option<PathBuf>,
+    },
+    /// Show what holds for an agent: fields with who states them, and rules
+    Show {
+        /// The agent
+        name: AgentName,
+    },
+    /// Try cases against the policy in force; exits 1 when one comes out otherwise
+    Test {
+        /// The file of cases
+        cases: PathBuf,
+    },
 }
 
 /// A comma list. A type of its own, because clap takes a Vec for a flag that may be repeated.

@@ -11,6 +11,7 @@ mod event;
 mod init;
 mod metrics;
 mod model;
+mod policy;
 mod status;
 mod token;
 mod unit;
@@ -63,6 +64,7 @@ pub(crate) fn run(cli: Cli, view: &View) -> Result<Exit, Failure> {
         Command::Models(verb) => model::run(&context, verb),
         Command::Config => config::run(&context),
         Command::Doctor(wanted) => doctor::run(&context, wanted),
+        Command::Policy(verb) => policy::run(&context, verb),
         Command::Version => version::run(&context),
         Command::Demo | Command::DemoAgent | Command::Completions { .. } => Ok(Exit::Done),
     }

@@ -3,6 +3,7 @@
 //! A broken or unreadable file is an error that names file, line and key; nothing ever starts empty from one. A reload is
 //! another `Config::load`, whose error leaves the old value in force. Must not: decide about calls.
 
+mod cases;
 mod defaults;
 mod dotenv;
 mod models;
@@ -12,6 +13,7 @@ mod report;
 mod settings;
 mod yaml;
 
+pub use cases::{Case, read_cases};
 pub use defaults::{AEXD_YAML, ENV, MODELS_YAML, write_missing};
 pub use models::Catalog;
 pub use provider::{Auth, Provider, ProviderKind, Timeouts};
@@ -33,7 +35,8 @@ use std::path::Path;
 
 const SETTINGS_FILE: &str = "aexd.yaml";
 const MODELS_FILE: &str = "models.yaml";
-const POLICY_FILE: &str = "policy.yaml";
+/// Profiles of agents.
+pub const POLICY_FILE: &str = "policy.yaml";
 /// Largest file that is read.
 const MAX_FILE: u64 = 4 << 20;
 
@@ -145,6 +148,16 @@ fn collect(report: Report, errors: &mut Vec<Problem>, warnings: &mut Vec<Warning
 fn digest(settings: &str, models: &str, policy: &str) -> Digest {
     let policy = if policy.is_empty() { String::new() } else { format!("\n{}\n{policy}", models.len()) };
     Digest::of(format!("{}\n{settings}{models}{policy}", settings.len()).as_bytes())
+}
+
+/// The text of policy.yaml as it lies on the disk; empty without one.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn policy_text(paths: &Paths) -> Result<String, ConfigErrors> {
+    let mut errors = Vec::new();
+    let text = text(&paths.config_dir.join(POLICY_FILE), POLICY_FILE, &mut errors);
+    if errors.is_empty() { Ok(text.unwrap_or_default()) } else { Err(ConfigErrors(errors)) }
 }
 
 /// Checks a policy that is not in force: its profiles, or all that is wrong with it; and what a user should know.

@@ -17,6 +17,7 @@ mod methods;
 mod metrics;
 mod models;
 mod peer;
+mod policies;
 mod runs;
 mod tokens;
 

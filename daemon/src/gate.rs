@@ -139,10 +139,23 @@ impl Gate {
         let generation = self.active().generation + 1;
         let read = tokio::task::spawn_blocking(move || source.load(generation)).await;
         let active = read.map_err(|fault| fault.to_string())?.map_err(|errors| errors.to_string())?;
+        if let Some(twice) = self.bound_twice(&active) {
+            return Err(twice);
+        }
         // The prices are in the ledger before a call can be held by them.
         self.record_config(&active, by).await.map_err(|fault| fault.to_string())?;
         self.inner.active.store(Arc::new(active));
         Ok(self.active())
+    }
+
+    /// The text of policy.yaml as it lies on the disk.
+    ///
+    /// # Errors
+    /// What keeps it from being read.
+    pub async fn policy_text(&self) -> Result<String, String> {
+        let paths = self.inner.source.paths.clone();
+        let read = tokio::task::spawn_blocking(move || crate::config::policy_text(&paths)).await;
+        read.map_err(|fault| fault.to_string())?.map_err(|errors| errors.to_string())
     }
 
     async fn record_config(&self, active: &Active, by: Option<By>) -> Result<(), LedgerFault> {

@@ -1,6 +1,6 @@
 //! The one table of methods and notifications. What is not in it does not exist on the socket.
 
-use crate::{account, audit, check, config, daemon, event, metrics, model, run, status, token};
+use crate::{account, audit, check, config, daemon, event, metrics, model, policy, run, status, token};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -132,6 +132,12 @@ methods! {
 
     /// The settings in force and where each came from; of keys, only whether they are set.
     Read "config.get" ConfigGet(Nothing) -> config::ConfigShown;
+    /// What holds for an agent's calls, and who states it.
+    Read "policy.show" PolicyShow(account::AgentRef) -> policy::PolicyShown;
+    /// Whether a file of profiles is sound, and whom they bind.
+    Read "policy.check" PolicyCheck(policy::PolicyCheck) -> policy::PolicyChecked;
+    /// Whether cases come out as expected under the policy in force.
+    Read "policy.test" PolicyTest(policy::PolicyTest) -> policy::PolicyTested;
 
     /// Opens a run below an agent, tied to this connection.
     Write "run.open" RunOpen(run::RunOpen) -> run::RunOpened;

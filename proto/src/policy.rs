@@ -1,9 +1,78 @@
 //! Policies: what holds for an agent, whether a file of profiles is sound, whether cases come out as they should.
 
-use crate::account::AgentPolicy;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
+
+/// What an agent may ask for. In a request `None` states nothing: the agent's profile decides, else the built-in default. In a
+/// reply all fields have the value that holds; `None` is no list and no limit there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentPolicy {
+    /// Names of models as in models.yaml.
+    #[serde(default)]
+    pub allowed_models: Option<Vec<String>>,
+    /// Largest input, in estimated tokens.
+    #[serde(default)]
+    pub max_input_tokens: Option<u64>,
+    /// Largest output, in tokens.
+    #[serde(default)]
+    pub max_output_tokens: Option<u64>,
+    /// Streams may be asked for.
+    #[serde(default)]
+    pub allow_streaming: Option<bool>,
+    /// Tools may be offered.
+    #[serde(default)]
+    pub allow_tools: Option<bool>,
+    /// Names of functions that may be offered.
+    #[serde(default)]
+    pub allowed_tool_names: Option<Vec<String>>,
+    /// `tool_choice` and `function_call` may be stated.
+    #[serde(default)]
+    pub allow_function_calling: Option<bool>,
+    /// Images may be sent.
+    #[serde(default)]
+    pub allow_vision: Option<bool>,
+    /// Unknown top-level fields and tools that the provider runs are refused.
+    #[serde(default)]
+    pub strict: Option<bool>,
+    /// The agent may bring its own provider key.
+    #[serde(default)]
+    pub allow_passthrough: Option<bool>,
+}
+
+impl AgentPolicy {
+    /// States nothing.
+    #[must_use]
+    pub const fn silent() -> AgentPolicy {
+        AgentPolicy {
+            allowed_models: None,
+            max_input_tokens: None,
+            max_output_tokens: None,
+            allow_streaming: None,
+            allow_tools: None,
+            allowed_tool_names: None,
+            allow_function_calling: None,
+            allow_vision: None,
+            strict: None,
+            allow_passthrough: None,
+        }
+    }
+
+    /// What holds where nobody states anything: all is allowed but images and passthrough.
+    #[must_use]
+    pub fn seed() -> AgentPolicy {
+        AgentPolicy {
+            allow_streaming: Some(true),
+            allow_tools: Some(true),
+            allow_function_calling: Some(true),
+            allow_vision: Some(false),
+            strict: Some(false),
+            allow_passthrough: Some(false),
+            ..AgentPolicy::silent()
+        }
+    }
+}
 
 /// A profile by its place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

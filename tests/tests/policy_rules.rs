@@ -217,8 +217,63 @@ fn a_policy_is_reloaded_whole_or_not_at_all() {
 
 #[test]
 fn two_profiles_that_bind_one_agent_let_nothing_pass() {
-    let house = House::new("profiles:\n  one: {agents: \"a*\"}\n  two: {agents: \"*b\"}\n");
+    let mut house = House::new("");
     let (both, first) = (house.daemon.agent("ab", &[]), house.daemon.agent("a", &[]));
+    house.daemon.write_policy("profiles:\n  one: {agents: \"a*\"}\n  two: {agents: \"*b\"}\n");
+    let said = house.daemon.ctl(["models", "reload"]);
+    assert!(said.code == 1 && said.stderr.contains("agent 'ab' is bound to two profiles"), "{said:?}");
+    house.passes(&both, &json!({}));
+    // Nobody can be asked at a start.
+    house.daemon.restart();
+    let said = house.daemon.ctl(["agent", "create", "aab", "5", "60"]);
+    assert!(said.code == 1 && said.stderr.contains("two profiles bind that name"), "{said:?}");
     house.denies(&both, &json!({}), &forbidden("", "profiles", &["`one` (policy.yaml:2)", "`two` (policy.yaml:3)"]));
     house.passes(&first, &chat());
+}
+
+const CASES: &str = "cases:
+  - {agent: bot, model: m1, expect: allow, rule: cheap}
+  - {agent: bot, model: m2, expect: deny, rule: default}
+  - {agent: bot, model: m1, tools: [a, myshell], expect: deny, rule: no shells}
+  - {agent: bot, model: m1, max_tokens: 250, expect: ask}
+  - {agent: bot, model: m1, max_tokens: 301, expect: deny, rule: max_output_tokens}
+  - {agent: stranger, model: m2, expect: allow}
+";
+
+#[test]
+fn a_policy_is_checked_shown_and_tried_from_the_command_line() {
+    let house = House::new(TEAM);
+    let _token = house.daemon.agent("bot", &["--strict"]);
+    let _other = house.daemon.agent("other", &[]);
+    let file = house.daemon.scratch().join("cases.yaml");
+    let run = |text: &str| {
+        std::fs::write(&file, text).expect("write the cases");
+        house.daemon.ctl(["policy", "test", file.to_str().expect("UTF-8")])
+    };
+    // Without a limit of its own a call may have 300 tokens, which is above 200.
+    let said = run(CASES);
+    assert!(said.code == 1 && said.stdout.contains("FAIL line 2: bot calls m1: ask by large ones, expected allow"), "{said:?}");
+    let said = run(&CASES
+        .replace("model: m1, expect", "model: m1, max_tokens: 10, expect")
+        .replace("model: m2, expect: deny", "model: m2, max_tokens: 10, expect: deny"));
+    assert!(said.code == 0 && said.stdout.ends_with("6 passed, 0 failed\n"), "{said:?}");
+    let said = run("cases:\n  - {agent: bot, model: m1, expekt: allow}\n");
+    assert!(said.code == 1 && said.stderr.contains("cases.yaml:2: cases[0].expekt: unknown key"), "{said:?}");
+
+    let said = house.daemon.ctl(["policy", "show", "bot"]).ok().stdout;
+    for piece in
+        ["Profile: team (policy.yaml:3)", "Default: deny", "profile", "agent", "no shells", "tool=[*shell*, exec]", "policy.yaml:16"]
+    {
+        assert!(said.contains(piece), "{piece}: {said}");
+    }
+    let said = house.daemon.ctl(["policy", "check"]).ok().stdout;
+    assert!(said.contains("bot") && !said.contains("other") && said.contains("The policy is sound: 1 profile."), "{said}");
+    let wrong = house.daemon.scratch().join("wrong.yaml");
+    std::fs::write(&wrong, "profiles:\n  a: {agents: [bot]}\n  b: {agents: [\"b*\"], default: deny}\n").expect("write a policy");
+    let said = house.daemon.ctl(["policy", "check", wrong.to_str().expect("UTF-8")]);
+    assert!(
+        said.code == 1 && said.stdout.contains("agent 'bot' is bound to two profiles") && said.stdout.contains("the default denies"),
+        "{said:?}"
+    );
+    assert_eq!(house.daemon.ctl(["policy", "show", "nobody"]).code, 4);
 }

@@ -179,7 +179,10 @@ fn tokens_of_a_minute_are_taken_by_estimate_and_corrected_by_the_bill() {
     thread::scope(|scope| {
         let held: Vec<_> = (0..2).map(|_| scope.spawn(|| post(&daemon, &token, &chat()))).collect();
         provider.wait_for_requests(2);
-        refusal::check(&post(&daemon, &token, &chat()), &limited("tpm", Retry::After, &["`bot`, 120 tokens per minute", "about 52 tokens"]));
+        refusal::check(
+            &post(&daemon, &token, &chat()),
+            &limited("tpm", Retry::After, &["`bot`, 120 tokens per minute", "about 52 tokens"]),
+        );
         provider.release();
         for call in held {
             assert_eq!(call.join().expect("a call").status, 200);

@@ -121,7 +121,7 @@ fn changes(flags: cli::AgentUpdate) -> AgentUpdate {
         },
         // Flags are written with dashes, fields with underscores.
         clear: flags.clear.iter().map(|name| name.replace('-', "_")).collect(),
-        reason: flags.reason,
+        reason: flags.why.reason,
     }
 }
 

@@ -171,12 +171,15 @@ fn when(field: &Field<'_>, report: &mut Report) -> Option<When> {
 }
 
 fn span(field: &Field<'_>, report: &mut Report) -> Option<Span> {
+    let before = report.errors.len();
     let mut section = report.section(field)?;
     let above = section.get("above").and_then(|field| report.whole(&field, 0));
     let below = section.get("below").and_then(|field| report.whole(&field, 0));
     section.finish(Unknown::Refuse, report);
     if above.is_none() && below.is_none() {
-        report.refuse(field.line, format!("{}: expected above or below, found neither", field.key));
+        if report.errors.len() == before {
+            report.refuse(field.line, format!("{}: expected above or below, found neither", field.key));
+        }
         return None;
     }
     if let (Some(above), Some(below)) = (above, below)
@@ -202,6 +205,7 @@ fn hours(field: &Field<'_>, report: &mut Report) -> Option<Hours> {
 }
 
 fn limit(field: &Field<'_>, report: &mut Report) -> Option<LimitSpec> {
+    let before = report.errors.len();
     let mut section = report.section(field)?;
     let max_tokens = section.get("max_tokens").and_then(|field| report.whole(&field, 1));
     let temperature = section.get("temperature").and_then(|field| temperature(&field, report));
@@ -213,7 +217,7 @@ fn limit(field: &Field<'_>, report: &mut Report) -> Option<LimitSpec> {
         Some(stream)
     });
     section.finish(Unknown::Refuse, report);
-    if max_tokens.is_none() && temperature.is_none() && stream.is_none() {
+    if max_tokens.is_none() && temperature.is_none() && stream.is_none() && report.errors.len() == before {
         report.refuse(field.line, format!("{}: expected max_tokens, temperature or stream, found nothing", field.key));
     }
     Some(LimitSpec { max_tokens, no_stream: stream == Some(false), temperature })
@@ -232,3 +236,6 @@ fn temperature(field: &Field<'_>, report: &mut Report) -> Option<String> {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

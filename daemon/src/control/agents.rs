@@ -4,7 +4,7 @@ mod update;
 mod view;
 
 pub(super) use update::update;
-pub(super) use view::{spent_in_all, token as token_view};
+pub(super) use view::{shown_policy, spent_in_all, stated_by, token as token_view};
 
 use super::fault::{Answer, act, no_agent, read, settled, tallied, unfit};
 use crate::config::{Catalog, Config};
@@ -33,6 +33,9 @@ const MAX_TEXT: usize = 500;
 pub(super) async fn create(gate: &Gate, by: By, wanted: AgentCreate) -> Answer<AgentCreated> {
     check_budget(Some(wanted.budget_pico))?;
     check_models(&gate.active().config.catalog, wanted.policy.allowed_models.as_deref())?;
+    if let Err([first, second]) = gate.active().config.profiles.bound_to(wanted.name.as_str(), &[]) {
+        return Err(unfit(format!("two profiles bind that name, {first} and {second}")).hint("aexctl policy check"));
+    }
     let lasts_us = lasts_us(wanted.ttl_ms)?;
     let reason = said(wanted.reason, "reason")?;
     let (token, hash) = new_token()?;

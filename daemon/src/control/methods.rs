@@ -2,7 +2,7 @@
 
 use super::connection::After;
 use super::fault::Answer;
-use super::{Control, agents, audit, check, config, daemon, events, metrics, models, runs, tokens};
+use super::{Control, agents, audit, check, config, daemon, events, metrics, models, policies, runs, tokens};
 use aex_core::event::By;
 use aex_proto::method::{self as m, Method, Verb};
 use aex_proto::rpc::{ErrorObject, Id, Request, Response, Standard};
@@ -46,6 +46,9 @@ async fn dispatch(control: &Control, by: By, verb: Verb, request: Request, after
         Verb::ModelReload => reply::<m::ModelReload, _>(request, async |_| models::reload(gate, started, by).await).await,
         Verb::ModelCheck => reply::<m::ModelCheck, _>(request, async |_| Ok(check::check(&gate.active()).await)).await,
         Verb::ConfigGet => reply::<m::ConfigGet, _>(request, async |_| Ok(config::show(gate, started))).await,
+        Verb::PolicyShow => reply::<m::PolicyShow, _>(request, async |named| policies::show(gate, named).await).await,
+        Verb::PolicyCheck => reply::<m::PolicyCheck, _>(request, async |wanted| policies::check(gate, wanted).await).await,
+        Verb::PolicyTest => reply::<m::PolicyTest, _>(request, async |wanted| policies::test(gate, wanted).await).await,
         Verb::RunOpen => reply::<m::RunOpen, _>(request, async |wanted| Ok(then(runs::open(gate, facts, by, wanted).await?, after))).await,
         Verb::RunAttach => {
             reply::<m::RunAttach, _>(request, async |wanted| Ok(then(runs::attach(gate, facts, wanted).await?, after))).await

@@ -12,9 +12,7 @@ use aex_core::decision::Denial;
 use aex_core::policy::{self, Effect, Effective, Facts, Fallback, Fields, Profile, RuleSpec};
 use aex_core::window;
 use aex_proto::account::AgentRef;
-use aex_proto::policy::{
-    CaseTested, PolicyCheck, PolicyChecked, PolicyShown, PolicyTest, PolicyTested, ProfileBound, ProfileRef, Rule,
-};
+use aex_proto::policy::{CaseTested, PolicyCheck, PolicyChecked, PolicyShown, PolicyTest, PolicyTested, ProfileBound, ProfileRef, Rule};
 use aex_proto::rpc::{ErrorObject, Fault};
 use serde_json::Value;
 use std::sync::Arc;
@@ -109,7 +107,8 @@ fn agents(gate: &Gate) -> Vec<Arc<AccountView>> {
 
 pub(super) async fn test(gate: &Gate, wanted: PolicyTest) -> Answer<PolicyTested> {
     settled(gate).await?;
-    let cases = config::read_cases(&wanted.file, &wanted.text).map_err(|errors| ErrorObject::fault(Fault::BadConfig, errors.to_string()))?;
+    let cases =
+        config::read_cases(&wanted.file, &wanted.text).map_err(|errors| ErrorObject::fault(Fault::BadConfig, errors.to_string()))?;
     let (active, agents) = (gate.active(), agents(gate));
     let cases: Vec<CaseTested> = cases.iter().map(|case| tried(&active, &agents, case)).collect();
     Ok(PolicyTested { passed: cases.iter().all(|case| case.passed), cases })

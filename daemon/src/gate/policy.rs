@@ -3,6 +3,7 @@
 use super::Active;
 use crate::ledger::{AccountView, LedgerFault, Snapshot};
 use crate::os::clock;
+use aex_core::books::AccountKind;
 use aex_core::decision::Denial;
 use aex_core::policy::{Effective, Facts};
 use aex_core::window;
@@ -55,6 +56,19 @@ impl Active {
         let effective = Effective::of(own, profile.map_err(|profiles| Denial::TwoProfiles { profiles })?);
         let (text, digest) = effective.snapshot();
         Ok(InForce { effective, snapshot: Arc::new(Snapshot { digest, text }) })
+    }
+}
+
+impl super::Gate {
+    /// The first living agent that two profiles of a configuration are bound to, in words.
+    pub(super) fn bound_twice(&self, active: &Active) -> Option<String> {
+        let directory = self.ledger().directory();
+        let agents = directory.accounts.values().filter(|view| view.kind == AccountKind::Agent);
+        let twice = |view: &Arc<AccountView>| {
+            let [first, second] = active.config.profiles.bound_to(&view.named.name, &view.groups).err()?;
+            Some(format!("agent '{}' is bound to two profiles, {first} and {second}", view.named.name))
+        };
+        agents.into_iter().find_map(twice)
     }
 }
 

@@ -4,6 +4,7 @@
 //! Must not: judge an ask, or forward anything.
 
 mod costly;
+mod known;
 
 use super::content::{self, Contents};
 use super::json::{Fault, Kind, Number, Scanner};
@@ -11,6 +12,7 @@ use super::nfkc;
 use super::text::Text;
 use aex_core::ask::{Ask, NAMES_KEPT};
 use costly::{asked_for, costly};
+use known::KNOWN;
 use std::ops::Range;
 
 /// The largest output limit that a request may state, in tokens.
@@ -23,37 +25,6 @@ const MAX_MODEL_NAME: usize = 256;
 const LONGEST_FIELD: usize = 32;
 /// Bytes that are kept of a name which the client chose freely.
 const NAME_BYTES_KEPT: usize = 128;
-
-/// Top-level fields that are documented by OpenAI, Groq or the common servers of open models, and that cost nothing extra:
-/// they pass, also under `strict`. Sorted.
-const KNOWN: &[&str] = &[
-    "citation_options",
-    "disable_tool_validation",
-    "documents",
-    "exclude_domains",
-    "frequency_penalty",
-    "include_domains",
-    "include_reasoning",
-    "logit_bias",
-    "logprobs",
-    "metadata",
-    "parallel_tool_calls",
-    "presence_penalty",
-    "prompt_cache_key",
-    "prompt_cache_options",
-    "prompt_cache_retention",
-    "reasoning_effort",
-    "reasoning_format",
-    "response_format",
-    "safety_identifier",
-    "seed",
-    "stop",
-    "store",
-    "top_logprobs",
-    "top_p",
-    "user",
-    "verbosity",
-];
 
 /// A request that is no valid chat request: 400 `invalid_request_error`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -226,6 +226,19 @@ mod tests {
         row(r#"{"messages":[],"service_tier":"flex"}"#, r#"{"messages":[],"service_tier":"flex"}"#);
     }
 
+    #[test]
+    fn a_limit_sets_the_temperature_and_takes_the_stream_with_its_options_away() {
+        let row = |body: &str, expected: &str| {
+            let edits = Edits { temperature: Some("0.70"), no_stream: true, include_usage: true, ..Edits::default() };
+            assert_eq!(edited(body, &edits), expected);
+        };
+        row(
+            r#"{"messages":[],"temperature": 2e0 ,"stream":true,"stream_options":{"include_usage":true}}"#,
+            r#"{"messages":[],"temperature": 0.70 ,"stream":false,"stream_options":null}"#,
+        );
+        row(r#"{"stream": true,"messages":[]}"#, r#"{"temperature":0.70,"stream": false,"messages":[]}"#);
+    }
+
     fn object() -> impl Strategy<Value = Vec<(String, Value)>> {
         let value = prop_oneof![
             Just(Value::Null),

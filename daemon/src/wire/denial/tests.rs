@@ -1,6 +1,7 @@
 //! Tests of `denial`.
 
 use super::*;
+use aex_core::policy::{Breach, Effect, NearMiss, Rule, Ruled};
 use aex_proto::value::{AccountId, Pico};
 
 const REQUEST: RequestId = RequestId::from_bits(0x0100_0000_0001);
@@ -187,5 +188,47 @@ fn faults_of_providers_and_of_streams() {
     assert_eq!(
         stream_error_event("it \"broke\"", UPSTREAM),
         "data: {\"error\":{\"message\":\"it \\\"broke\\\"\",\"type\":\"upstream_error\",\"param\":null,\"code\":\"upstream_error\"}}\n\n"
+    );
+}
+
+#[test]
+fn rules_of_a_profile_and_tokens_of_a_minute() {
+    let ruled = Ruled {
+        effect: Effect::Deny,
+        error: None,
+        file: Some("policy.yaml".to_owned()),
+        line: Some(7),
+        matched: vec!["day".to_owned(), "no m".to_owned()],
+        near: vec![NearMiss { condition: "hour: 3 is not within 9-17".to_owned(), rule: "work".to_owned() }],
+        reason: Some("too dear".to_owned()),
+        rule: "no m".to_owned(),
+    };
+    let by = |ruled: Ruled| Denial::Rule(Box::new(ruled));
+    check(
+        &by(ruled.clone()),
+        r##"403 - final {"error":{"Rule `no m` (policy.yaml:7) denies this call: too dear; it also matches day; `aexctl policy show NAME` shows the rules.#","permission_error","param":null,"code":"policy_violation"}}"##,
+    );
+    check(
+        &by(Ruled { effect: Effect::Ask, matched: vec![], reason: None, ..ruled.clone() }),
+        r##"403 - final {"error":{"Rule `no m` (policy.yaml:7) asks for an approval, and approvals do not exist yet, so it denies; `aexctl policy show NAME` shows the rules.#","permission_error","param":null,"code":"policy_violation"}}"##,
+    );
+    check(
+        &by(Ruled { rule: "default".to_owned(), matched: vec![], reason: None, ..ruled.clone() }),
+        r##"403 - final {"error":{"No rule of the agent's profile (policy.yaml:7) lets this call pass; nearest is `work`, but for hour: 3 is not within 9-17; `aexctl policy show NAME` shows the rules.#","permission_error","param":null,"code":"policy_violation"}}"##,
+    );
+    let tokens = |account: Option<&str>, retry_after_ms| Denial::TokenRate {
+        account: account.map(|name| Named { id: AccountId::new(3), name: name.to_owned() }),
+        asked: 52,
+        limit: 50,
+        model: "m".to_owned(),
+        retry_after_ms,
+    };
+    check(
+        &tokens(Some("bot"), Some(1500)),
+        r##"429 1500 retry {"error":{"The limit of `bot`, 50 tokens per minute, has no room for a call of about 52 tokens: wait 1.500 s.#","requests","param":null,"code":"rate_limit_exceeded"}}"##,
+    );
+    check(
+        &tokens(None, None),
+        r##"429 - final {"error":{"This call of about 52 tokens is larger than the limit of model `m`, 50 tokens per minute: lower max_tokens or send less.#","requests","param":null,"code":"rate_limit_exceeded"}}"##,
     );
 }
