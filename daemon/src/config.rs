@@ -155,7 +155,6 @@ pub fn policy_text(paths: &Paths) -> Result<String, ConfigErrors> {
 }
 
 /// Checks a policy that is not in force: its profiles, or all that is wrong with it; and what a user should know.
-#[must_use]
 pub fn check_policy(name: &str, source: &str, catalog: &Catalog) -> (Result<Profiles, ConfigErrors>, Vec<Warning>) {
     let mut report = Report::new(name);
     let profiles = policy::read(source, Some(catalog), &mut report);
