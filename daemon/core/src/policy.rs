@@ -73,13 +73,17 @@ pub struct Effective {
     /// The profile's rules.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<RuleSpec>,
+    /// The digest of what the agent itself states, by which an audit knows whose policy it is; absent in the first ledgers, whose
+    /// snapshots are that itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stated: Option<Digest>,
 }
 
 impl Effective {
     /// Fields alone: no profile is bound.
     #[must_use]
     pub const fn plain(fields: Policy) -> Effective {
-        Effective { default: Fallback::Allow, fields, profile: None, rules: Vec::new() }
+        Effective { default: Fallback::Allow, fields, profile: None, rules: Vec::new(), stated: None }
     }
 
     /// Its canonical JSON and the digest of that.
