@@ -250,13 +250,14 @@ fn a_database_of_the_later_program_is_read_too() {
     for line in [
         "agent 'paused' is paused: imported from AEX: it was PAUSED (on leave)",
         "agent 'tokens': max_tokens_per_request 500 now bounds input and output each",
-        "agent 'tokens': max_tokens_per_minute 9000",
     ] {
         assert!(report.stderr.contains(line), "{line}: {}", report.stderr);
     }
     assert_eq!(report.json()["import"]["agents"].as_array().map(Vec::len), Some(14));
     old.daemon.run();
-    let tokens = &old.agents()["tokens"]["policy"];
+    let agents = old.agents();
+    let tokens = &agents["tokens"]["policy"];
+    assert_eq!(agents["tokens"]["tpm"], json!(9_000));
     assert_eq!((&tokens["max_input_tokens"], &tokens["max_output_tokens"]), (&json!(500), &json!(500)));
     assert_eq!((old.call(&token("2.0.0", "plain")), old.call(&token("2.0.0", "paused"))), (200, 403));
     let _books = settled_and_audited(&old.daemon, &old.provider);

@@ -73,21 +73,25 @@ pub struct Effective {
     /// The profile's rules.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<RuleSpec>,
+    /// The digest of what the agent itself states, by which an audit knows whose policy it is; absent in the first ledgers, whose
+    /// snapshots are that itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stated: Option<Digest>,
 }
 
 impl Effective {
     /// Fields alone: no profile is bound.
     #[must_use]
     pub const fn plain(fields: Policy) -> Effective {
-        Effective { default: Fallback::Allow, fields, profile: None, rules: Vec::new() }
+        Effective { default: Fallback::Allow, fields, profile: None, rules: Vec::new(), stated: None }
     }
 
     /// Whether what an agent states stands in it: alone when no profile is bound, and before the profile's otherwise.
     #[must_use]
     pub fn follows(&self, own: &Fields) -> bool {
         match self.profile {
-            None => *self == Effective::plain(own.clone().resolve()),
-            Some(_) => own.clone().over(self.fields.clone().into()).resolve() == self.fields,
+            None => *self == Effective::of(own.clone(), None),
+            Some(_) => self.stated == Some(own.snapshot().1) && own.clone().over(self.fields.clone().into()).resolve() == self.fields,
         }
     }
 

@@ -150,7 +150,7 @@ fn rule(field: &Field<'_>, report: &mut Report) -> Option<RuleSpec> {
 
 fn when(field: &Field<'_>, report: &mut Report) -> Option<When> {
     let mut section = report.section(field)?;
-    let mut names = |name| section.get(name).map_or(Some(Vec::new()), |field| report.names(&field));
+    let mut names = |name| section.get(name).map_or_else(|| Some(Vec::new()), |field| report.names(&field));
     let (agent, group, model, tool) = (names("agent"), names("group"), names("model"), names("tool"));
     let mut optional = |name| section.get(name).map(|field| span(&field, report));
     let (input_tokens, output_tokens, budget_share) = (optional("input_tokens"), optional("output_tokens"), optional("budget_share"));

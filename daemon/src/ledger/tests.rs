@@ -8,7 +8,7 @@ use super::*;
 use aex_core::ask::Ask;
 use aex_core::books::{AccountKind, Limits};
 use aex_core::event::CallDenied;
-use aex_core::policy::{self, Effective, Fields, Policy};
+use aex_core::policy::{self, Effective, Fields};
 use aex_core::price::{self, MaxTokensField, ModelCard, Overhead, Price};
 use aex_core::window::Period;
 use aex_proto::value::{AccountId, Digest, Pico, RequestId, TokenHash, token_text};
@@ -42,7 +42,7 @@ fn card() -> ModelCard {
 
 /// What holds for an agent that states nothing and has no profile.
 fn seed() -> Arc<Snapshot> {
-    let (text, digest) = Effective::plain(Policy::seed()).snapshot();
+    let (text, digest) = Effective::of(Fields::default(), None).snapshot();
     Arc::new(Snapshot { digest, text })
 }
 
@@ -93,7 +93,7 @@ impl House {
         self.requests += 1;
         let key = HoldKey { request: RequestId::new(self.ledger.epoch(), self.requests), attempt: 0 };
         let ask = Ask { body_bytes: 100, choices: 1, messages: 1, model: "m".to_owned(), max_tokens: Some(output), ..Ask::default() };
-        let (card, policy) = (card(), Effective::plain(Policy::seed()));
+        let (card, policy) = (card(), Effective::of(Fields::default(), None));
         let (card_digest, kept) = (card.snapshot().1, seed());
         let max_tokens = policy::decide(&ask, &card, &policy, None).unwrap().max_tokens;
         let bound = price::bound(&ask, &card, max_tokens).unwrap();

@@ -179,3 +179,18 @@ fn a_closed_account_is_forgotten_only_when_nothing_is_held_on_it() {
     assert_eq!(books.balance_at(AccountId::new(3), Period::Total, Stamp::new(0)).unwrap().spent, Pico::new(2));
     assert!(!books.forget_closed(AccountId::new(3)));
 }
+
+#[test]
+fn the_fullest_budget_of_a_path_counts_what_is_spent_and_held_rounded_up() {
+    let mut books = books();
+    let share = |books: &Books, id: i64| books.fullest_share(AccountId::new(id), Stamp::new(0)).unwrap();
+    assert_eq!(share(&books, 5), 0);
+    limit(&mut books, 2, Period::Total, 1_000);
+    limit(&mut books, 3, Period::Day, 300);
+    assert!(books.hold(key(1), wanted(5, 100, 0)).unwrap().is_ok());
+    assert_eq!((share(&books, 5), share(&books, 4)), (34, 10));
+    books.end(key(1), Pico::new(301)).unwrap();
+    assert_eq!((share(&books, 3), share(&books, 4)), (101, 31));
+    limit(&mut books, 4, Period::Total, 0);
+    assert_eq!(share(&books, 4), 100);
+}

@@ -61,12 +61,14 @@ impl Effective {
     /// What holds for an agent: its own fields, over those of its profile, over the built-in defaults; its profile's rules.
     #[must_use]
     pub fn of(own: Fields, profile: Option<&Profile>) -> Effective {
-        let Some(profile) = profile else { return Effective::plain(own.resolve()) };
+        let stated = Some(own.snapshot().1);
+        let Some(profile) = profile else { return Effective { stated, ..Effective::plain(own.resolve()) } };
         Effective {
             default: profile.default,
             fields: own.over(profile.fields.clone()).resolve(),
             profile: Some(profile.origin.clone()),
             rules: profile.rules.clone(),
+            stated,
         }
     }
 }

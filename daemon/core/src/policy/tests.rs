@@ -41,7 +41,7 @@ fn rule(name: &str, effect: Effect, when: When) -> RuleSpec {
 
 fn policy(default: Fallback, rules: Vec<RuleSpec>) -> Effective {
     let profile = Some(Origin { file: "policy.yaml".to_owned(), line: 3, name: "p".to_owned() });
-    Effective { default, fields: Policy::seed(), profile, rules }
+    Effective { default, fields: Policy::seed(), profile, rules, stated: Some(Digest::ZERO) }
 }
 
 fn decided(ask: &Ask, when: When, effect: Effect) -> Result<Permit, Denial> {
@@ -197,6 +197,7 @@ fn a_snapshot_is_canonical_and_those_of_the_first_ledgers_are_read() {
     assert_eq!(read, Effective::plain(Policy { max_output_tokens: Some(7), ..Policy::seed() }));
     // And what an agent of such a ledger states is all of it.
     let stated: Fields = serde_json::from_str(old).unwrap();
+    assert_eq!((stated.snapshot().0.as_str(), Effective::of(stated.clone(), None).stated), (old, Some(Digest::of(old.as_bytes()))));
     assert_eq!(stated.resolve(), read.fields);
     for text in ["", "{}", "[]", r#"{"default":"allow"}"#] {
         assert!(Effective::parse(text).is_err());

@@ -10,7 +10,7 @@ use crate::ask::Ask;
 use crate::books::{self, AccountKind, Books, Ended, Limits, Wanted};
 use crate::decision::{AccountState, Denial};
 use crate::event::*;
-use crate::policy::{self, Effective, Fields, Policy};
+use crate::policy::{self, Effective, Fields};
 
 use crate::price::{self, Charge, Line, MaxTokensField, Overhead, Price};
 use crate::usage::{Bucket, Usage};
@@ -58,7 +58,7 @@ fn card() -> ModelCard {
 
 /// What holds for an agent that states nothing and has no profile.
 fn seed() -> Effective {
-    Effective::plain(Policy::seed())
+    Effective::of(Fields::default(), None)
 }
 
 fn ask(output: u64) -> Ask {

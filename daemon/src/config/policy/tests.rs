@@ -169,3 +169,14 @@ fn a_profile_that_lets_nothing_pass_or_binds_nobody_is_a_warning() {
     ];
     assert_eq!(warnings, wanted);
 }
+
+#[test]
+fn the_readmes_examples_are_sound() {
+    let readme = include_str!("../../../../README.md");
+    let mut blocks = readme.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let (profiles, errors, warnings) = parsed(blocks.next().unwrap());
+    assert_eq!((errors, warnings), (vec![], vec![]));
+    assert_eq!(profiles.map(|profiles| profiles.0[0].rules.len()), Some(4));
+    let cases = super::super::read_cases("cases.yaml", blocks.next().unwrap()).unwrap();
+    assert_eq!((cases[0].expect, cases[0].hour, cases[0].budget_share), (Effect::Limit, Some(23), 10));
+}

@@ -58,6 +58,8 @@ async fn a_full_disk_admits_nothing_loses_no_end_and_heals() {
         placed.push(key);
         assert!(placed.len() < 10_000, "the disk never got full");
     }
+    // The next one comes after the writer has said so.
+    assert!(hold(&mut house, agent).await.is_none());
     assert!(!house.ledger.is_available());
     // Each end is asked for while nothing can be written: none may be lost.
     for key in &placed {

@@ -75,7 +75,7 @@ const ROWS: &[(&str, &str)] = &[
     ("UPDATE accounts SET state = 'active', closed_us = NULL WHERE id = 5", "event_log_integrity: account 5: state is"),
     ("UPDATE accounts SET rpm = 60000 WHERE id = 3", "event_log_integrity: account 3: limits is"),
     ("UPDATE accounts SET concurrent = 7 WHERE id = 3", "event_log_integrity: account 3: limits is"),
-    ("UPDATE accounts SET policy = replace(policy, 'false', 'true') WHERE id = 3", "event_log_integrity: account 3: policy is"),
+    ("UPDATE accounts SET policy = '{\"strict\":true}' WHERE id = 3", "event_log_integrity: account 3: policy is"),
     ("UPDATE accounts SET name = 'x' WHERE id = 3", "event_log_integrity: account 3: name is"),
     ("UPDATE accounts SET parent = 1 WHERE id = 3", "event_log_integrity: account 3: parent is"),
     ("UPDATE accounts SET kind = 'group' WHERE id = 3", "event_log_integrity: account 3: kind is"),
@@ -84,7 +84,7 @@ const ROWS: &[(&str, &str)] = &[
     ("UPDATE accounts SET kind = 'ghost' WHERE id = 3", "event_log_integrity: accounts: a row cannot be read"),
     ("DELETE FROM accounts WHERE id = 5", "event_log_integrity: account 5: its row is missing"),
     (
-        "INSERT INTO accounts SELECT 9, 1, kind, 'n', state, '', rpm, concurrent, policy, 1, NULL FROM accounts WHERE id = 3",
+        "INSERT INTO accounts SELECT 9, 1, kind, 'n', state, '', rpm, concurrent, policy, 1, NULL, tpm FROM accounts WHERE id = 3",
         "account 9: no event made it",
     ),
     ("INSERT INTO tokens (hash, account, read_only, created_us) VALUES (randomblob(32), 3, 0, 1)", "event_log_integrity: token "),

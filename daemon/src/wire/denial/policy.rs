@@ -1,6 +1,6 @@
 //! The words of denials by policy: by a field, by the model's card, by a rule.
 
-use super::{POLICY_VIOLATION, Refusal, forbidden, invalid};
+use super::{INVALID_REQUEST, POLICY_VIOLATION, Refusal, forbidden, invalid};
 use aex_core::policy::{Breach, Effect, Rule, Ruled};
 
 /// A denial by a rule of policy.yaml: which, where, why, and what nearly let the call pass.
@@ -56,7 +56,7 @@ pub(super) fn policy(breach: &Breach, also: &[Rule]) -> Refusal {
 }
 
 fn rule_words(rule: Rule) -> RuleWords {
-    let model = |message| invalid("invalid_value", message);
+    let model = |message| invalid(INVALID_REQUEST, message);
     let agent = |message| forbidden(POLICY_VIOLATION, message);
     let (refusal, param, what): (fn(String) -> Refusal, _, _) = match rule {
         Rule::AllowedModels => (|message| forbidden("model_not_allowed", message), "model", "This agent may not use this model"),
