@@ -287,3 +287,13 @@ fn a_compressed_answer_that_nobody_asked_for_is_never_free() {
     }
     settled_and_audited(&house.daemon, &house.provider);
 }
+
+#[test]
+fn a_redirect_of_the_provider_leads_no_prompt_past_the_daemon() {
+    let mut house = House::new(|config| config);
+    let script = Script::error(307).header("location", "http://127.0.0.1:9/v1/chat/completions");
+    let row = Row { name: "redirect", script, status: 502, end: End::Complete, says: "upstream_error", story: "estimated provider_failed" };
+    let (answer, _) = check(&mut house, false, &row);
+    assert_eq!(answer.header("location"), None);
+    settled_and_audited(&house.daemon, &house.provider);
+}

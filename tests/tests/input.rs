@@ -217,3 +217,17 @@ fn a_wrong_or_absent_content_type_changes_nothing() {
     }
     settled_and_audited(&house.daemon, &house.provider);
 }
+
+#[test]
+fn a_body_that_is_not_what_its_bytes_say_is_refused_and_its_type_is_ours() {
+    let mut house = House::new(|config| config);
+    let bearer = format!("Bearer {}", house.token);
+    let post = |name: &str, value: &str| {
+        client::post_bytes(&house.daemon.chat_url(), &[("authorization", &bearer), (name, value)], chat().to_string().as_bytes())
+    };
+    let answer = post("content-encoding", "deflate");
+    assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_request_error"), "{answer}");
+    assert_eq!(post("content-type", "application/json; charset=utf-7").status, 200);
+    assert_eq!(house.provider.last_request().header("content-type"), Some("application/json"));
+    settled_and_audited(&house.daemon, &house.provider);
+}

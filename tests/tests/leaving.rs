@@ -147,3 +147,12 @@ fn a_pause_lets_calls_in_flight_finish() {
     assert_eq!(client::post_json(&house.daemon.chat_url(), &house.token, &chat()).code(), "account_paused");
     assert_eq!(settled_and_audited(&house.daemon, &house.provider).exact, 1);
 }
+
+#[test]
+fn half_a_head_does_not_hold_up_a_stop() {
+    let mut house = House::new(|config| config);
+    let mut connection = client::Connection::open(&house.daemon.url());
+    connection.send(b"GET /health HTTP/1.1\r\nhost: local");
+    // Ends within the harness's patience, which is shorter than the drain's time limit.
+    house.daemon.stop();
+}

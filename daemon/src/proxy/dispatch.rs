@@ -13,7 +13,7 @@ use crate::wire::echo::{self, EchoAnswer};
 use crate::wire::edit::{self, Edits};
 use aex_core::policy::Changed;
 use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderValue};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, StatusCode, Uri, response};
 use http_body_util::Full;
 use std::collections::VecDeque;
@@ -101,7 +101,6 @@ fn request(active: &Active, hold: &Hold, message: &Message, body: Bytes) -> Opti
     let mut headers = headers::to_provider(&message.headers);
     let host = provider.base_url.authority().map(|authority| authority.as_str().rsplit('@').next().unwrap_or_default());
     headers.insert(header::HOST, HeaderValue::from_str(host?).ok()?);
-    headers.entry(header::CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
     let own = || if provider.auth == Auth::Bearer { Some(active.config.keys.get(&provider.name)) } else { None };
     if let Some(key) = message.provider_key.as_ref().map(Some).or_else(own) {
         let key = key?;
@@ -109,7 +108,9 @@ fn request(active: &Active, hold: &Hold, message: &Message, body: Bytes) -> Opti
         value.set_sensitive(true);
         headers.insert(header::AUTHORIZATION, value);
     }
-    for (name, value) in &provider.headers {
+    // A client that brings its own key is not to be helped out with the daemon's.
+    let is_key = |name: &HeaderName| *name == header::AUTHORIZATION || name.as_str().ends_with("api-key");
+    for (name, value) in provider.headers.iter().filter(|(name, _)| message.provider_key.is_none() || !is_key(name)) {
         headers.insert(name, value.clone());
     }
     *request.headers_mut() = headers;

@@ -15,9 +15,19 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     header::UPGRADE,
 ];
 
-/// What a client says to the daemon and not to the provider.
-const OURS: [HeaderName; 6] =
-    [header::ACCEPT_ENCODING, header::AUTHORIZATION, header::COOKIE, header::EXPECT, header::HOST, header::CACHE_CONTROL];
+/// What a client says to the daemon and not to the provider, and what would give the governed bytes another meaning there: a
+/// body in another charset or method is not the one that was decided on.
+const OURS: [HeaderName; 9] = [
+    header::ACCEPT_ENCODING,
+    header::AUTHORIZATION,
+    header::CACHE_CONTROL,
+    header::CONTENT_ENCODING,
+    header::CONTENT_TYPE,
+    header::COOKIE,
+    header::EXPECT,
+    header::FORWARDED,
+    header::HOST,
+];
 
 /// The agent's token: `Authorization: Bearer`, or `x-api-key` as Anthropic's clients send it.
 pub(super) fn token(headers: &HeaderMap) -> Option<&str> {
@@ -48,6 +58,7 @@ pub(super) fn to_provider(client: &HeaderMap) -> HeaderMap {
     }
     // Bytes are metered and edited on the way, so they must come as they are.
     passed.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    passed.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     passed
 }
 
@@ -63,7 +74,14 @@ pub(super) fn to_client(provider: &HeaderMap) -> HeaderMap {
 }
 
 fn is_ours(name: &HeaderName) -> bool {
-    name == "x-api-key" || name == "keep-alive" || name == "proxy-connection" || name.as_str().starts_with("x-aex-")
+    let name = name.as_str();
+    let named = ["x-api-key", "keep-alive", "proxy-connection", "x-http-method-override", "x-method-override", "x-original-method"];
+    named.contains(&name) || name.starts_with("x-aex-") || name.starts_with("x-forwarded-")
+}
+
+/// Whether a body is compressed, or otherwise not what its bytes say.
+pub(super) fn is_encoded(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity")
 }
 
 /// Whether a header is not one of the connection: known ones, and those that `Connection` names.
@@ -100,11 +118,15 @@ mod tests {
             ("x-aex-token", "aex_x"),
             ("openai-organization", "org"),
             ("x-codex-turn-metadata", "{}"),
-            ("content-type", "application/json"),
+            ("content-type", "application/json; charset=utf-7"),
+            ("content-encoding", "identity"),
+            ("x-http-method-override", "GET"),
+            ("x-forwarded-for", "::1"),
         ]);
         let passed = to_provider(&client);
         assert_eq!(names(&passed), ["accept-encoding", "content-type", "openai-organization", "x-codex-turn-metadata"]);
         assert_eq!(passed.get("accept-encoding").unwrap(), "identity");
+        assert_eq!(passed.get("content-type").unwrap(), "application/json");
     }
 
     #[test]

@@ -1,10 +1,18 @@
-//! A client's connection as its streams see it, and the watchdog of each stream.
+//! A client's connection: what is under way on it, how long it may take nothing, and the watchdog of each stream.
 
 use crate::ledger::StopFlag;
 use crate::os::clock;
+use http_body::{Body, Frame, SizeHint};
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::Sleep;
 
 /// How long a client may take nothing of a stream that has something for it.
 const CLIENT_STALL: Duration = Duration::from_secs(300);
@@ -16,6 +24,120 @@ const STOP_GRACE: Duration = Duration::from_millis(500);
 pub(super) struct Line {
     /// Told when the connection is to be broken.
     pub(super) broken: tokio::sync::Notify,
+    busy: AtomicU64,
+    idle: tokio::sync::Notify,
+}
+
+impl Line {
+    /// Counts a request until the last byte of its answer is taken.
+    pub(super) fn begin(self: &Arc<Line>) -> Busy {
+        self.busy.fetch_add(1, Ordering::AcqRel);
+        Busy(Arc::clone(self))
+    }
+
+    /// Resolves when no request is under way: half a head is none.
+    pub(super) async fn is_idle(&self) {
+        loop {
+            let idle = self.idle.notified();
+            if self.busy.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            idle.await;
+        }
+    }
+}
+
+/// A request under way on a connection.
+#[derive(Debug)]
+pub(super) struct Busy(Arc<Line>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        if self.0.busy.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.idle.notify_waiters();
+        }
+    }
+}
+
+/// The body of an answer, and the request that it belongs to.
+#[derive(Debug)]
+pub(super) struct Answering<B> {
+    pub(super) body: B,
+    pub(super) _busy: Busy,
+}
+
+impl<B: Body + Unpin> Body for Answering<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        Pin::new(&mut self.get_mut().body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A client's socket that fails when it takes nothing for too long.
+pub(super) struct Stalling {
+    tcp: TcpStream,
+    since: Option<Pin<Box<Sleep>>>,
+}
+
+impl Stalling {
+    pub(super) const fn new(tcp: TcpStream) -> Stalling {
+        Stalling { tcp, since: None }
+    }
+
+    /// Passes on what a write came to; one that waits, waits so long only.
+    fn judge<T>(&mut self, written: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.since = None;
+            return written;
+        }
+        let since = self.since.get_or_insert_with(|| Box::pin(tokio::time::sleep(CLIENT_STALL)));
+        match since.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(Err(io::Error::from(io::ErrorKind::TimedOut))),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl AsyncRead for Stalling {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().tcp).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Stalling {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.tcp).poll_write(cx, buf);
+        this.judge(written, cx)
+    }
+
+    fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.tcp).poll_write_vectored(cx, bufs);
+        this.judge(written, cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.tcp.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().tcp).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().tcp).poll_shutdown(cx)
+    }
 }
 
 /// Breaks the connection of a client that does not read: a body that nobody polls sees neither a stop nor the time.

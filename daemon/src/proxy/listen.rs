@@ -1,6 +1,6 @@
 //! Sockets and workers. One thread accepts and deals connections out in turn; each worker serves its own to their end.
 
-use super::line::Line;
+use super::line::{Answering, Line, Stalling};
 use super::pages::Pages;
 use super::serve;
 use crate::gate::{Facts, Gate};
@@ -26,6 +26,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 const BUFFER: usize = 64 << 10;
 /// Connections that may wait for a worker.
 const WAITING: usize = 1_024;
+/// How long the last bytes of the last answer have to leave, once the daemon stops.
+const LAST_BYTES: Duration = Duration::from_millis(250);
 /// A pause after a failed accept: out of descriptors, mostly.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -189,12 +191,15 @@ async fn connection(
     }
     let line = Arc::new(Line::default());
     let service = service_fn(|request| {
-        let (pages, line) = (Arc::clone(&pages), Arc::clone(&line));
-        async move { Ok::<_, Infallible>(serve::handle(pages, line, peer, request).await) }
+        let (pages, line, busy) = (Arc::clone(&pages), Arc::clone(&line), line.begin());
+        async move {
+            let answer = serve::handle(pages, line, peer, request).await;
+            Ok::<_, Infallible>(answer.map(|body| Answering { body, _busy: busy }))
+        }
     });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(BUFFER);
-    let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut serving = pin!(builder.serve_connection(TokioIo::new(Stalling::new(stream)), service));
     let done = tokio::select! {
         biased;
         done = serving.as_mut() => done,
@@ -204,6 +209,8 @@ async fn connection(
             tokio::select! {
                 done = serving.as_mut() => done,
                 () = line.broken.notified() => return,
+                // Half a head is not waited for; what is written is given a moment to leave.
+                () = async { line.is_idle().await; tokio::time::sleep(LAST_BYTES).await } => return,
             }
         }
     };

@@ -24,6 +24,9 @@ use tokio::time::Sleep;
 /// Frames that are read in one turn without one for the client: then others get theirs.
 const FRAMES_PER_TURN: usize = 64;
 
+/// How long the end of an answer is waited for when all of it has come.
+const AFTER_DONE: Duration = Duration::from_millis(500);
+
 type Stopped = Pin<Box<dyn Future<Output = ()> + Send>>;
 type Polled = Poll<Option<Result<Frame<Bytes>, Broken>>>;
 
@@ -57,6 +60,8 @@ struct Open {
     stopped: Option<Stopped>,
     watchdog: Watchdog,
     on_disconnect: OnDisconnect,
+    /// The wait for the end of an answer that is done has begun.
+    is_done: bool,
 }
 
 impl Relaying {
@@ -77,6 +82,7 @@ impl Relaying {
             stopped: None,
             hold: Some(hold),
             on_disconnect,
+            is_done: false,
         };
         Relaying { state: State::Open(Box::new(open)) }
     }
@@ -135,6 +141,9 @@ impl Open {
                 return self.cut(Outcome::Deadline, UpstreamFault::IdleTimeout, Bytes::new());
             }
         }
+        if self.hold.is_none() && self.editor.is_some() {
+            return self.after_done(cx);
+        }
         for _ in 0..FRAMES_PER_TURN {
             let Some(editor) = &mut self.editor else { return Step::End(Bytes::new()) };
             match self.source.poll_bytes(cx) {
@@ -162,6 +171,23 @@ impl Open {
         }
         cx.waker().wake_by_ref();
         Step::Wait
+    }
+
+    /// `[DONE]` has passed, and the call is settled: what still comes is not governed, so it does not pass. The end of the
+    /// provider's answer is waited for a moment, for its connection to be used again.
+    fn after_done(&mut self, cx: &mut Context<'_>) -> Step {
+        if self.source.poll_bytes(cx).is_pending() {
+            let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(AFTER_DONE)));
+            if !self.is_done {
+                self.is_done = true;
+                timer.set(tokio::time::sleep(AFTER_DONE));
+            }
+            if timer.as_mut().poll(cx).is_pending() {
+                return Step::Wait;
+            }
+        }
+        self.editor = None;
+        Step::End(Bytes::new())
     }
 
     /// The provider is silent: for too long, or has somebody stopped the account?

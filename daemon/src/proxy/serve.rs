@@ -125,12 +125,16 @@ fn asked(message: &Message) -> Asked {
 async fn relay(gate: &Gate, active: &Active, hold: Hold, message: &Message, answer: Dispatched) -> Response<Reply> {
     let Dispatched { head, source } = answer;
     let id = hold.key.request;
+    if head.status.is_informational() || head.status.is_redirection() {
+        // Followed by the client, a redirect would lead the prompt past the daemon.
+        return failed(gate, hold, UpstreamFault::BadAnswer, Ended::Failed { status: Some(head.status.as_u16()) });
+    }
     if let Err(fault) = gate.ledger().may_relay(&hold.held).await {
         tracing::error!(%fault, request = %id, "a reservation may not be on disk: nothing of its answer is shown");
         settle(gate, hold, Ended::Unknown { outcome: Outcome::ProviderFailed, status: Some(head.status.as_u16()) });
         return refuse(&Denial::LedgerUnavailable, id);
     }
-    if head.status.is_success() && is_stream(&head.headers) && !is_encoded(&head.headers) {
+    if head.status.is_success() && is_stream(&head.headers) && !headers::is_encoded(&head.headers) {
         let ask = &message.request.ask;
         let usage_chunk = if message.request.asks_for_usage() { UsageChunk::Pass } else { UsageChunk::Strip };
         let editor = StreamEditor::new(client_model(&hold, message), ask.choices, usage_chunk);
@@ -157,7 +161,7 @@ async fn relay(gate: &Gate, active: &Active, hold: Hold, message: &Message, answ
 fn succeed(gate: &Gate, hold: Hold, message: &Message, head: &http::response::Parts, body: Bytes) -> Response<Reply> {
     let id = hold.key.request;
     let status = head.status.as_u16();
-    if is_encoded(&head.headers) {
+    if headers::is_encoded(&head.headers) {
         // It was asked for identity; what can't be read can't be metered.
         settle(gate, hold, Ended::Unknown { outcome: Outcome::NoUsage, status: Some(status) });
         return reply::whole(head.status, headers::to_client(&head.headers), body, id);
@@ -234,12 +238,15 @@ fn is_stream(headers: &HeaderMap) -> bool {
     kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("text/event-stream")
 }
 
-fn is_encoded(headers: &HeaderMap) -> bool {
-    headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity")
-}
-
 /// Reads and parses a request's body.
 async fn read(active: &Active, line: Arc<Line>, headers: HeaderMap, body: Incoming) -> Result<Message, Denial> {
+    if headers::is_encoded(&headers) {
+        skip(body).await;
+        return Err(Denial::Malformed {
+            message: "a body with a `content-encoding` is not taken: send it as it is".to_owned(),
+            param: None,
+        });
+    }
     let limit = active.config.settings.max_body.value;
     let body = read_body(body, limit).await?;
     let provider_key = headers::provider_key(&headers)

@@ -38,6 +38,8 @@ use tower::Service;
 const MAX_IDLE: usize = 1_024;
 /// A connection idle for longer is closed: many servers close theirs after 60 to 75 seconds.
 const IDLE_FOR: Duration = Duration::from_secs(50);
+/// How often idle connections are looked through.
+const SWEEP: Duration = Duration::from_secs(5);
 /// Bytes that a connection may buffer: bounds the memory of a stream whose client reads slowly.
 const BUFFER: usize = 64 << 10;
 
@@ -50,6 +52,7 @@ thread_local! {
 struct Pool {
     generation: u64,
     idle: HashMap<String, Vec<(Duration, Connection)>>,
+    swept: Duration,
     tls: HashMap<String, Arc<ClientConfig>>,
 }
 
@@ -61,6 +64,19 @@ impl Pool {
             *self = Pool { generation, ..Pool::default() };
         }
         (generation == self.generation).then_some(self)
+    }
+}
+
+impl Pool {
+    /// Closes what has been idle for too long; nobody else looks at it. At most once in a while.
+    fn sweep(&mut self, now: Duration) {
+        if now.saturating_sub(self.swept) < SWEEP {
+            return;
+        }
+        self.swept = now;
+        for idle in self.idle.values_mut() {
+            idle.retain(|(since, _)| now.saturating_sub(*since) < IDLE_FOR);
+        }
     }
 }
 
@@ -214,6 +230,7 @@ impl AnswerBody {
         }
         POOL.with_borrow_mut(|pool| {
             let Some(pool) = pool.of(self.generation) else { return };
+            pool.sweep(clock::mono());
             let idle = pool.idle.entry(self.provider.name.clone()).or_default();
             if idle.len() < MAX_IDLE {
                 idle.push((clock::mono(), connection));
