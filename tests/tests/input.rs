@@ -220,7 +220,7 @@ fn a_wrong_or_absent_content_type_changes_nothing() {
 
 #[test]
 fn a_body_that_is_not_what_its_bytes_say_is_refused_and_its_type_is_ours() {
-    let mut house = House::new(|config| config);
+    let house = House::new(|config| config);
     let bearer = format!("Bearer {}", house.token);
     let post = |name: &str, value: &str| {
         client::post_bytes(&house.daemon.chat_url(), &[("authorization", &bearer), (name, value)], chat().to_string().as_bytes())

@@ -152,7 +152,7 @@ fn a_pause_lets_calls_in_flight_finish() {
 fn half_a_head_does_not_hold_up_a_stop() {
     let mut house = House::new(|config| config);
     let mut connection = client::Connection::open(&house.daemon.url());
-    connection.send(b"GET /health HTTP/1.1\r\nhost: local");
+    connection.send(b"GET /health HTTP/1.1\r\nhost: local").expect("send half a head");
     // Ends within the harness's patience, which is shorter than the drain's time limit.
     house.daemon.stop();
 }
