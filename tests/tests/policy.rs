@@ -9,6 +9,8 @@ use aex_tests::ledger::settled_and_audited;
 use aex_tests::provider::{KEY, Provider};
 use aex_tests::refusal::{self, Refusal, Retry, forbidden, incapable};
 use serde_json::{Value, json};
+use std::fs;
+use std::path::{Path, PathBuf};
 
 const MODELS: &str = "  seeing:
     provider: mock
@@ -244,4 +246,19 @@ fn a_provider_key_of_the_agents_own_needs_a_permission_and_replaces_the_daemons(
     let seen = house.provider.last_request();
     assert_eq!((seen.header("authorization"), seen.header("x-aex-provider-key")), (Some("Bearer sk-of-the-agent"), None));
     house.passes(&["--allow-passthrough"], &ask::chat());
+    assert_eq!(files_with(&house.daemon.home(), b"sk-of-the-agent"), Vec::<PathBuf>::new());
+}
+
+/// Files below a folder in which some bytes stand.
+fn files_with(folder: &Path, bytes: &[u8]) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).expect("list a folder") {
+        let path = entry.expect("read an entry").path();
+        if path.is_dir() {
+            found.extend(files_with(&path, bytes));
+        } else if path.is_file() && memchr::memmem::find(&fs::read(&path).expect("read a file"), bytes).is_some() {
+            found.push(path);
+        }
+    }
+    found
 }
