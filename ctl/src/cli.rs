@@ -175,7 +175,8 @@ pub(crate) struct Doctor {
     /// Test the running daemon with five calls as SDKs make them; they cost what they cost
     #[arg(long)]
     pub(crate) compat: bool,
-    /// The token of these calls [default: that of a throwaway agent]
+    /// The token of these calls; other users see it in the process list, but not in the variable AEX_AGENT_TOKEN [default: that
+    /// variable, else the token of a throwaway agent]
     #[arg(long, requires = "compat")]
     pub(crate) token: Option<String>,
     /// The model of these calls [default: the default model]

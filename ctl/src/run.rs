@@ -17,13 +17,19 @@ use crate::{spawn, view::View};
 use aex_proto::method::{RunClose as Close, RunOpen as Open};
 use aex_proto::run::{RunClose, RunOpen, RunOpened, RunSummary};
 use control::{Control, Told};
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::io::ErrorKind;
 use std::process::Command;
 
+/// The status of a command that does not end although it was killed: 128 + KILL.
+const KILLED: u8 = 137;
+
 /// Opens a run, runs the command in it, and ends as the command ends.
 pub(crate) fn run(context: &Context<'_>, flags: cli::Run) -> Result<Exit, Failure> {
     let attempt = || {
+        // The command runs as our user, and must not read the keys that it was not given out of /proc/PID/environ or our memory.
+        nix::sys::prctl::set_dumpable(false).attempt(|| "close this process to the command".to_owned())?;
         let mut client = context.connect()?;
         let opened = client.call::<Open>(&params(&flags))?;
         let signals = Signals::take(&PASSED_ON)?;
@@ -82,10 +88,10 @@ fn watch(child: Pid, signals: &Signals, control: &mut Control, view: View) -> Re
     loop {
         signals.wait(Some(control.wake()), fall.as_ref().map(Fall::next_look))?;
         for signal in signals.arrived()? {
-            match signal {
-                Arrived::Child => status = tree::reap(child).or(status),
-                Arrived::SentToUs(signal) => drop(nix::sys::signal::kill(child, signal)),
-                Arrived::FromTerminal(_) => {}
+            if signal == Arrived::Child {
+                status = status.or(tree::reap(child));
+            } else if let Some(signal) = passed_on(signal, status) {
+                kill(child, signal).ok();
             }
         }
         for told in control.told() {
@@ -107,6 +113,20 @@ fn watch(child: Pid, signals: &Signals, control: &mut Control, view: View) -> Re
         if let (Some(status), true) = (status, fallen) {
             return Ok(status);
         }
+        let left = fall.as_ref().map(Fall::outlived_by).unwrap_or_default();
+        if !left.is_empty() {
+            let left: Vec<String> = left.iter().map(ToString::to_string).collect();
+            view.note(&format!("aex: still there although they were killed: processes {}", left.join(", ")));
+            return Ok(status.unwrap_or(KILLED));
+        }
+    }
+}
+
+/// What the command is to get of a signal. Once it was reaped, its process id may be another process's.
+const fn passed_on(arrived: Arrived, status: Option<u8>) -> Option<Signal> {
+    match (arrived, status) {
+        (Arrived::SentToUs(signal), None) => Some(signal),
+        _ => None,
     }
 }
 
@@ -153,6 +173,13 @@ mod tests {
         assert_eq!(with(1, 0), "aex: 12 calls, 3,456 tokens, $0.0123 (1 estimated), 1 denied");
         assert_eq!(with(0, 1), "aex: 12 calls, 3,456 tokens, $0.0123 (1 worst case), 1 denied");
         assert_eq!(with(1, 2), "aex: 12 calls, 3,456 tokens, $0.0123 (1 estimated, 2 worst case), 1 denied");
+    }
+
+    #[test]
+    fn a_signal_is_passed_on_only_while_the_command_was_not_reaped() {
+        let sent = Arrived::SentToUs(Signal::SIGTERM);
+        assert_eq!((passed_on(sent, None), passed_on(sent, Some(0))), (Some(Signal::SIGTERM), None));
+        assert_eq!((passed_on(Arrived::FromTerminal(Signal::SIGINT), None), passed_on(Arrived::Child, None)), (None, None));
     }
 
     #[test]

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 /// How long processes may take to end after TERM.
 const GRACE: Duration = Duration::from_secs(5);
+/// How long they may take to be gone after KILL.
+const GIVE_UP: Duration = Duration::from_secs(5);
 /// How often the tree is looked at while it falls.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -30,13 +32,14 @@ pub(crate) fn reap(command: Pid) -> Option<u8> {
 /// The fall of the whole tree: TERM, and KILL after a grace.
 pub(crate) struct Fall {
     kill_after: Deadline,
+    give_up_after: Deadline,
 }
 
 impl Fall {
     pub(crate) fn begin() -> Fall {
         // A stopped process gets TERM when it goes on.
         signal_all(&descendants(Pid::this()), &[Signal::SIGTERM, Signal::SIGCONT]);
-        Fall { kill_after: Deadline::after(GRACE) }
+        Fall { kill_after: Deadline::after(GRACE), give_up_after: Deadline::after(GRACE.saturating_add(GIVE_UP)) }
     }
 
     /// When to look again.
@@ -51,6 +54,11 @@ impl Fall {
             signal_all(&left, &[Signal::SIGKILL]);
         }
         left.is_empty()
+    }
+
+    /// What KILL has not ended, once it is no use to wait longer: another user's processes, or such as hang in the kernel.
+    pub(crate) fn outlived_by(&self) -> Vec<Pid> {
+        if self.give_up_after.is_over() { descendants(Pid::this()) } else { Vec::new() }
     }
 }
 
@@ -112,6 +120,9 @@ mod tests {
         let below = descendants(shell_pid);
         assert_eq!(below.len(), 1, "{below:?}");
         assert!(descendants(Pid::this()).contains(&shell_pid));
+        let falling =
+            |give_up_ms| Fall { kill_after: Deadline::after(GRACE), give_up_after: Deadline::after(Duration::from_millis(give_up_ms)) };
+        assert!(falling(0).outlived_by().contains(&shell_pid) && falling(60_000).outlived_by().is_empty());
         signal_all(&below, &[Signal::SIGKILL]);
         shell.wait().ok();
         assert!(descendants(shell_pid).is_empty());

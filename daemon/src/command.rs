@@ -112,7 +112,10 @@ fn serve(home: Option<PathBuf>, overrides: &Overrides, place: log::Place) -> any
     let loose = paths::prepare(&source.paths).with_context(|| format!("making {}", source.paths.home.display()))?;
     let early = source.load(0).map_err(|errors| anyhow::anyhow!("{errors}"))?;
     log::start(place, &source.paths.log_dir, early.config.settings.log_level.value)?;
-    for warning in loose.iter().map(|folder| open_to_others(folder)).chain(early.config.warnings.iter().map(ToString::to_string)) {
+    let foreign = owner(&source.paths.home)?;
+    for warning in
+        loose.iter().map(|folder| open_to_others(folder)).chain(foreign).chain(early.config.warnings.iter().map(ToString::to_string))
+    {
         tracing::warn!("{warning}");
         if place != log::Place::Person {
             eprintln!("warning: {warning}");
@@ -120,6 +123,12 @@ fn serve(home: Option<PathBuf>, overrides: &Overrides, place: log::Place) -> any
     }
     daemon::run(source, early)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is to be said of a home that somebody else owns.
+fn owner(home: &Path) -> anyhow::Result<Option<String>> {
+    let owner = paths::foreign_owner(home).with_context(|| format!("looking at {}", home.display()))?;
+    Ok(owner.map(|uid| format!("{} belongs to user {uid}, who can replace what the daemon trusts", home.display())))
 }
 
 /// The owner may share the folder on purpose, so it stays as it is.

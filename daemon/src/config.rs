@@ -37,6 +37,8 @@ const SETTINGS_FILE: &str = "aexd.yaml";
 const MODELS_FILE: &str = "models.yaml";
 /// Profiles of agents.
 pub const POLICY_FILE: &str = "policy.yaml";
+/// What an agent's token begins with.
+const AGENT_TOKEN: &str = "aex_";
 /// Largest file that is read.
 const MAX_FILE: u64 = 4 << 20;
 
@@ -105,22 +107,21 @@ impl Config {
         let models_text = required_text(&paths.config_dir.join(MODELS_FILE), MODELS_FILE, &mut errors);
         let policy_text = text(&paths.config_dir.join(POLICY_FILE), POLICY_FILE, &mut errors).unwrap_or_default();
         let variables = read_env(&paths.env_file, &mut errors, &mut warnings);
-        let lookup = |name: &str| {
-            let set = lookup(name).filter(|value| !value.is_empty()).map(|value| (value, Origin::Environment));
-            set.or_else(|| variables.get(name).map(|value| (value.to_owned(), Origin::DotEnv)))
-        };
+        let set = |name: &str| lookup(name).filter(|value| !value.is_empty()).map(|value| (value, Origin::Environment));
+        let kept = |name: &str| variables.get(name).map(|value| (value.to_owned(), Origin::DotEnv));
 
         let mut report = Report::new(SETTINGS_FILE);
         let mut settings = settings::read(&settings_text, &mut report);
         collect(report, &mut errors, &mut warnings);
         if let Some(settings) = &mut settings {
-            settings.apply(lookup, overrides, &mut errors);
+            settings.apply(|name| set(name).or_else(|| kept(name)), overrides, &mut errors);
         }
 
         let mut report = Report::new(MODELS_FILE);
         let catalog = models_text.as_ref().and_then(|text| models::read(text, &paths.config_dir, &mut report));
         collect(report, &mut errors, &mut warnings);
-        let keys = catalog.as_ref().map(|catalog| read_keys(catalog, lookup, &mut errors)).unwrap_or_default();
+        let sources = |name: &str| [set(name), kept(name)];
+        let keys = catalog.as_ref().map(|catalog| read_keys(catalog, sources, &mut errors, &mut warnings)).unwrap_or_default();
 
         let mut report = Report::new(POLICY_FILE);
         let profiles = policy::read(&policy_text, catalog.as_ref(), &mut report);
@@ -248,11 +249,13 @@ fn read_env(path: &Path, errors: &mut Vec<Problem>, warnings: &mut Vec<Warning>)
     }
 }
 
-fn read_keys(catalog: &Catalog, lookup: impl Fn(&str) -> Option<(String, Origin)>, errors: &mut Vec<Problem>) -> Keys {
+/// What the values of a variable are, the one that wins first.
+type Found = [Option<(String, Origin)>; 2];
+
+fn read_keys(catalog: &Catalog, sources: impl Fn(&str) -> Found, errors: &mut Vec<Problem>, warnings: &mut Vec<Warning>) -> Keys {
     let mut keys = BTreeMap::new();
     for provider in catalog.providers.values().filter(|provider| provider.needs_key()) {
-        let Some((text, origin)) = lookup(&provider.key_variable) else { continue };
-        let Some(key) = Secret::new(text.trim().to_owned()) else { continue };
+        let Some((key, origin)) = key(&provider.key_variable, sources(&provider.key_variable), warnings) else { continue };
         if HeaderValue::from_str(key.expose()).is_ok() {
             keys.insert(provider.name.clone(), (key, origin));
         } else {
@@ -260,6 +263,24 @@ fn read_keys(catalog: &Catalog, lookup: impl Fn(&str) -> Option<(String, Origin)
         }
     }
     Keys(keys)
+}
+
+/// The first value that can be a provider's key. An agent's token is none: it stands there when the daemon is started inside
+/// `aexctl run`, or after `aexctl agent env`, and no provider knows it.
+fn key(variable: &str, found: Found, warnings: &mut Vec<Warning>) -> Option<(Secret, Origin)> {
+    for (text, origin) in found.into_iter().flatten() {
+        let text = text.trim();
+        if text.starts_with(AGENT_TOKEN) {
+            let place = match origin {
+                Origin::Environment => "the daemon's environment",
+                Origin::DotEnv => ".env",
+            };
+            warnings.push(problem(variable, format!("{place} sets it to an agent's token, which counts as not set")));
+        } else if let Some(key) = Secret::new(text.to_owned()) {
+            return Some((key, origin));
+        }
+    }
+    None
 }
 
 #[cfg(test)]

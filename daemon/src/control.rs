@@ -38,8 +38,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-/// Connections at the same time.
+/// Connections at the same time that no run is tied to.
 const MAX_CONNECTIONS: usize = 64;
+/// Connections at the same time that a run is tied to. They last as long as the run, so they take no place from administrators.
+const MAX_TIED: usize = 4_096;
 /// Orders to the keeper of runs that may wait.
 const ORDERS: usize = 256;
 /// How long a refused peer has to take its error.
@@ -57,6 +59,8 @@ struct Control {
     started: Settings,
     runs: mpsc::Sender<keeper::Order>,
     subscriptions: AtomicU64,
+    /// Places of connections that a run is tied to.
+    tied: Arc<Semaphore>,
 }
 
 /// Serves the socket until `shutdown` turns true. Runs on a current-thread runtime; the socket's file is removed at the end.
@@ -64,7 +68,8 @@ pub async fn serve(listener: UnixListener, gate: Gate, facts: Arc<Facts>, mut sh
     let (runs, orders) = mpsc::channel(ORDERS);
     let keeper = tokio::spawn(keeper::keep(gate.clone(), orders, shutdown.clone()));
     let started = gate.active().config.settings.clone();
-    let control = Arc::new(Control { gate, facts, started, runs, subscriptions: AtomicU64::new(0) });
+    let control =
+        Arc::new(Control { gate, facts, started, runs, subscriptions: AtomicU64::new(0), tied: Arc::new(Semaphore::new(MAX_TIED)) });
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
     let mut number: u64 = 0;
@@ -81,11 +86,8 @@ pub async fn serve(listener: UnixListener, gate: Gate, facts: Arc<Facts>, mut sh
             Ok((stream, _)) => {
                 if let Some((by, slot)) = admit(&stream, &control.gate, &slots).await {
                     number = number.wrapping_add(1);
-                    let served = connection::serve(Arc::clone(&control), stream, by, number, shutdown.clone());
-                    connections.spawn(async move {
-                        served.await;
-                        drop(slot);
-                    });
+                    let peer = Peer { by, number, slot };
+                    connections.spawn(connection::serve(Arc::clone(&control), stream, peer, shutdown.clone()));
                 }
             }
             Err(fault) => {
@@ -128,6 +130,15 @@ fn close(listener: UnixListener) {
     }
 }
 
+/// Who is connected.
+struct Peer {
+    by: By,
+    /// The connection's number.
+    number: u64,
+    /// Its place among the connections.
+    slot: OwnedSemaphorePermit,
+}
+
 /// Who a peer is, and its place among the connections; a peer that may not connect, or finds no place, is told so.
 async fn admit(stream: &UnixStream, gate: &Gate, slots: &Arc<Semaphore>) -> Option<(By, OwnedSemaphorePermit)> {
     let group = gate.active().config.settings.admin_group.value.clone();
@@ -157,6 +168,14 @@ async fn refuse(stream: &UnixStream, error: ErrorObject) {
 }
 
 impl Control {
+    /// Whether one more run may be tied to a connection.
+    fn may_tie(&self) -> Result<(), ErrorObject> {
+        if self.tied.available_permits() > 0 {
+            return Ok(());
+        }
+        Err(ErrorObject::fault(Fault::Throttled, format!("{MAX_TIED} runs are tied to the daemon, and no more are taken")))
+    }
+
     fn next_subscription(&self) -> u64 {
         self.subscriptions.fetch_add(1, Ordering::Relaxed).wrapping_add(1)
     }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-/// How often counted refusals are handed to the ledger.
+/// How long refusals are counted before they are handed to the ledger.
 const GATHER: Duration = Duration::from_secs(1);
 /// How often holds past their deadline are looked for.
 const SWEEP: Duration = Duration::from_secs(60);
@@ -57,7 +57,7 @@ async fn serve(source: Source, active: Active) -> anyhow::Result<()> {
     let listening = proxy::start(listener, &gate, &facts, settings.workers.value, settings.max_connections.value)?;
     let (end_control, control_ends) = watch::channel(false);
     let control = tokio::spawn(control::serve(socket, gate.clone(), Arc::clone(&facts), control_ends));
-    let _pid = PidFile::write(&paths.pid_file)?;
+    let pid_file = PidFile::write(&paths.pid_file)?;
     // Whoever hears that the daemon is ready may signal it at once.
     let signals = Signals::take().context("taking signals")?;
     notify::ready(facts.listen);
@@ -74,6 +74,8 @@ async fn serve(source: Source, active: Active) -> anyhow::Result<()> {
         tracing::error!("the control socket ended by a panic");
     }
     remove(&paths.socket);
+    // Before the ledger is free: from then on both files may be a successor's.
+    drop(pid_file);
     let closing = ledger.clone();
     tokio::task::spawn_blocking(move || closing.close()).await.context("closing the ledger")?;
     if broken {
@@ -106,21 +108,33 @@ impl Signals {
 /// Signals, sweeps, and the end. `true`: the disk has failed.
 async fn attend(gate: &Gate, signals: Signals) -> bool {
     let Signals { mut terminate, mut interrupt, mut reload } = signals;
-    let mut gather = tokio::time::interval(GATHER);
     let mut sweep = tokio::time::interval(SWEEP);
     let mut draining = gate.draining();
     let mut beat = pin!(beat(gate));
+    let mut gather = pin!(gather(gate));
     loop {
         tokio::select! {
             never = &mut beat => match never {},
+            never = &mut gather => match never {},
             _ = terminate.recv() => return false,
             _ = interrupt.recv() => return false,
             _ = draining.wait_for(|draining| *draining) => return false,
             () = gate.ledger().failed() => return true,
             _ = reload.recv() => reread(gate).await,
-            _ = gather.tick() => gate.gather_refusals(false),
-            _ = sweep.tick() => end_overdue(gate).await,
+            _ = sweep.tick() => {
+                gate.forget_past();
+                end_overdue(gate).await;
+            }
         }
+    }
+}
+
+/// Hands counted refusals to the ledger; an idle daemon is not woken.
+async fn gather(gate: &Gate) -> Infallible {
+    loop {
+        gate.refusal().await;
+        tokio::time::sleep(GATHER).await;
+        gate.gather_refusals(false);
     }
 }
 

@@ -61,6 +61,8 @@ struct Inner {
     tokens: Mutex<TokenRates>,
     failed_auth: AuthLimiter,
     refusals: Mutex<refuse::Refusals>,
+    /// A refusal is the first of its kind: repeats are counted from now on.
+    refusal: tokio::sync::Notify,
     requests: AtomicU64,
     live: live::Live,
 }
@@ -103,6 +105,7 @@ impl Gate {
             tokens: Mutex::new(tokens),
             failed_auth: enter::auth_limiter(),
             refusals: Mutex::default(),
+            refusal: tokio::sync::Notify::new(),
             requests: AtomicU64::new(0),
             live: live::Live::default(),
         };

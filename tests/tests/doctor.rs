@@ -91,7 +91,8 @@ fn what_is_wrong_is_told_with_its_fix() {
     has(&found, "warning", "/.env (mode 644)");
     has(&found, "warning", "this shell's environment holds GROQ_API_KEY: ");
     has(&found, "warning", ".bashrc:1 sets OPENAI_API_KEY");
-    assert!(!said.stdout.contains("secret") && !said.stdout.contains("ANTHROPIC"), "{said:?}");
+    has(&found, "ok", "this shell's ANTHROPIC_API_KEY: an agent's token");
+    assert!(!said.stdout.contains("secret") && !said.stdout.contains("aex_ours"), "{said:?}");
 }
 
 #[test]

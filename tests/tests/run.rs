@@ -286,3 +286,31 @@ fn a_paused_agent_opens_no_run() {
     let missing = house.run(&["--", "true"]);
     assert!(missing.code == 125 && missing.stderr.contains("hint: aexctl agent create default"), "{missing:?}");
 }
+
+#[test]
+#[expect(clippy::print_stdout, reason = "a test that is skipped says why")]
+fn the_command_cannot_read_the_keys_that_it_was_not_given_out_of_its_parent() {
+    let house = House::new(|config| config);
+    let script = r#"echo begun; tr "\0" "\n" </proc/$PPID/environ"#;
+    let plain = house.command(&["--", "sh", "-c", script]);
+    // Root reads every process by capabilities (ptrace(2), access mode checks); without them, root is a user like any other.
+    let mut command = if nix::unistd::Uid::effective().is_root() {
+        if Command::new("setpriv").arg("--version").output().is_err() {
+            println!("skipped: root may read every process, and there is no setpriv to take that away");
+            return;
+        }
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--bounding-set=-sys_ptrace,-sys_admin,-perfmon", "--inh-caps=-sys_ptrace,-sys_admin,-perfmon"])
+            .arg(plain.get_program())
+            .args(plain.get_args());
+        command.env_clear().envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?)))).stdin(Stdio::null());
+        command
+    } else {
+        plain
+    };
+    command.env("OPENAI_API_KEY", "sk-REAL");
+    let output = output(command);
+    assert!(output.stdout.contains("begun") && output.stderr.contains("environ"), "{output:?}");
+    assert!(!output.stdout.contains("sk-REAL"), "{output:?}");
+}

@@ -20,6 +20,7 @@ use aex_proto::check::{Checked, Finding};
 use aex_proto::daemon::DaemonStatus;
 use aex_proto::method::{AuditRun, ConfigGet, DaemonStatus as Status, ModelCheck, Nothing};
 use aex_proto::value::Stamp;
+use std::ffi::OsString;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -34,7 +35,8 @@ const EARLIEST: Stamp = Stamp::new(1_735_689_600_000_000);
 
 pub(super) fn run(context: &Context<'_>, wanted: cli::Doctor) -> Result<Exit, Failure> {
     if wanted.compat {
-        return compat::run(context, wanted.token, wanted.model);
+        let token = wanted.token.or_else(|| token_of(std::env::var_os("AEX_AGENT_TOKEN")));
+        return compat::run(context, token, wanted.model);
     }
     let mut findings = files::look(&context.paths);
     let connected = Client::connect(&context.paths);
@@ -48,6 +50,11 @@ pub(super) fn run(context: &Context<'_>, wanted: cli::Doctor) -> Result<Exit, Fa
     let checked = Checked { findings };
     context.view.show(&checked, |paint| check::text(&checked, paint))?;
     Ok(check::exit(&checked))
+}
+
+/// The token that a variable holds. An empty one counts as not set; one that is no text is no token, and is refused as such.
+fn token_of(variable: Option<OsString>) -> Option<String> {
+    variable.map(|value| value.to_string_lossy().trim().to_owned()).filter(|token| !token.is_empty())
 }
 
 fn socket(connected: &Result<Client, Failure>, paths: &Paths) -> Finding {
@@ -171,6 +178,12 @@ const fn is_system(place: Place) -> bool {
 mod tests {
     use super::*;
     use aex_proto::check::Verdict;
+
+    #[test]
+    fn the_token_of_the_environment_is_taken_unless_it_is_empty() {
+        let of = |value: &str| token_of(Some(OsString::from(value)));
+        assert_eq!((of("aex_1"), of(" "), token_of(None)), (Some("aex_1".to_owned()), None, None));
+    }
 
     #[test]
     fn a_clock_that_was_set_is_told_with_its_jump() {

@@ -5,6 +5,7 @@
 use super::Context;
 use crate::aexd;
 use crate::exit::{Attempt, Exit, Failure};
+use aex_core::paths::Paths;
 use serde::Serialize;
 use std::fs;
 use std::io::ErrorKind;
@@ -29,8 +30,7 @@ struct Installed<'a> {
 pub(super) fn run(context: &Context<'_>, system: bool, print: bool) -> Result<Exit, Failure> {
     let program = aexd::path().ok_or_else(|| aexd::missing(Failure::new("aexd was not found")))?;
     let path = if system { PathBuf::from("/etc/systemd/system").join(NAME) } else { user_folder()?.join(NAME) };
-    let home = context.home.as_deref().filter(|_| !system);
-    let unit = if system { system_unit(&program) } else { user_unit(&program, home) }?;
+    let unit = if system { system_unit(&program) } else { user_unit(&program, context.home.as_deref(), &context.paths) }?;
     let installed = Installed { path: &path, unit: &unit };
     if print {
         context.view.show(&installed, |_| unit.trim_end().to_owned())?;
@@ -53,10 +53,24 @@ pub(super) fn user_folder() -> Result<PathBuf, Failure> {
     config.map(|folder| folder.join("systemd/user")).ok_or_else(|| Failure::new("HOME is not set").with(Exit::Usage))
 }
 
-fn user_unit(program: &Path, home: Option<&Path>) -> Result<String, Failure> {
+fn user_unit(program: &Path, home: Option<&Path>, paths: &Paths) -> Result<String, Failure> {
     let unit = render(USER, program)?;
-    let Some(home) = home.map(|home| plain(home)).transpose()? else { return Ok(unit) };
-    Ok(unit.replacen("[Service]\n", &format!("[Service]\nEnvironment=\"AEX_HOME={home}\"\n"), 1))
+    let mut service = "[Service]\n".to_owned();
+    for (name, path) in moved(home, paths) {
+        service.push_str(&format!("Environment=\"{name}={}\"\n", plain(path)?));
+    }
+    Ok(unit.replacen("[Service]\n", &service, 1))
+}
+
+/// What the unit's daemon would not find by itself: systemd starts it without the variables of this shell.
+fn moved<'a>(home: Option<&'a Path>, paths: &'a Paths) -> Vec<(&'static str, &'a Path)> {
+    let in_home = [
+        ("AEX_CONFIG_DIR", &paths.config_dir, "config"),
+        ("AEX_DB_PATH", &paths.ledger, "ledger.db"),
+        ("AEX_LOG_DIR", &paths.log_dir, "logs"),
+    ];
+    let elsewhere = in_home.into_iter().filter(|(_, path, usual)| **path != paths.home.join(usual));
+    home.map(|home| ("AEX_HOME", home)).into_iter().chain(elsewhere.map(|(name, path, _)| (name, path.as_path()))).collect()
 }
 
 fn system_unit(program: &Path) -> Result<String, Failure> {
@@ -112,15 +126,35 @@ fn write(path: &Path, unit: &str) -> Result<(), Failure> {
 mod tests {
     use super::*;
 
+    fn user(program: &str, home: Option<&str>, variables: &[(&str, &str)]) -> Result<String, Failure> {
+        let lookup =
+            |name: &str| [("HOME", "/u")].iter().chain(variables).find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+        let home = home.map(Path::new);
+        let paths = Paths::resolve(lookup, home).unwrap_or_else(|fault| unreachable!("{fault}"));
+        user_unit(Path::new(program), home, &paths)
+    }
+
     #[test]
     fn a_unit_names_the_program_and_the_home_and_keeps_what_systemd_waits_for() {
-        let unit = user_unit(Path::new("/opt/a b/aexd"), Some(Path::new("/srv/aex"))).unwrap_or_else(|failure| unreachable!("{failure:?}"));
+        let unit = user("/opt/a b/aexd", Some("/srv/aex"), &[]).unwrap_or_else(|failure| unreachable!("{failure:?}"));
         for line in ["ExecStart=\"/opt/a b/aexd\" serve", "Environment=\"AEX_HOME=/srv/aex\"", "Type=notify", "WatchdogSec=30"] {
             assert!(unit.lines().any(|told| told == line), "{unit}");
         }
-        assert!(!unit.contains("packaging/install") && !unit.contains("%h"), "{unit}");
+        assert!(!unit.contains("packaging/install") && !unit.contains("%h") && unit.matches("Environment=").count() == 1, "{unit}");
         let unit = system_unit(Path::new("/usr/bin/aexd")).unwrap_or_else(|failure| unreachable!("{failure:?}"));
         assert!(unit.contains("ExecStart=\"/usr/bin/aexd\" serve\n") && unit.contains("WatchdogSec=30\n"), "{unit}");
+    }
+
+    #[test]
+    fn a_unit_keeps_every_path_that_was_moved_out_of_the_home() {
+        let moved = [("AEX_DB_PATH", "/d/l.db"), ("AEX_CONFIG_DIR", "/c"), ("AEX_LOG_DIR", "/l")];
+        let unit = user("/opt/aexd", None, &moved).unwrap_or_else(|failure| unreachable!("{failure:?}"));
+        for (name, path) in moved {
+            assert!(unit.lines().any(|line| line == format!("Environment=\"{name}={path}\"")), "{unit}");
+        }
+        assert!(!unit.contains("AEX_HOME"), "{unit}");
+        let unit = user("/opt/aexd", None, &[("AEX_LOG_DIR", "/u/.aex/logs")]).unwrap_or_else(|failure| unreachable!("{failure:?}"));
+        assert!(!unit.contains("Environment="), "{unit}");
     }
 
     #[test]
@@ -128,6 +162,7 @@ mod tests {
         for program in ["/home/x/aexd", "/root/bin/aexd", "/opt/100%/aexd"] {
             assert!(system_unit(Path::new(program)).is_err(), "{program}");
         }
-        assert!(user_unit(Path::new("/home/x/aexd"), Some(Path::new("/a\"b"))).is_err());
+        assert!(user("/home/x/aexd", Some("/a\"b"), &[]).is_err());
+        assert!(user("/home/x/aexd", None, &[("AEX_DB_PATH", "/100%/l.db")]).is_err());
     }
 }

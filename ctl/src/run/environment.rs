@@ -5,21 +5,43 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 
 /// Variables in which SDKs look for a provider's key or address; the configuration's own come from the daemon.
-const TAKEN_AWAY: [&str; 24] = [
+const TAKEN_AWAY: [&str; 55] = [
+    "AI21_API_KEY",
+    "AI_GATEWAY_API_KEY",
     "ANTHROPIC_API_KEY",
     "ANTHROPIC_AUTH_TOKEN",
+    "ANTHROPIC_CUSTOM_HEADERS",
+    "AWS_BEARER_TOKEN_BEDROCK",
+    "AZURE_API_KEY",
+    "AZURE_OPENAI_AD_TOKEN",
     "AZURE_OPENAI_API_KEY",
     "CEREBRAS_API_KEY",
+    "CLAUDE_CODE_OAUTH_TOKEN",
+    "CODEX_API_KEY",
     "COHERE_API_KEY",
     "CO_API_KEY",
+    "CURSOR_API_KEY",
+    "DASHSCOPE_API_KEY",
+    "DEEPINFRA_API_KEY",
+    "DEEPINFRA_API_TOKEN",
     "DEEPSEEK_API_KEY",
+    "FIREWORKS_AI_API_KEY",
     "FIREWORKS_API_KEY",
     "GEMINI_API_KEY",
     "GOOGLE_API_KEY",
+    "GOOGLE_GENAI_API_KEY",
+    "GOOGLE_GENERATIVE_AI_API_KEY",
     "GROQ_API_KEY",
     "HF_TOKEN",
+    "HUGGINGFACEHUB_API_TOKEN",
     "HUGGINGFACE_API_KEY",
+    "HUGGING_FACE_HUB_TOKEN",
+    "MINIMAX_API_KEY",
     "MISTRAL_API_KEY",
+    "MOONSHOT_API_KEY",
+    "NEBIUS_API_KEY",
+    "NVIDIA_API_KEY",
+    "NVIDIA_NIM_API_KEY",
     "OPENAI_ADMIN_KEY",
     "OPENAI_API_BASE",
     "OPENAI_API_KEY",
@@ -27,9 +49,18 @@ const TAKEN_AWAY: [&str; 24] = [
     "OPENAI_ORG_ID",
     "OPENAI_PROJECT_ID",
     "OPENROUTER_API_KEY",
+    "PERPLEXITYAI_API_KEY",
     "PERPLEXITY_API_KEY",
+    "REPLICATE_API_KEY",
+    "REPLICATE_API_TOKEN",
+    "SAMBANOVA_API_KEY",
+    "TOGETHERAI_API_KEY",
+    "TOGETHER_AI_API_KEY",
     "TOGETHER_API_KEY",
+    "VOYAGE_API_KEY",
     "XAI_API_KEY",
+    "ZAI_API_KEY",
+    "ZHIPUAI_API_KEY",
 ];
 
 /// Ours, without every provider's key, with the run's token and addresses.
@@ -65,7 +96,7 @@ pub(crate) fn variables<'a>(origin: &'a str, openai: &'a str, token: &'a str) ->
 
 /// Whether a variable holds a provider's key by its name.
 pub(crate) fn is_key(name: &str) -> bool {
-    TAKEN_AWAY.contains(&name) && (name.ends_with("_KEY") || name.ends_with("_TOKEN"))
+    TAKEN_AWAY.contains(&name) && (name.ends_with("_KEY") || name.contains("_TOKEN"))
 }
 
 /// SDKs would send calls to the daemon through a proxy of the environment, unless its host is excepted.
@@ -75,12 +106,15 @@ fn spare_the_proxy(environment: &mut BTreeMap<OsString, OsString>, origin: &str)
         return;
     }
     let host = origin.trim_start_matches("http://").rsplit_once(':').map_or(origin, |(host, _)| host);
-    for name in ["NO_PROXY", "no_proxy"] {
-        let exceptions = environment.entry(OsString::from(name)).or_default();
+    // Programs read one of the spellings: one that is missing must not hide what the other excepts.
+    let [upper, lower] = ["NO_PROXY", "no_proxy"].map(|name| environment.get(OsStr::new(name)).cloned());
+    for (name, own, other) in [("NO_PROXY", &upper, &lower), ("no_proxy", &lower, &upper)] {
+        let mut exceptions = own.clone().or_else(|| other.clone()).unwrap_or_default();
         if !exceptions.is_empty() {
             exceptions.push(",");
         }
         exceptions.push(host);
+        environment.insert(OsString::from(name), exceptions);
     }
 }
 
@@ -139,7 +173,27 @@ mod tests {
 
     #[test]
     fn calls_to_the_daemon_never_go_through_a_proxy() {
-        let child = child(&["http_proxy", "NO_PROXY"]);
-        assert!(child.contains(&"NO_PROXY=old,127.0.0.1".to_owned()) && child.contains(&"no_proxy=127.0.0.1".to_owned()), "{child:?}");
+        for (ours, wanted) in [
+            (&["http_proxy", "NO_PROXY"][..], "old,127.0.0.1"),
+            (&["HTTP_PROXY", "no_proxy"], "old,127.0.0.1"),
+            (&["all_proxy"], "127.0.0.1"),
+        ] {
+            let child = child(ours);
+            for name in ["NO_PROXY", "no_proxy"] {
+                assert!(child.contains(&format!("{name}={wanted}")), "{child:?}");
+            }
+        }
+        assert_eq!(child(&["NO_PROXY"]).iter().filter(|variable| variable.to_lowercase().starts_with("no_proxy")).count(), 1);
+    }
+
+    #[test]
+    fn what_other_tools_call_their_keys_is_taken_away_and_told_as_a_key() {
+        for name in ["CODEX_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN", "AWS_BEARER_TOKEN_BEDROCK", "REPLICATE_API_TOKEN", "NVIDIA_API_KEY"] {
+            assert!(is_key(name) && !child(&[name]).contains(&format!("{name}=old")), "{name}");
+        }
+        assert!(
+            !is_key("ANTHROPIC_CUSTOM_HEADERS")
+                && !child(&["ANTHROPIC_CUSTOM_HEADERS"]).contains(&"ANTHROPIC_CUSTOM_HEADERS=old".to_owned())
+        );
     }
 }

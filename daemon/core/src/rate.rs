@@ -134,9 +134,9 @@ impl Rates {
         self.levels.entry(account).or_default().minute.take(at_ms);
     }
 
-    /// Forgets an account that has been closed.
-    pub fn forget(&mut self, account: AccountId) {
-        self.levels.remove(&account);
+    /// Forgets accounts that have been closed, once their last call has left.
+    pub fn forget_closed(&mut self, is_open: impl Fn(AccountId) -> bool) {
+        self.levels.retain(|account, level| level.in_flight > 0 || is_open(*account));
     }
 
     /// Calls of an account in the last minute.
@@ -184,6 +184,21 @@ mod tests {
         assert!(matches!(rates.enter(&one, 0), Err(Full { kind: RateKind::Concurrent, .. })));
         rates.leave(&one);
         assert!(rates.enter(&one, 0).is_ok());
+    }
+
+    #[test]
+    fn a_closed_account_is_forgotten_when_its_last_call_has_left_and_an_open_one_keeps_its_count() {
+        let mut rates = Rates::default();
+        let (open, closed) = (path(&[(3, 10)]), path(&[(4, 10)]));
+        assert!(rates.enter(&open, 0).is_ok() && rates.enter(&closed, 0).is_ok());
+        rates.leave(&open);
+        let is_open = |account| account == AccountId::new(3);
+        rates.forget_closed(is_open);
+        assert_eq!(rates.levels.len(), 2);
+        rates.leave(&closed);
+        rates.forget_closed(is_open);
+        assert_eq!(rates.levels.keys().copied().collect::<Vec<_>>(), [AccountId::new(3)]);
+        assert_eq!(rates.used(AccountId::new(3), 1), 1);
     }
 
     proptest! {

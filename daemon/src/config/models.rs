@@ -71,7 +71,27 @@ type Providers = BTreeMap<String, Option<Provider>>;
 
 fn read_providers(top: &mut Section<'_>, config_dir: &Path, report: &mut Report) -> Providers {
     let Some(section) = required_section(top, "providers", "at least one provider", report) else { return BTreeMap::new() };
-    section.named().map(|(name, field)| (name.to_owned(), provider::read(name, &field, config_dir, report))).collect()
+    let mut owners = BTreeMap::new();
+    let mut providers = BTreeMap::new();
+    for (name, field) in section.named() {
+        let provider = provider::read(name, &field, config_dir, report);
+        if let Some(provider) = provider.as_ref().filter(|provider| provider.needs_key()) {
+            own_variable(&provider.key_variable, &field, &mut owners, report);
+        }
+        providers.insert(name.to_owned(), provider);
+    }
+    providers
+}
+
+/// Refuses a second provider with the same variable: it would be sent the first one's key.
+fn own_variable(variable: &str, field: &Field<'_>, owners: &mut BTreeMap<String, (String, u64)>, report: &mut Report) {
+    match owners.get(variable) {
+        Some((other, line)) => {
+            let text = format!("{}: expected a name of its own for the key, found {variable}, as for {other} in line {line}", field.key);
+            report.refuse(field.line, text);
+        }
+        None => drop(owners.insert(variable.to_owned(), (field.key.clone(), field.line))),
+    }
 }
 
 fn read_models(top: &mut Section<'_>, providers: &Providers, report: &mut Report) -> Vec<(String, Option<ModelCard>)> {

@@ -217,6 +217,34 @@ fn a_wrong_value_names_file_line_key_and_expectation() {
 }
 
 #[test]
+fn two_providers_never_share_the_variable_of_a_key() {
+    let two = |first: &str, second: &str| {
+        let provider = "base_url: https://llm.example/v1";
+        seed("providers:\n", &format!("providers:\n  my-llm: {{{provider}{first}}}\n  my_llm: {{{provider}{second}}}\n"))
+    };
+    let text =
+        "models.yaml:5: providers.my_llm: expected a name of its own for the key, found MY_LLM_API_KEY, as for providers.my-llm in line 4";
+    refuse(&two("", ""), &[text]);
+    assert!(two("", ", auth: none").load().is_ok());
+}
+
+#[test]
+fn an_agents_token_is_no_providers_key() {
+    let keys = |environment: &str, file: &str| {
+        let config =
+            home(SEED).env(&format!("GROQ_API_KEY={file}")).load_with(&[("GROQ_API_KEY", environment)], &Overrides::default()).unwrap();
+        let warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
+        (config.keys.get("groq").map(|key| key.expose().to_owned()), config.keys.source("groq"), warnings)
+    };
+    let warning = |place: &str| format!("GROQ_API_KEY: {place} sets it to an agent's token, which counts as not set");
+    let (environment, file) = (warning("the daemon's environment"), warning(".env"));
+    assert_eq!(keys("aex_1", "gsk"), (Some("gsk".to_owned()), Some(Origin::DotEnv), vec![environment.clone()]));
+    assert_eq!(keys("aex_1", " aex_2"), (None, None, vec![environment, file.clone()]));
+    assert_eq!(keys("", "aex_2"), (None, None, vec![file]));
+    assert_eq!(keys("gsk", "aex_2"), (Some("gsk".to_owned()), Some(Origin::Environment), vec![]));
+}
+
+#[test]
 fn a_price_is_exact_or_refused() {
     let micro = "input_micro: 50 ";
     refuse(

@@ -5,8 +5,7 @@
 
 use super::events::Tail;
 use super::keeper::{Link, Order};
-use super::{Control, events, is_over, methods};
-use aex_core::event::By;
+use super::{Control, Peer, events, is_over, methods};
 use aex_proto::frame::{self, Frame, MAX_LINE, Splitter};
 use aex_proto::rpc::{ErrorObject, Fault, Incoming, Response};
 use aex_proto::value::AccountId;
@@ -48,13 +47,14 @@ pub(super) enum After {
 }
 
 /// Serves a connection to its end.
-pub(super) async fn serve(control: Arc<Control>, stream: UnixStream, by: By, number: u64, shutdown: watch::Receiver<bool>) {
+pub(super) async fn serve(control: Arc<Control>, stream: UnixStream, peer: Peer, shutdown: watch::Receiver<bool>) {
     let (input, output) = stream.into_split();
     let (lines, queue) = mpsc::channel(QUEUE);
     let writing = tokio::spawn(write(output, queue));
-    let mut connection = Connection { control: Arc::clone(&control), by, number, lines, tails: JoinSet::new() };
+    let mut connection = Connection { control: Arc::clone(&control), peer, lines, tails: JoinSet::new(), is_tied: false };
     connection.read(input, shutdown).await;
-    drop(connection);
+    // The place is kept until the last line is out.
+    let Peer { number, slot: _slot, .. } = connection.end();
     // Fails only when the keeper has gone, and that is when the daemon ends: runs get their grace at its next start.
     control.runs.send(Order::Dropped { connection: number }).await.ok();
     if let Err(fault) = writing.await {
@@ -74,13 +74,27 @@ async fn write(mut output: OwnedWriteHalf, mut queue: mpsc::Receiver<Vec<u8>>) {
 
 struct Connection {
     control: Arc<Control>,
-    by: By,
-    number: u64,
+    peer: Peer,
     lines: Lines,
     tails: JoinSet<()>,
+    is_tied: bool,
 }
 
 impl Connection {
+    fn end(self) -> Peer {
+        self.peer
+    }
+
+    /// Moves to a place of its own among the connections with a run. Where none is left, it keeps the one that it has.
+    fn leave_admin_slots(&mut self) {
+        if !self.is_tied
+            && let Ok(slot) = Arc::clone(&self.control.tied).try_acquire_owned()
+        {
+            self.peer.slot = slot;
+            self.is_tied = true;
+        }
+    }
+
     async fn read(&mut self, mut input: OwnedReadHalf, mut shutdown: watch::Receiver<bool>) {
         let mut splitter = Splitter::new(MAX_LINE);
         let mut chunk = vec![0; CHUNK];
@@ -131,7 +145,7 @@ impl Connection {
     async fn response(&self, request: Result<aex_proto::rpc::Request, Box<Response>>, after: &mut Vec<After>) -> Option<Response> {
         match request {
             // Boxed: the largest of all methods would otherwise be part of every connection.
-            Ok(request) => Box::pin(methods::serve(&self.control, &self.by, request, after)).await,
+            Ok(request) => Box::pin(methods::serve(&self.control, &self.peer.by, request, after)).await,
             Err(refusal) => Some(*refusal),
         }
     }
@@ -149,7 +163,8 @@ impl Connection {
     async fn follow(&mut self, step: After) {
         match step {
             After::Tie { run, stop_on_budget } => {
-                let link = Link { connection: self.number, lines: self.lines.clone() };
+                self.leave_admin_slots();
+                let link = Link { connection: self.peer.number, lines: self.lines.clone() };
                 self.control.runs.send(Order::Tie { run, link, stop_on_budget }).await.ok();
             }
             After::Tail(tail) => {

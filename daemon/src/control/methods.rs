@@ -49,9 +49,19 @@ async fn dispatch(control: &Control, by: By, verb: Verb, request: Request, after
         Verb::PolicyShow => reply::<m::PolicyShow, _>(request, async |named| policies::show(gate, named).await).await,
         Verb::PolicyCheck => reply::<m::PolicyCheck, _>(request, async |wanted| policies::check(gate, wanted).await).await,
         Verb::PolicyTest => reply::<m::PolicyTest, _>(request, async |wanted| policies::test(gate, wanted).await).await,
-        Verb::RunOpen => reply::<m::RunOpen, _>(request, async |wanted| Ok(then(runs::open(gate, facts, by, wanted).await?, after))).await,
+        Verb::RunOpen => {
+            let open = async |wanted| {
+                control.may_tie()?;
+                Ok(then(runs::open(gate, facts, by, wanted).await?, after))
+            };
+            reply::<m::RunOpen, _>(request, open).await
+        }
         Verb::RunAttach => {
-            reply::<m::RunAttach, _>(request, async |wanted| Ok(then(runs::attach(gate, facts, wanted).await?, after))).await
+            let attach = async |wanted| {
+                control.may_tie()?;
+                Ok(then(runs::attach(gate, facts, wanted).await?, after))
+            };
+            reply::<m::RunAttach, _>(request, attach).await
         }
         Verb::RunClose => reply::<m::RunClose, _>(request, async |wanted| runs::close(gate, by, wanted).await).await,
         Verb::StatusGet => reply::<m::StatusGet, _>(request, async |_| daemon::figures(gate, facts).await).await,

@@ -294,3 +294,18 @@ async fn a_connection_above_the_cap_is_told_so_and_closed() {
     assert_eq!(refused.next().await["error"]["code"], json!(Fault::Throttled.code()));
     assert!(refused.is_closed().await);
 }
+
+#[tokio::test]
+async fn connections_with_a_run_leave_the_places_of_administrators_free() {
+    let daemon = Daemon::start("").await;
+    let mut client = daemon.connect().await;
+    daemon.agent(&mut client, "a").await;
+    let mut held = Vec::new();
+    for _ in 0..=super::MAX_CONNECTIONS {
+        let mut run = daemon.connect().await;
+        run.call("run.open", json!({"agent": "a", "command": "true"})).await.unwrap();
+        held.push(run);
+    }
+    let mut admin = daemon.connect().await;
+    admin.call("agent.pause", json!({"name": "a"})).await.unwrap();
+}

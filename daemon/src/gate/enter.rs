@@ -9,7 +9,7 @@ use aex_core::rate::Full;
 use aex_proto::value::{RequestId, TokenHash};
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -28,6 +28,12 @@ pub(super) type AuthLimiter = DefaultKeyedRateLimiter<IpAddr>;
 
 pub(super) fn auth_limiter() -> AuthLimiter {
     RateLimiter::keyed(Quota::per_second(FAILED_AUTH_PER_SECOND).allow_burst(FAILED_AUTH_BURST))
+}
+
+/// Who a failed authentication counts against. A local process has all of 127/8 to call from.
+fn culprit(peer: IpAddr) -> IpAddr {
+    let peer = peer.to_canonical();
+    if peer.is_loopback() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { peer }
 }
 
 /// A caller whose call counts in the rates until this is dropped.
@@ -83,9 +89,24 @@ impl Gate {
 
     fn throttled(&self, peer: IpAddr) -> Option<Denial> {
         let limiter = &self.inner.failed_auth;
-        let until = limiter.check_key(&peer).err()?;
+        let until = limiter.check_key(&culprit(peer)).err()?;
         let wait = until.wait_time_from(DefaultClock::default().now());
         Some(Denial::AuthThrottled { retry_after_ms: u64::try_from(wait.as_millis()).unwrap_or(1_000).max(1) })
+    }
+
+    /// Forgets peers whose failures are long past, and the rates of accounts that have been closed.
+    pub fn forget_past(&self) {
+        self.inner.failed_auth.retain_recent();
+        self.inner.failed_auth.shrink_to_fit();
+        // The directory is read behind the lock: whoever is in the rates has been in it before.
+        if let Ok(mut rates) = self.inner.rates.lock() {
+            let directory = self.inner.ledger.directory();
+            rates.forget_closed(|account| directory.accounts.contains_key(&account));
+        }
+        if let Ok(mut tokens) = self.inner.tokens.lock() {
+            let directory = self.inner.ledger.directory();
+            tokens.forget_closed(|account| directory.accounts.contains_key(&account));
+        }
     }
 
     /// Authenticates a call, checks scope, account and rates, and takes it into the rates.
@@ -163,5 +184,21 @@ impl Gate {
     #[must_use]
     pub fn is_live(&self, key: HoldKey) -> bool {
         self.inner.live.is_live(key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_local_process_has_one_allowance_of_failures_whatever_address_it_calls_from() {
+        let limiter = auth_limiter();
+        let addresses = (0..FAILED_AUTH_BURST.get()).map(|n| IpAddr::from([127, 1, 2, u8::try_from(n).unwrap()]));
+        assert!(addresses.map(culprit).all(|peer| limiter.check_key(&peer).is_ok()));
+        for local in ["127.0.0.1", "::1", "::ffff:127.9.9.9"] {
+            assert!(limiter.check_key(&culprit(local.parse().unwrap())).is_err(), "{local}");
+        }
+        assert!(limiter.check_key(&culprit("10.0.0.7".parse().unwrap())).is_ok());
     }
 }

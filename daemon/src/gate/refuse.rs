@@ -100,6 +100,7 @@ impl Gate {
         if !first {
             return;
         }
+        self.inner.refusal.notify_one();
         let event: Event = match key {
             Key::Auth(cause) => AuthFailed { cause, count: 1, first: request, last: request }.into(),
             Key::Call(account, rule) => CallDenied {
@@ -120,7 +121,12 @@ impl Gate {
         self.hand_over(event, evidence.policy.cloned());
     }
 
-    /// Hands the repeats of refusals to the ledger; called once a second, and with `all` before somebody counts.
+    /// Resolves when a refusal was the first of its kind since this resolved last: a second later it is to be gathered.
+    pub async fn refusal(&self) {
+        self.inner.refusal.notified().await;
+    }
+
+    /// Hands the repeats of refusals to the ledger; called a second after the first, and with `all` before somebody counts.
     pub fn gather_refusals(&self, all: bool) {
         let events = self.inner.refusals.lock().map(|mut refusals| refusals.take(clock::mono_ms(), all)).unwrap_or_default();
         for event in events {

@@ -1,9 +1,10 @@
 //! Makes the daemon's folders. Where they are is decided by `aex_core::paths`.
 
 use aex_core::paths::Paths;
+use nix::unistd::Uid;
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// Makes the folders that are missing, for their owner only. Names the ones that others can write to: those are left as
@@ -22,6 +23,15 @@ pub fn prepare(paths: &Paths) -> io::Result<Vec<PathBuf>> {
         }
     }
     Ok(loose)
+}
+
+/// The user whom a home belongs to, when it isn't ours.
+///
+/// # Errors
+/// When the home cannot be looked at.
+pub fn foreign_owner(home: &Path) -> io::Result<Option<u32>> {
+    let owner = fs::metadata(home)?.uid();
+    Ok((owner != Uid::effective().as_raw()).then_some(owner))
 }
 
 fn make_private(folder: &Path) -> io::Result<()> {
@@ -64,6 +74,16 @@ mod tests {
         fs::set_permissions(&paths.config_dir, fs::Permissions::from_mode(0o777)).unwrap();
         assert_eq!(prepare(&paths).unwrap(), std::slice::from_ref(&paths.config_dir));
         assert_eq!(fs::metadata(&paths.config_dir).unwrap().permissions().mode() & 0o777, 0o777);
+    }
+
+    #[test]
+    fn a_home_of_another_user_is_named() {
+        let home = tempfile::tempdir().unwrap();
+        assert_eq!(foreign_owner(home.path()).unwrap(), None);
+        if Uid::effective().is_root() {
+            std::os::unix::fs::chown(home.path(), Some(1000), None).unwrap();
+            assert_eq!(foreign_owner(home.path()).unwrap(), Some(1000));
+        }
     }
 
     #[test]

@@ -130,6 +130,14 @@ impl TokenRates {
         }
     }
 
+    /// Forgets accounts that have been closed. A correction that comes later finds nothing, and does nothing.
+    pub fn forget_closed(&mut self, is_open: impl Fn(AccountId) -> bool) {
+        self.minutes.retain(|counted, _| match counted {
+            Counted::Account(account) => is_open(*account),
+            Counted::Model(_) => true,
+        });
+    }
+
     /// Counts tokens from before a restart. Calls are to be given oldest first.
     pub fn recall(&mut self, counted: Counted, tokens: u64, at_ms: u64) {
         self.minutes.entry(counted).or_default().take(at_ms, tokens);
@@ -177,6 +185,18 @@ mod tests {
         // A correction that comes late changes nothing.
         rates.correct(&more, 0);
         assert!(rates.take(vec![level(3, 100)], 1, 60_011).is_err());
+    }
+
+    #[test]
+    fn a_closed_account_is_forgotten_and_an_open_one_and_a_model_keep_their_count() {
+        let mut rates = TokenRates::default();
+        let levels = vec![level(3, 10), level(4, 10), (Counted::Model("m".to_owned()), 10)];
+        let taken = rates.take(levels.clone(), 10, 0).unwrap();
+        rates.forget_closed(|account| account == AccountId::new(3));
+        assert_eq!(rates.minutes.len(), 2);
+        assert!(levels.into_iter().filter(|kept| *kept != level(4, 10)).all(|kept| rates.take(vec![kept], 1, 1).is_err()));
+        rates.correct(&taken, 0);
+        assert_eq!(rates.minutes.len(), 2);
     }
 
     proptest! {
