@@ -51,6 +51,8 @@ pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
         let holder = port::holder(address.port()).map_or_else(|| "another process".to_owned(), |holder| holder.to_string());
         io::Error::new(fault.kind(), format!("cannot listen on {address}: the port is in use by {holder}"))
     })?;
+    // The standard library asks for room for 128: a burst of clients beyond that would wait a second for its next try.
+    nix::sys::socket::listen(&bound, nix::sys::socket::Backlog::MAXCONN)?;
     bound.set_nonblocking(true)?;
     Ok(bound)
 }

@@ -225,7 +225,8 @@ impl Nginx {
         command.arg("-p").arg(&folder).arg("-e").arg(folder.join("error.log")).arg("-c").arg(&config);
         let nginx = Self { child: command.stdin(Stdio::null()).spawn().context("start nginx")?, address };
         let deadline = Instant::now() + PATIENCE;
-        while TcpStream::connect(address).is_err() {
+        // The master listens before it has made its workers, which do all the work that is to be counted.
+        while TcpStream::connect(address).is_err() || nginx.pids().len() == 1 {
             ensure!(Instant::now() < deadline, "nginx did not listen within {PATIENCE:?}");
             std::thread::sleep(Duration::from_millis(5));
         }
