@@ -103,6 +103,9 @@ fn a_budget_lowered_below_what_is_spent_says_so_and_lets_nothing_pass() {
     assert!(said.contains("warning: $0.000033 is spent or held already") && said.contains("no call passes"), "{said}");
     assert_eq!((&agent["budgets"][0]["overdraft_pico"], &agent["state"]), (&json!("23000000"), &json!("active")));
     assert_eq!(house.status(&json!({})), 402);
+    let events = house.daemon.rpc("event.list", &json!({"limit": 1000}));
+    let set = |event: &&Value| event["kind"] == "budget.set" && event["body"]["reason"] == "too dear";
+    assert!(events["events"].as_array().is_some_and(|events| events.iter().any(|event| set(&event))), "{events}");
     let (_, said) = house.updates(&["--budget", "1"]);
     assert_eq!(said, "");
     assert_eq!(house.status(&json!({})), 200);

@@ -213,6 +213,9 @@ events! {
         limit: Option<Pico>,
         /// Its period.
         period: Period,
+        /// Why, when that was said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
         /// What the window had spent when its balance was opened here.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         spent: Option<Pico>,

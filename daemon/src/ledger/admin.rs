@@ -238,7 +238,7 @@ impl Writer<'_> {
         } else if opened {
             self.window_opened(balance)?;
         }
-        let set = BudgetSet { account, balance, by, holds: Vec::new(), limit: Some(limit), period, spent };
+        let set = BudgetSet { account, balance, by, holds: Vec::new(), limit: Some(limit), period, reason: None, spent };
         self.append(&set.into())?;
         Ok(())
     }

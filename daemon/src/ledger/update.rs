@@ -41,7 +41,14 @@ impl Writer<'_> {
     ///
     /// # Errors
     /// When the ledger cannot be read or written.
-    pub fn set_budget(&mut self, account: AccountId, period: Period, limit: Pico, by: Option<By>) -> Result<Pico, LedgerFault> {
+    pub fn set_budget(
+        &mut self,
+        account: AccountId,
+        period: Period,
+        limit: Pico,
+        reason: Option<String>,
+        by: Option<By>,
+    ) -> Result<Pico, LedgerFault> {
         let mut statement = self.conn.prepare_cached("INSERT OR REPLACE INTO budgets VALUES (?, ?, ?)")?;
         statement.execute(params![account.get(), period.name(), limit.get()])?;
         let spent = match self.state.books.balance_at(account, period, self.now) {
@@ -51,7 +58,7 @@ impl Writer<'_> {
         let (balance, opened) = self.state.books.set_budget(account, period, Some(limit), self.now, spent)?;
         let holds = if opened { self.take_in(balance)? } else { Vec::new() };
         let holds = holds.into_iter().map(|key| (key.request, key.attempt)).collect();
-        self.append(&BudgetSet { account, balance, by, holds, limit: Some(limit), period, spent: opened.then_some(spent) }.into())?;
+        self.append(&BudgetSet { account, balance, by, holds, limit: Some(limit), period, reason, spent: opened.then_some(spent) }.into())?;
         let row = self.state.books.balance(balance);
         Ok(row.and_then(|row| row.spent.plus(row.reserved)).unwrap_or(Pico::MAX))
     }

@@ -151,7 +151,16 @@ impl Scribe {
             let limit = Pico::new(*limit);
             let (balance, _) = self.books.set_budget(id, *period, Some(limit), self.now, Pico::ZERO).unwrap();
             self.window(balance);
-            self.write(BudgetSet { account: id, balance, by: None, holds: Vec::new(), limit: Some(limit), period: *period, spent: None });
+            self.write(BudgetSet {
+                account: id,
+                balance,
+                by: None,
+                holds: Vec::new(),
+                limit: Some(limit),
+                period: *period,
+                reason: None,
+                spent: None,
+            });
         }
         number
     }
@@ -173,7 +182,7 @@ impl Scribe {
             holds.push((key.request, key.attempt));
             self.holds.get_mut(key).unwrap().balances.clone_from(&hold.balances);
         }
-        self.write(BudgetSet { account, balance, by: None, holds, limit, period, spent: opened.then_some(spent) });
+        self.write(BudgetSet { account, balance, by: None, holds, limit, period, reason: None, spent: opened.then_some(spent) });
     }
 
     fn state(&mut self, account: i64, to: AccountState) {

@@ -31,7 +31,7 @@ pub(in crate::control) async fn update(gate: &Gate, by: By, wanted: AgentUpdate)
             writer.update_account(&account, &stated, limits, wanted.reason.clone(), Some(by.clone()))?;
         }
         if let Some(limit) = wanted.budget_pico {
-            let used = writer.set_budget(account.id, wanted.per, limit, Some(by))?;
+            let used = writer.set_budget(account.id, wanted.per, limit, wanted.reason, Some(by))?;
             if used > limit {
                 warnings.push(format!("{used} is spent or held already, which is more than {limit}: no call passes"));
             }

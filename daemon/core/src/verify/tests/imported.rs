@@ -17,7 +17,7 @@ fn story() -> Scribe {
     let limit = Some(Pico::new(20_000));
     let (balance, _) = scribe.books.set_budget(agent, Period::Total, limit, NOON, SPENT).unwrap();
     let (by, holds, period) = (None, Vec::new(), Period::Total);
-    scribe.write(BudgetSet { account: agent, balance, by, holds, limit, period, spent: Some(SPENT) });
+    scribe.write(BudgetSet { account: agent, balance, by, holds, limit, period, reason: None, spent: Some(SPENT) });
     let call = scribe.call(2, 50, true).unwrap();
     scribe.settle(call, Settled::Exact, Outcome::Answered, &Usage::text(9, 20));
     scribe
