@@ -44,9 +44,21 @@ struct Flags {
     /// The folder under which the ledgers are made, and removed afterwards.
     #[arg(long, default_value = env!("CARGO_TARGET_TMPDIR"))]
     folder: PathBuf,
+    /// One part instead of all of them.
+    #[arg(long)]
+    only: Option<Part>,
     /// What cargo bench passes.
     #[arg(long, hide = true)]
     bench: bool,
+}
+
+/// A part of the benchmark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    Lifecycles,
+    Lone,
+    Recovery,
+    Growth,
 }
 
 /// A ledger with one run below one agent, and what its calls are made from.
@@ -342,9 +354,18 @@ fn main() {
     let flags = Flags::parse();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        speeds(&flags).await;
-        lone(&flags).await;
-        recovery(&flags).await;
-        growth(&flags).await;
+        let wanted = |part| flags.only.is_none_or(|only| only == part);
+        if wanted(Part::Lifecycles) {
+            speeds(&flags).await;
+        }
+        if wanted(Part::Lone) {
+            lone(&flags).await;
+        }
+        if wanted(Part::Recovery) {
+            recovery(&flags).await;
+        }
+        if wanted(Part::Growth) {
+            growth(&flags).await;
+        }
     });
 }
