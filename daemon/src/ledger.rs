@@ -23,14 +23,14 @@ mod writer;
 
 pub use admin::{NewAccount, NewTokenRow, Refused};
 pub use aex::{AexAgent, AexDatabase, AexFault, AexToken, Cell, read_aex};
+pub use aex_core::hold::{Durability, Ending};
 pub use audit::{AuditReport, read_only_audit};
 pub use directory::{AccountView, Directory, StopFlag, TokenView};
 pub use read::{AccountRow, BalanceRow, EventFilter, EventRow, Reader};
 pub use report::{OwnedEvent, RunSums, TokenRow};
 pub use tally::{Counts, Denied, Ends, Span, Sums, Tallied};
-pub use writer::{EndCall, Ending, Held, HoldCall, Snapshot, Writer};
+pub use writer::{EndCall, Held, HoldCall, Snapshot, Writer};
 
-use crate::config::Durability;
 use crate::os::clock;
 use aex_core::books::HoldKey;
 use aex_core::decision::Denial;
@@ -226,7 +226,9 @@ impl Ledger {
         let (reply, answer) = oneshot::channel();
         self.inner.queue.push(Job::Hold(Box::new(call), reply))?;
         let held = answer.await.map_err(|_| LedgerFault::Unavailable)?;
-        if let (Ok(held), Durability::Full) = (&held, self.inner.durability) {
+        if let Ok(held) = &held
+            && !self.inner.durability.may_send(held.commit, self.inner.disk.newest())
+        {
             self.flushed(held.commit).await?;
         }
         Ok(held)
@@ -237,10 +239,10 @@ impl Ledger {
     /// # Errors
     /// When the disk refuses to flush.
     pub async fn may_relay(&self, held: &Held) -> Result<(), LedgerFault> {
-        match self.inner.durability {
-            Durability::Normal => Ok(()),
-            Durability::Overlap | Durability::Full => self.flushed(held.commit).await,
+        if self.inner.durability.may_relay(held.commit, self.inner.disk.newest()) {
+            return Ok(());
         }
+        self.flushed(held.commit).await
     }
 
     async fn flushed(&self, commit: u64) -> Result<(), LedgerFault> {

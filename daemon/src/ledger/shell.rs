@@ -132,7 +132,7 @@ impl Shell<'_> {
             Ok(answers) => {
                 // An admin action waits for the disk whatever the durability.
                 let is_awaited = |answer: &Answer| match answer {
-                    Answer::Held(_, placed) => placed.is_ok() && self.durability != Durability::Normal,
+                    Answer::Held(_, placed) => placed.is_ok() && self.durability.awaits_flush(),
                     Answer::Admin(_) => true,
                 };
                 self.committed(answers.iter().any(is_awaited));

@@ -8,9 +8,9 @@ use super::{LedgerFault, now};
 use aex_core::ask::Ask;
 use aex_core::books::HoldKey;
 use aex_core::decision::{AccountState, Denial};
-use aex_core::event::{Event, Outcome, Released, Settled};
+use aex_core::event::Event;
+use aex_core::hold::Ending;
 use aex_core::policy::{Change, Facts};
-use aex_core::price::Line;
 use aex_proto::value::{AccountId, Digest, Pico, Stamp};
 use rusqlite::{Connection, Statement, params};
 use std::collections::{BTreeSet, HashMap};
@@ -68,31 +68,6 @@ pub struct Held {
     pub commit: u64,
     /// When the daemon ends it at the latest.
     pub deadline: Stamp,
-}
-
-/// How a hold ends.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// With a charge.
-    Settle {
-        /// How sure the charge is. A worst case charges the whole hold, whatever the lines say.
-        state: Settled,
-        /// The charge.
-        lines: Vec<Line>,
-        /// Why.
-        outcome: Outcome,
-        /// The status of the provider's answer.
-        status: Option<u16>,
-        /// Fields of the reported usage that are not known.
-        unknown_usage: Vec<(String, String)>,
-    },
-    /// Without one.
-    Release {
-        /// Why nothing was billed.
-        reason: Released,
-        /// The status of the provider's answer.
-        status: Option<u16>,
-    },
 }
 
 /// A hold that is to end.

@@ -1,7 +1,6 @@
 //! A disk that refuses: what was promised stands, nothing new is admitted, and all goes on when there is room again.
 
 use super::*;
-use crate::ledger::writer::Ending;
 use aex_core::event::{Outcome, Settled};
 use aex_core::price::Line;
 use aex_core::usage::Bucket;
