@@ -6,4 +6,5 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a broken model fails a test by panicking")]
 
 pub mod interleaving;
+pub mod simulation;
 pub mod wal;
