@@ -133,6 +133,14 @@ impl Ledger {
     /// # Errors
     /// When the file cannot be used, is newer than this program, or its rows do not fit together.
     pub fn open(options: &Options) -> Result<Ledger, LedgerFault> {
+        Ledger::open_at(options, Arc::new(clock::wall))
+    }
+
+    /// Opens a ledger whose rows are stamped by a clock of the caller's.
+    ///
+    /// # Errors
+    /// As [`Ledger::open`].
+    pub fn open_at(options: &Options, wall: clock::Wall) -> Result<Ledger, LedgerFault> {
         schema::assert_sqlite_version()?;
         let lock = lock(&options.path)?;
         let conn = schema::open_for_writing(&options.path)?;
@@ -144,6 +152,7 @@ impl Ledger {
         let (head_sender, head) = watch::channel(state.head.seq);
         let start = shell::Start {
             conn,
+            wall,
             state,
             zone_name: options.zone.iana_name().unwrap_or("UTC").to_owned(),
             queue: Arc::clone(&queue),
@@ -389,11 +398,6 @@ fn lock(path: &Path) -> Result<nix::fcntl::Flock<std::fs::File>, LedgerFault> {
     })?;
     held.set_len(0).and_then(|()| held.write_all(format!("{}\n", std::process::id()).as_bytes())).map_err(fault)?;
     Ok(held)
-}
-
-/// Now, for rows that the ledger writes on its own.
-fn now() -> aex_proto::value::Stamp {
-    clock::wall()
 }
 
 #[cfg(test)]

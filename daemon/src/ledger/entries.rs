@@ -6,7 +6,7 @@ use super::tally::{Change, Sums};
 use super::writer::{EndCall, HoldCall, Writer};
 use aex_core::books::{Account, BooksFault, HoldKey, Placed, Wanted};
 use aex_core::decision::{AccountState, Denial};
-use aex_core::event::{AccountStateChanged, By, CallHeld, CallReleased, CallSettled, EpochOpened, Event, Settled, WindowOpened};
+use aex_core::event::{AccountStateChanged, By, CallHeld, CallReleased, CallSent, CallSettled, EpochOpened, Event, Settled, WindowOpened};
 use aex_core::hold::Ending;
 use aex_proto::value::{AccountId, BalanceId, Pico, RequestId, Stamp};
 use rusqlite::params;
@@ -77,6 +77,20 @@ impl Writer<'_> {
             0,
         ])?;
         Ok(opened)
+    }
+
+    /// Marks a hold that waited as sent: its request may follow once this is committed. `false` when it is not open, or was sent.
+    ///
+    /// # Errors
+    /// When the ledger cannot be written.
+    pub fn mark_sent(&mut self, key: HoldKey) -> Result<bool, LedgerFault> {
+        if self.state.books.open_hold(key).is_none_or(|hold| hold.sent) {
+            return Ok(false);
+        }
+        let mut statement = self.conn.prepare_cached("UPDATE holds SET sent = 1 WHERE request = ? AND attempt = ?")?;
+        statement.execute(params![key.request.bits().cast_signed(), key.attempt])?;
+        self.append(&CallSent { attempt: key.attempt, request: key.request }.into())?;
+        Ok(self.state.books.mark_sent(key))
     }
 
     pub(super) fn end(&mut self, call: &EndCall) -> Result<(), LedgerFault> {

@@ -1,10 +1,11 @@
 //! The writer inside its transaction: the one owner of the connection that writes, and of the books in memory.
 
+use super::LedgerFault;
 use super::directory::{self, Directory, StopFlag};
 use super::load::{self, State};
 use super::queue::{AfterCommit, Job};
 use super::tally::{self, Tally};
-use super::{LedgerFault, now};
+use crate::os::clock;
 use aex_core::ask::Ask;
 use aex_core::books::HoldKey;
 use aex_core::decision::{AccountState, Denial};
@@ -114,6 +115,7 @@ pub struct Writer<'c> {
     pub(super) conn: &'c Connection,
     pub(super) state: State,
     pub(super) now: Stamp,
+    wall: clock::Wall,
     pub(super) directory_changed: bool,
     /// Closed accounts that are kept in memory for their open holds.
     pub(super) closed: BTreeSet<AccountId>,
@@ -130,13 +132,14 @@ pub(super) enum Answer {
 }
 
 impl<'c> Writer<'c> {
-    pub(super) fn new(conn: &'c Connection, state: State) -> Result<Writer<'c>, LedgerFault> {
+    pub(super) fn new(conn: &'c Connection, state: State, wall: clock::Wall) -> Result<Writer<'c>, LedgerFault> {
         Ok(Writer {
             sql: Statements::prepare(conn)?,
             tally: Tally::new(state.head.seq),
             conn,
             state,
-            now: now(),
+            now: wall(),
+            wall,
             directory_changed: true,
             closed: BTreeSet::new(),
             flags: Vec::new(),
@@ -146,7 +149,7 @@ impl<'c> Writer<'c> {
 
 impl Writer<'_> {
     pub(super) fn begin(&mut self) -> Result<(), LedgerFault> {
-        self.now = now();
+        self.now = (self.wall)();
         self.sql.begin.execute([])?;
         Ok(())
     }
