@@ -13,12 +13,13 @@ mod report;
 mod settings;
 mod yaml;
 
+pub use aex_core::hold::Durability;
 pub use cases::{Case, read_cases};
 pub use defaults::{AEXD_YAML, ENV, MODELS_YAML, write_missing};
 pub use models::Catalog;
 pub use provider::{Auth, Provider, ProviderKind, Timeouts};
 pub use report::{Problem, Warning};
-pub use settings::{Durability, OnDisconnect, Origin, Overrides, Settings, Source, Sourced, parse_level};
+pub use settings::{OnDisconnect, Origin, Overrides, Settings, Source, Sourced, parse_level};
 
 use crate::os::paths::tighten;
 use crate::os::secret::Secret;

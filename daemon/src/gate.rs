@@ -17,7 +17,7 @@ pub use enter::{Entered, Refused};
 pub use live::Call;
 pub use policy::InForce;
 pub use refuse::Evidence;
-pub use settle::{Ended, settle};
+pub use settle::{Ended, Passed, settle};
 
 use crate::ledger::{Ledger, LedgerFault};
 use crate::os::clock;

@@ -23,14 +23,14 @@ mod writer;
 
 pub use admin::{NewAccount, NewTokenRow, Refused};
 pub use aex::{AexAgent, AexDatabase, AexFault, AexToken, Cell, read_aex};
+pub use aex_core::hold::{Durability, Ending};
 pub use audit::{AuditReport, read_only_audit};
 pub use directory::{AccountView, Directory, StopFlag, TokenView};
 pub use read::{AccountRow, BalanceRow, EventFilter, EventRow, Reader};
 pub use report::{OwnedEvent, RunSums, TokenRow};
 pub use tally::{Counts, Denied, Ends, Span, Sums, Tallied};
-pub use writer::{EndCall, Ending, Held, HoldCall, Snapshot, Writer};
+pub use writer::{EndCall, Held, HoldCall, Snapshot, Writer};
 
-use crate::config::Durability;
 use crate::os::clock;
 use aex_core::books::HoldKey;
 use aex_core::decision::Denial;
@@ -133,6 +133,14 @@ impl Ledger {
     /// # Errors
     /// When the file cannot be used, is newer than this program, or its rows do not fit together.
     pub fn open(options: &Options) -> Result<Ledger, LedgerFault> {
+        Ledger::open_at(options, Arc::new(clock::wall))
+    }
+
+    /// Opens a ledger whose rows are stamped by a clock of the caller's.
+    ///
+    /// # Errors
+    /// As [`Ledger::open`].
+    pub fn open_at(options: &Options, wall: clock::Wall) -> Result<Ledger, LedgerFault> {
         schema::assert_sqlite_version()?;
         let lock = lock(&options.path)?;
         let conn = schema::open_for_writing(&options.path)?;
@@ -144,6 +152,7 @@ impl Ledger {
         let (head_sender, head) = watch::channel(state.head.seq);
         let start = shell::Start {
             conn,
+            wall,
             state,
             zone_name: options.zone.iana_name().unwrap_or("UTC").to_owned(),
             queue: Arc::clone(&queue),
@@ -226,7 +235,9 @@ impl Ledger {
         let (reply, answer) = oneshot::channel();
         self.inner.queue.push(Job::Hold(Box::new(call), reply))?;
         let held = answer.await.map_err(|_| LedgerFault::Unavailable)?;
-        if let (Ok(held), Durability::Full) = (&held, self.inner.durability) {
+        if let Ok(held) = &held
+            && !self.inner.durability.may_send(held.commit, self.inner.disk.newest())
+        {
             self.flushed(held.commit).await?;
         }
         Ok(held)
@@ -237,10 +248,10 @@ impl Ledger {
     /// # Errors
     /// When the disk refuses to flush.
     pub async fn may_relay(&self, held: &Held) -> Result<(), LedgerFault> {
-        match self.inner.durability {
-            Durability::Normal => Ok(()),
-            Durability::Overlap | Durability::Full => self.flushed(held.commit).await,
+        if self.inner.durability.may_relay(held.commit, self.inner.disk.newest()) {
+            return Ok(());
         }
+        self.flushed(held.commit).await
     }
 
     async fn flushed(&self, commit: u64) -> Result<(), LedgerFault> {
@@ -387,11 +398,6 @@ fn lock(path: &Path) -> Result<nix::fcntl::Flock<std::fs::File>, LedgerFault> {
     })?;
     held.set_len(0).and_then(|()| held.write_all(format!("{}\n", std::process::id()).as_bytes())).map_err(fault)?;
     Ok(held)
-}
-
-/// Now, for rows that the ledger writes on its own.
-fn now() -> aex_proto::value::Stamp {
-    clock::wall()
 }
 
 #[cfg(test)]

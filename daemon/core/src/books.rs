@@ -42,7 +42,7 @@ pub struct HoldKey {
 }
 
 /// Money held for a call in flight.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct OpenHold {
     /// Whose call it is.
     pub account: AccountId,

@@ -1,6 +1,7 @@
 //! aexd.yaml: the daemon's own settings, each with the place that it came from. All are optional.
 
 use super::report::{Field, Problem, Report, Section, Unknown, number};
+use aex_core::hold::Durability;
 use jiff::tz::TimeZone;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
@@ -73,17 +74,6 @@ impl Origin {
     }
 }
 
-/// When a reservation counts as safe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Durability {
-    /// On disk before the first byte of the answer is relayed.
-    Overlap,
-    /// On disk before the call is sent.
-    Full,
-    /// Left to SQLite.
-    Normal,
-}
-
 /// What happens to a stream whose client left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnDisconnect {
@@ -152,7 +142,7 @@ pub(super) fn read(source: &str, report: &mut Report) -> Option<Settings> {
 
 fn read_all(top: &mut Section<'_>, report: &mut Report) -> Settings {
     let mut file = File { top, report };
-    let durabilities = [("overlap", Durability::Overlap), ("full", Durability::Full), ("normal", Durability::Normal)];
+    let durabilities = Durability::ALL.map(|durability| (durability.name(), durability));
     let disconnects = [("cancel", OnDisconnect::Cancel), ("drain", OnDisconnect::Drain)];
     Settings {
         listen: file.setting("listen", IpAddr::V4(Ipv4Addr::LOCALHOST), address),

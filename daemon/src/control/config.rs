@@ -1,7 +1,7 @@
 //! The settings in force and their sources, as the protocol tells them. Of keys, only whether they are set.
 
 use super::models::{key_state, needs_restart};
-use crate::config::{Durability, OnDisconnect, Settings, Sourced};
+use crate::config::{OnDisconnect, Settings, Sourced};
 use crate::gate::Gate;
 use aex_core::paths::Paths;
 use aex_proto::config::{ConfigShown, Place, ProviderKey, Setting};
@@ -68,7 +68,7 @@ fn settings(settings: &Settings, waiting: &[String]) -> Vec<Setting> {
     add("allowed_hosts", json!(allowed_hosts.value), source(allowed_hosts));
     add("max_body", json!(max_body.value), source(max_body));
     add("max_connections", json!(max_connections.value), source(max_connections));
-    add("durability", json!(durability_name(durability.value)), source(durability));
+    add("durability", json!(durability.value.name()), source(durability));
     add("wal_limit", json!(wal_limit.value), source(wal_limit));
     add("zone", json!(zone.value.iana_name().unwrap_or("UTC")), source(zone));
     add("workers", json!(workers.value), source(workers));
@@ -83,14 +83,6 @@ fn settings(settings: &Settings, waiting: &[String]) -> Vec<Setting> {
 
 fn source<T>(setting: &Sourced<T>) -> String {
     setting.source.to_string()
-}
-
-pub(super) const fn durability_name(durability: Durability) -> &'static str {
-    match durability {
-        Durability::Overlap => "overlap",
-        Durability::Full => "full",
-        Durability::Normal => "normal",
-    }
 }
 
 const fn on_disconnect_name(choice: OnDisconnect) -> &'static str {

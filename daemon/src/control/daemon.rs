@@ -1,7 +1,6 @@
 //! The daemon itself, and the whole in figures.
 
 use super::agents;
-use super::config::durability_name;
 use super::connection::After;
 use super::fault::{Answer, read, tallied};
 use super::models::key_state;
@@ -49,7 +48,7 @@ pub(super) async fn status(gate: &Gate, facts: &Facts) -> Answer<DaemonStatus> {
         epoch: gate.ledger().epoch(),
         started_at: facts.started_at,
         uptime_ms: u64::try_from(clock::boot_us().saturating_sub(facts.started_boot_us) / 1_000).unwrap_or(0),
-        durability: durability_name(gate.ledger().durability()).to_owned(),
+        durability: gate.ledger().durability().name().to_owned(),
         in_flight: in_flight(gate),
         head_seq,
         head_hash,

@@ -5,10 +5,7 @@ use crate::ledger::{AccountView, Ending};
 use crate::os::clock;
 use aex_core::ask::Ask;
 use aex_core::decision::Denial;
-use aex_core::event::Settled;
-use aex_core::price::Line;
 use aex_core::rate::{Counted, Spent, Taken};
-use aex_core::usage::Bucket;
 
 /// Tokens that a call took. Dropped without a correction they stay taken until they leave the window.
 #[derive(Debug)]
@@ -28,16 +25,10 @@ impl TakenTokens {
 
     /// Corrects by how the call ended; nobody knows what a worst case used.
     pub(super) fn end(self, ending: &Ending) {
-        match ending {
-            Ending::Settle { state: Settled::WorstCase, .. } => {}
-            Ending::Settle { lines, .. } => self.correct(used(lines)),
-            Ending::Release { .. } => self.correct(0),
+        if let Some(used) = ending.tokens() {
+            self.correct(used);
         }
     }
-}
-
-fn used(lines: &[Line]) -> u64 {
-    lines.iter().filter(|Line(bucket, ..)| *bucket != Bucket::Call).fold(0, |sum, Line(_, quantity, _)| sum.saturating_add(*quantity))
 }
 
 impl Gate {

@@ -36,7 +36,7 @@ pub fn read_only_audit(path: &Path) -> Result<AuditReport, LedgerFault> {
     }
     let conn = schema::open_for_reading(path)?;
     let transaction = conn.unchecked_transaction()?;
-    Reader::new(&transaction).audit(super::now(), None)
+    Reader::new(&transaction).audit(crate::os::clock::wall(), None)
 }
 
 impl Reader<'_> {

@@ -153,9 +153,14 @@ impl Disk {
         }
     }
 
+    /// The newest commit that is known to be on disk.
+    pub(super) fn newest(&self) -> u64 {
+        *self.flushed.borrow()
+    }
+
     /// Waits until a commit is on disk.
     pub(super) async fn flushed(&self, commit: u64) -> Result<(), NotFlushed> {
-        if *self.flushed.borrow() >= commit {
+        if self.newest() >= commit {
             return Ok(());
         }
         if let Ok(mut work) = self.shared.work.lock()

@@ -3,14 +3,11 @@
 use super::LedgerFault;
 use super::load::{self, HoldRow};
 use super::tally::{Change, Sums};
-use super::writer::{EndCall, Ending, HoldCall, Writer};
-use aex_core::books::{Account, AccountKind, BooksFault, HoldKey, Placed, Wanted};
+use super::writer::{EndCall, HoldCall, Writer};
+use aex_core::books::{Account, BooksFault, HoldKey, Placed, Wanted};
 use aex_core::decision::{AccountState, Denial};
-use aex_core::event::{
-    AccountStateChanged, By, CallHeld, CallReleased, CallSettled, EpochOpened, Event, Outcome, Released, Settled, WindowOpened,
-};
-use aex_core::price::{Charge, Line};
-use aex_core::usage::Bucket;
+use aex_core::event::{AccountStateChanged, By, CallHeld, CallReleased, CallSent, CallSettled, EpochOpened, Event, Settled, WindowOpened};
+use aex_core::hold::Ending;
 use aex_proto::value::{AccountId, BalanceId, Pico, RequestId, Stamp};
 use rusqlite::params;
 
@@ -82,21 +79,31 @@ impl Writer<'_> {
         Ok(opened)
     }
 
+    /// Marks a hold that waited as sent: its request may follow once this is committed. `false` when it is not open, or was sent.
+    ///
+    /// # Errors
+    /// When the ledger cannot be written.
+    pub fn mark_sent(&mut self, key: HoldKey) -> Result<bool, LedgerFault> {
+        if self.state.books.open_hold(key).is_none_or(|hold| hold.sent) {
+            return Ok(false);
+        }
+        let mut statement = self.conn.prepare_cached("UPDATE holds SET sent = 1 WHERE request = ? AND attempt = ?")?;
+        statement.execute(params![key.request.bits().cast_signed(), key.attempt])?;
+        self.append(&CallSent { attempt: key.attempt, request: key.request }.into())?;
+        Ok(self.state.books.mark_sent(key))
+    }
+
     pub(super) fn end(&mut self, call: &EndCall) -> Result<(), LedgerFault> {
         let key = call.key;
-        let (state, charge) = match &call.ending {
-            Ending::Settle { state, lines, .. } => (state.name(), settled_charge(*state, lines)),
-            Ending::Release { .. } => ("released", Some(Pico::ZERO)),
-        };
         let Some(amount) = self.state.books.open_hold(key).map(|hold| hold.amount) else {
             tracing::warn!(request = %key.request, "a call that has ended was to be ended again");
             return Ok(());
         };
-        let charge = charge.unwrap_or(amount);
+        let (state, charge) = (call.ending.state(), call.ending.charge(amount));
         let Some(ended) = self.state.books.end(key, charge)? else { return Ok(()) };
         let seq = self.append(&end_event(call, charge))?;
         let row = self.state.rows.remove(&key).ok_or_else(|| LedgerFault::Broken(format!("{}: its hold's row is missing", key.request)))?;
-        let tokens = tokens(&call.ending).unwrap_or(row.tokens);
+        let tokens = call.ending.tokens().map_or(row.tokens, |used| i64::try_from(used).unwrap_or(i64::MAX));
         self.sql.end.execute(params![
             key.request.bits().cast_signed(),
             key.attempt,
@@ -122,9 +129,7 @@ impl Writer<'_> {
 
     /// A bill went beyond what an account may spend: its agent is suspended, not the groups above.
     fn suspend(&mut self, account: AccountId, request: RequestId) -> Result<(), LedgerFault> {
-        let path = self.state.books.path(account);
-        let agent = path.iter().filter_map(|id| self.state.books.account(*id)).find(|account| account.kind == AccountKind::Agent);
-        let Some(agent) = agent.filter(|agent| agent.state == AccountState::Active).cloned() else { return Ok(()) };
+        let Some(agent) = self.state.books.overdrawer(account).cloned() else { return Ok(()) };
         let reason = format!("the bill of {request} went beyond its bound and the budget");
         self.change_state(&agent, AccountState::Suspended, reason, None)
     }
@@ -154,41 +159,10 @@ impl Writer<'_> {
         self.ensure_root()?;
         let left: Vec<(HoldKey, bool)> = self.state.books.holds().map(|(key, hold)| (*key, hold.sent)).collect();
         for (key, sent) in &left {
-            let ending = if *sent {
-                Ending::Settle {
-                    state: Settled::WorstCase,
-                    lines: Vec::new(),
-                    outcome: Outcome::Crash,
-                    status: None,
-                    unknown_usage: Vec::new(),
-                }
-            } else {
-                Ending::Release { reason: Released::Crash, status: None }
-            };
-            self.end(&EndCall { key: *key, ending })?;
+            self.end(&EndCall { key: *key, ending: Ending::of_dead(*sent) })?;
         }
         // Runs of a dead daemon re-attach by their open account; nothing else of it lives on.
         Ok(u64::try_from(left.len()).unwrap_or(u64::MAX))
-    }
-}
-
-/// Tokens that a call is counted with; `None` when only its bound is known.
-fn tokens(ending: &Ending) -> Option<i64> {
-    match ending {
-        Ending::Settle { state: Settled::WorstCase, .. } => None,
-        Ending::Settle { lines, .. } => {
-            let quantities = lines.iter().filter(|Line(bucket, ..)| *bucket != Bucket::Call).map(|Line(_, quantity, _)| *quantity);
-            Some(i64::try_from(quantities.fold(0, u64::saturating_add)).unwrap_or(i64::MAX))
-        }
-        Ending::Release { .. } => Some(0),
-    }
-}
-
-/// The charge that lines say; `None` charges the whole hold.
-fn settled_charge(state: Settled, lines: &[Line]) -> Option<Pico> {
-    match state {
-        Settled::WorstCase => None,
-        Settled::Exact | Settled::Estimated => Charge::sum(lines),
     }
 }
 

@@ -6,6 +6,7 @@ use super::load::State;
 use super::queue::{Job, Queue};
 use super::writer::{Answer, Held, Writer};
 use super::{Durability, LedgerFault};
+use crate::os::clock;
 use arc_swap::ArcSwap;
 use rusqlite::Connection;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ const MAX_RECORDS: usize = 10_000;
 /// What the writer's thread is started with.
 pub(super) struct Start {
     pub(super) conn: Connection,
+    pub(super) wall: clock::Wall,
     pub(super) state: State,
     pub(super) zone_name: String,
     pub(super) queue: Arc<Queue>,
@@ -38,10 +40,10 @@ pub(super) struct Opened {
 
 /// Runs until the queue is closed and empty.
 pub(super) fn run(start: Start, ready: &SyncSender<Result<Opened, LedgerFault>>) {
-    let Start { conn, state, zone_name, queue, directory, disk, durability, head } = start;
+    let Start { conn, wall, state, zone_name, queue, directory, disk, durability, head } = start;
     queue.attach();
     let _guard = Guard { queue: Arc::clone(&queue), disk: disk.clone() };
-    let writer = match Writer::new(&conn, state) {
+    let writer = match Writer::new(&conn, state, wall) {
         Ok(writer) => writer,
         Err(fault) => return drop(ready.send(Err(fault))),
     };
@@ -132,7 +134,7 @@ impl Shell<'_> {
             Ok(answers) => {
                 // An admin action waits for the disk whatever the durability.
                 let is_awaited = |answer: &Answer| match answer {
-                    Answer::Held(_, placed) => placed.is_ok() && self.durability != Durability::Normal,
+                    Answer::Held(_, placed) => placed.is_ok() && self.durability.awaits_flush(),
                     Answer::Admin(_) => true,
                 };
                 self.committed(answers.iter().any(is_awaited));

@@ -1,6 +1,7 @@
 //! The ledger as it is, on a disk: what the audit says of it, whatever was done through the daemon and by hand.
 
 mod history;
+mod model;
 mod refusing;
 mod tampered;
 
@@ -11,7 +12,7 @@ use aex_core::event::CallDenied;
 use aex_core::policy::{self, Effective, Fields};
 use aex_core::price::{self, MaxTokensField, ModelCard, Overhead, Price};
 use aex_core::window::Period;
-use aex_proto::value::{AccountId, Digest, Pico, RequestId, TokenHash, token_text};
+use aex_proto::value::{AccountId, Digest, Pico, RequestId, Stamp, TokenHash, token_text};
 use jiff::tz::TimeZone;
 
 fn card() -> ModelCard {
@@ -92,31 +93,11 @@ impl House {
     async fn call(&mut self, account: AccountId, output: u64, sent: bool) -> Option<HoldKey> {
         self.requests += 1;
         let key = HoldKey { request: RequestId::new(self.ledger.epoch(), self.requests), attempt: 0 };
-        let ask = Ask { body_bytes: 100, choices: 1, messages: 1, model: "m".to_owned(), max_tokens: Some(output), ..Ask::default() };
-        let (card, policy) = (card(), Effective::of(Fields::default(), None));
-        let (card_digest, kept) = (card.snapshot().1, seed());
-        let max_tokens = policy::decide(&ask, &card, &policy, None).unwrap().max_tokens;
-        let bound = price::bound(&ask, &card, max_tokens).unwrap();
-        let call = HoldCall {
-            key,
-            account,
-            ask: ask.clone(),
-            card: card_digest,
-            policy: Arc::clone(&kept),
-            facts: None,
-            changes: Vec::new(),
-            rule: None,
-            amount: bound.amount,
-            input: Digest::ZERO,
-            input_tokens: bound.input_tokens,
-            output_tokens: bound.output_tokens,
-            max_tokens,
-            lasts_us: 3_600_000_000,
-            sent,
-        };
-        let Err(denial) = self.ledger.hold(call).await.unwrap() else { return Some(key) };
-        let (card, rule, request) = (Some(card_digest), denial.rule().into_owned(), key.request);
-        let denied = CallDenied { account, ask: Some(ask), card, denial, facts: None, policy: kept.digest, request, rule };
+        let call = hold_call(key, account, output, sent);
+        let Err(denial) = self.ledger.hold(call.clone()).await.unwrap() else { return Some(key) };
+        let (kept, rule, request) = (call.policy, denial.rule().into_owned(), key.request);
+        let (ask, card) = (Some(call.ask), Some(call.card));
+        let denied = CallDenied { account, ask, card, denial, facts: None, policy: kept.digest, request, rule };
         self.ledger.record(denied.into(), Some(kept)).unwrap();
         None
     }
@@ -128,6 +109,35 @@ impl House {
         let report = self.ledger.read(move |reader| reader.audit(now(), Some(epoch))).await.unwrap();
         words(&report)
     }
+}
+
+/// A hold of so many tokens of output, as the gate asks for it.
+fn hold_call(key: HoldKey, account: AccountId, output: u64, sent: bool) -> HoldCall {
+    let ask = Ask { body_bytes: 100, choices: 1, messages: 1, model: "m".to_owned(), max_tokens: Some(output), ..Ask::default() };
+    let (card, policy) = (card(), Effective::of(Fields::default(), None));
+    let max_tokens = policy::decide(&ask, &card, &policy, None).unwrap().max_tokens;
+    let bound = price::bound(&ask, &card, max_tokens).unwrap();
+    HoldCall {
+        key,
+        account,
+        ask,
+        card: card.snapshot().1,
+        policy: seed(),
+        facts: None,
+        changes: Vec::new(),
+        rule: None,
+        amount: bound.amount,
+        input: Digest::ZERO,
+        input_tokens: bound.input_tokens,
+        output_tokens: bound.output_tokens,
+        max_tokens,
+        lasts_us: 3_600_000_000,
+        sent,
+    }
+}
+
+fn now() -> Stamp {
+    clock::wall()
 }
 
 fn open(home: &Path, zone: TimeZone) -> Ledger {

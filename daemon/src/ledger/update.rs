@@ -68,12 +68,18 @@ impl Writer<'_> {
         let window = Window::of(period, self.now, &self.state.zone)
             .ok_or_else(|| LedgerFault::Broken(format!("no {} holds {}", period.name(), self.now)))?;
         let sql = format!(
-            "{} SELECT coalesce(sum(charge_pico), 0) FROM calls WHERE account IN below AND held_us >= ?2 AND (?3 IS NULL OR held_us < ?3)",
+            "{} SELECT coalesce(sum(charge_pico >> 32), 0), coalesce(sum(charge_pico & 4294967295), 0)
+             FROM calls WHERE account IN below AND held_us >= ?2 AND (?3 IS NULL OR held_us < ?3)",
             super::read::BELOW
         );
         let mut statement = self.conn.prepare_cached(&sql)?;
-        let spent = statement.query_row(params![account.get(), window.start.micros(), window.end.map(Stamp::micros)], |row| row.get(0))?;
-        Ok(Pico::new(spent))
+        // In halves: SQLite refuses a sum beyond its range, and such a budget could never be set.
+        let (high, low): (i64, i64) = statement
+            .query_row(params![account.get(), window.start.micros(), window.end.map(Stamp::micros)], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })?;
+        let spent = (i128::from(high) << 32) + i128::from(low);
+        Ok(i64::try_from(spent).map_or(Pico::MAX, Pico::new))
     }
 
     /// Writes the row of a balance that was opened in mid-period, and into the rows of open holds that it holds them.

@@ -1,16 +1,17 @@
 //! The writer inside its transaction: the one owner of the connection that writes, and of the books in memory.
 
+use super::LedgerFault;
 use super::directory::{self, Directory, StopFlag};
 use super::load::{self, State};
 use super::queue::{AfterCommit, Job};
 use super::tally::{self, Tally};
-use super::{LedgerFault, now};
+use crate::os::clock;
 use aex_core::ask::Ask;
 use aex_core::books::HoldKey;
 use aex_core::decision::{AccountState, Denial};
-use aex_core::event::{Event, Outcome, Released, Settled};
+use aex_core::event::Event;
+use aex_core::hold::Ending;
 use aex_core::policy::{Change, Facts};
-use aex_core::price::Line;
 use aex_proto::value::{AccountId, Digest, Pico, Stamp};
 use rusqlite::{Connection, Statement, params};
 use std::collections::{BTreeSet, HashMap};
@@ -70,31 +71,6 @@ pub struct Held {
     pub deadline: Stamp,
 }
 
-/// How a hold ends.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// With a charge.
-    Settle {
-        /// How sure the charge is. A worst case charges the whole hold, whatever the lines say.
-        state: Settled,
-        /// The charge.
-        lines: Vec<Line>,
-        /// Why.
-        outcome: Outcome,
-        /// The status of the provider's answer.
-        status: Option<u16>,
-        /// Fields of the reported usage that are not known.
-        unknown_usage: Vec<(String, String)>,
-    },
-    /// Without one.
-    Release {
-        /// Why nothing was billed.
-        reason: Released,
-        /// The status of the provider's answer.
-        status: Option<u16>,
-    },
-}
-
 /// A hold that is to end.
 #[derive(Clone, Debug)]
 pub struct EndCall {
@@ -139,6 +115,7 @@ pub struct Writer<'c> {
     pub(super) conn: &'c Connection,
     pub(super) state: State,
     pub(super) now: Stamp,
+    wall: clock::Wall,
     pub(super) directory_changed: bool,
     /// Closed accounts that are kept in memory for their open holds.
     pub(super) closed: BTreeSet<AccountId>,
@@ -155,13 +132,14 @@ pub(super) enum Answer {
 }
 
 impl<'c> Writer<'c> {
-    pub(super) fn new(conn: &'c Connection, state: State) -> Result<Writer<'c>, LedgerFault> {
+    pub(super) fn new(conn: &'c Connection, state: State, wall: clock::Wall) -> Result<Writer<'c>, LedgerFault> {
         Ok(Writer {
             sql: Statements::prepare(conn)?,
             tally: Tally::new(state.head.seq),
             conn,
             state,
-            now: now(),
+            now: wall(),
+            wall,
             directory_changed: true,
             closed: BTreeSet::new(),
             flags: Vec::new(),
@@ -171,7 +149,7 @@ impl<'c> Writer<'c> {
 
 impl Writer<'_> {
     pub(super) fn begin(&mut self) -> Result<(), LedgerFault> {
-        self.now = now();
+        self.now = (self.wall)();
         self.sql.begin.execute([])?;
         Ok(())
     }

@@ -3,10 +3,13 @@
 #![expect(clippy::disallowed_methods, reason = "this is the one place that may read a clock")]
 
 use aex_proto::value::Stamp;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 static START: OnceLock<Instant> = OnceLock::new();
+
+/// What tells the wall time to whoever must not read a clock.
+pub type Wall = Arc<dyn Fn() -> Stamp + Send + Sync>;
 
 /// Wall time. Before 1970 it stays at 1970.
 #[must_use]

@@ -5,7 +5,7 @@ use super::dispatch::Source;
 use super::line::{Line, Watchdog};
 use super::reply::Broken;
 use crate::config::OnDisconnect;
-use crate::gate::{CALL_LASTS, Call, Ended, Gate, Hold, settle};
+use crate::gate::{CALL_LASTS, Call, Ended, Gate, Hold, Passed, settle};
 use crate::ledger::StopFlag;
 use crate::os::clock;
 use crate::wire::denial::{self, UpstreamFault};
@@ -255,26 +255,18 @@ impl Open {
 
     fn settle_whole(&mut self, meter: &Meter) {
         let Some(hold) = self.hold.take() else { return };
-        let bytes = meter.relayed_output_bytes;
-        let ended = match &meter.usage {
-            Some(usage) => Ended::Answered { status: self.status, usage: usage.clone() },
-            // An error in a stream, before any output, is no proof that nothing was billed.
-            None if meter.provider_error && bytes == 0 => Ended::Failed { status: Some(self.status) },
-            None => Ended::Relayed { outcome: Outcome::NoUsage, status: Some(self.status), bytes, usage: None },
-        };
-        settle(&self.gate, hold, ended);
+        settle(&self.gate, hold, Ended::streamed(self.status, passed(meter)));
     }
 
     fn settle_part(&mut self, meter: &Meter, outcome: Outcome) {
         let Some(hold) = self.hold.take() else { return };
-        let bytes = meter.relayed_output_bytes;
-        let ended = if meter.provider_error && bytes == 0 && meter.usage.is_none() {
-            Ended::Failed { status: Some(self.status) }
-        } else {
-            Ended::Relayed { outcome, status: Some(self.status), bytes, usage: meter.usage.clone() }
-        };
-        settle(&self.gate, hold, ended);
+        settle(&self.gate, hold, Ended::cut(self.status, passed(meter), outcome));
     }
+}
+
+/// What settlement needs of a meter.
+fn passed(meter: &Meter) -> Passed {
+    Passed { bytes: meter.relayed_output_bytes, provider_error: meter.provider_error, usage: meter.usage.clone() }
 }
 
 impl Drop for Relaying {

@@ -148,10 +148,7 @@ async fn relay(gate: &Gate, active: &Active, hold: Hold, message: &Message, answ
         Ok(body) => body,
         Err(Uncollected::Stopped) => return stopped(gate, hold, Some(head.status)),
         Err(Uncollected::Fault(fault)) => {
-            let status = Some(head.status.as_u16());
-            let ended =
-                if head.status.is_success() { Ended::Unknown { outcome: Outcome::ProviderLeft, status } } else { Ended::Failed { status } };
-            return failed(gate, hold, fault, ended);
+            return failed(gate, hold, fault, Ended::unread(head.status.as_u16()));
         }
     };
     if head.status.is_success() { succeed(gate, hold, message, &head, body) } else { decline(gate, hold, &head, body) }
@@ -173,10 +170,7 @@ fn succeed(gate: &Gate, hold: Hold, message: &Message, head: &http::response::Pa
         Some(span) => answer::splice_model(&body, span, client_model(&hold, message)),
         None => body,
     };
-    let ended = match read.usage {
-        Some(usage) => Ended::Answered { status, usage },
-        None => Ended::Relayed { outcome: Outcome::NoUsage, status: Some(status), bytes: read.relayed_output_bytes, usage: None },
-    };
+    let ended = Ended::plain(status, read.usage, read.relayed_output_bytes);
     let mut headers = headers::to_client(&head.headers);
     let streamed = is_unstreamed(&hold).then(|| unstream::as_stream(&body, message.request.asks_for_usage())).flatten();
     let body = streamed.map_or(body, |events| {
@@ -195,14 +189,7 @@ fn is_unstreamed(hold: &Hold) -> bool {
 /// An error of the provider: passed on as it is, and charged unless it proves that nothing was billed.
 fn decline(gate: &Gate, hold: Hold, head: &http::response::Parts, body: Bytes) -> Response<Reply> {
     let id = hold.key.request;
-    let status = head.status.as_u16();
-    let in_dialect = || answer::read(&body).is_some_and(|answer| answer.is_error);
-    let ended = match status {
-        408 => Ended::Failed { status: Some(status) },
-        400..=499 => Ended::Refused { status },
-        500 | 503 | 529 if in_dialect() => Ended::Refused { status },
-        _ => Ended::Failed { status: Some(status) },
-    };
+    let ended = Ended::declined(head.status.as_u16(), || answer::read(&body).is_some_and(|answer| answer.is_error));
     settle(gate, hold, ended);
     reply::whole(head.status, headers::to_client(&head.headers), body, id)
 }

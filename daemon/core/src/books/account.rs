@@ -1,5 +1,6 @@
 //! One account: a node of the tree.
 
+use super::Books;
 use crate::decision::{AccountState, Named};
 use crate::window::Period;
 use aex_proto::value::{AccountId, Pico};
@@ -61,5 +62,15 @@ impl Account {
     #[must_use]
     pub fn named(&self) -> Named {
         Named { id: self.id, name: self.name.clone() }
+    }
+}
+
+impl Books {
+    /// Whom a bill beyond what an account may spend suspends: its agent, not the groups above. `None` when that does not run.
+    #[must_use]
+    pub fn overdrawer(&self, account: AccountId) -> Option<&Account> {
+        let path = self.path(account);
+        let agent = path.iter().filter_map(|id| self.account(*id)).find(|account| account.kind == AccountKind::Agent);
+        agent.filter(|agent| agent.state == AccountState::Active)
     }
 }

@@ -5,7 +5,7 @@ use crate::window::{Period, Window};
 use aex_proto::value::{AccountId, BalanceId, Pico};
 
 /// The money of one account in one window. Invariant: nothing negative, and spent + reserved − overdraft ≤ limit.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Balance {
     /// Its number.
     pub id: BalanceId,

@@ -1,7 +1,6 @@
 //! A disk that refuses: what was promised stands, nothing new is admitted, and all goes on when there is room again.
 
 use super::*;
-use crate::ledger::writer::Ending;
 use aex_core::event::{Outcome, Settled};
 use aex_core::price::Line;
 use aex_core::usage::Bucket;
@@ -115,5 +114,21 @@ async fn the_database_stays_locked_after_the_wal_was_started_anew() {
         house.ledger.end(key, exact(10)).unwrap();
     }
     assert!(is_locked());
+    assert_eq!(house.broken().await, Vec::<String>::new());
+}
+
+/// A provider may report whatever it likes.
+#[tokio::test]
+async fn a_budget_can_be_set_when_the_bills_of_its_period_are_beyond_the_range_of_money() {
+    let mut house = House::new().await;
+    let agent = house.account(1, AccountKind::Agent, "a", &[]).await;
+    for _ in 0..2 {
+        let key = house.call(agent, 5, true).await.unwrap();
+        house.ledger.end(key, exact(4_000_000_000_000_000_000)).unwrap();
+        house.ledger.settled().await.unwrap();
+    }
+    let act = move |writer: &mut Writer<'_>| writer.set_budget(agent, Period::Day, Pico::new(1_000), None, None).map(Ok);
+    assert_eq!(house.ledger.admin(act).await.unwrap().unwrap(), Pico::MAX);
+    assert!(house.call(agent, 5, true).await.is_none());
     assert_eq!(house.broken().await, Vec::<String>::new());
 }
