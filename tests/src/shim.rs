@@ -3,6 +3,7 @@
 
 mod chance;
 mod disk;
+mod judge;
 mod log;
 mod world;
 
@@ -17,6 +18,7 @@ use crate::daemon::{Config, output};
 
 pub use self::chance::Chance;
 pub use self::disk::{Disk, Image, Taste};
+pub use self::judge::{Broken, Deed, Promise, Truth, judged};
 pub use self::log::{Kind, Moment, Record, moments};
 pub use self::world::{Seen, What, seen};
 
