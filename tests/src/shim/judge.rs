@@ -7,7 +7,7 @@ use std::thread;
 
 use serde_json::{Value, json};
 
-use super::{Chance, Disk, Image, Moment, Seen, Taste, What};
+use super::{Chance, Disk, Image, Kind, Moment, Record, Seen, Taste, What};
 use crate::ask;
 use crate::client;
 use crate::daemon::{Config, Daemon};
@@ -63,8 +63,22 @@ pub struct Truth {
 pub struct Broken {
     /// Which one, in words.
     pub what: String,
-    /// At which cut, and what was left then.
-    pub image: String,
+    /// At which cut, and what it left, in words.
+    pub story: String,
+    /// What it left.
+    pub image: Image,
+}
+
+impl Broken {
+    /// Keeps the image for whoever looks into it, and tells where it lies.
+    #[must_use]
+    #[track_caller]
+    pub fn kept(&self) -> String {
+        // Not removed at the end.
+        let folder = tempfile::Builder::new().prefix("aex-power-").tempdir().expect("a temporary folder").keep();
+        self.image.write(&folder);
+        format!("{}\n  {}\n  kept in {}", self.what, self.story, folder.display())
+    }
 }
 
 /// A cut to be judged.
@@ -75,10 +89,19 @@ struct Cut {
     image: Image,
 }
 
-/// Cuts a recorded run at `cuts` moments, half of them beside a flush or right after something was sent, and answers what broke.
+/// Cuts a recorded run at `cuts` moments and answers what broke. Most moments are nasty: within a flush, within a checkpoint, right after
+/// something was sent.
 #[must_use]
 #[track_caller]
-pub fn judged(truth: &Truth, moments: &[Moment<'_>], mut disk: Disk, config: &Config, promise: Promise, cuts: usize, seed: u64) -> Vec<Broken> {
+pub fn judged(
+    truth: &Truth,
+    moments: &[Moment<'_>],
+    mut disk: Disk,
+    config: &Config,
+    promise: Promise,
+    cuts: usize,
+    seed: u64,
+) -> Vec<Broken> {
     let mut chance = Chance::new(seed);
     let places = places(moments, cuts, &mut chance);
     let broken = Mutex::new(Vec::new());
@@ -87,9 +110,8 @@ pub fn judged(truth: &Truth, moments: &[Moment<'_>], mut disk: Disk, config: &Co
     let judge = || {
         while let Some(cut) = next(&receiver) {
             if let Err(what) = judge(truth, &cut, config, promise) {
-                let kept = keep(&cut.image, seed, cut.number);
-                let image = format!("seed {seed}, cut {} at {}, {}; kept in {kept}", cut.number, cut.at, cut.image.story);
-                broken.lock().expect("no judge panics").push(Broken { what, image });
+                let story = format!("cut {} at {}, {}", cut.number, cut.at, cut.image.story);
+                broken.lock().expect("no judge panics").push(Broken { what, story, image: cut.image });
             }
         }
     };
@@ -115,31 +137,25 @@ fn next(receiver: &Mutex<Receiver<Cut>>) -> Option<Cut> {
 
 /// How many moments have passed at each cut, in order.
 fn places(moments: &[Moment<'_>], cuts: usize, chance: &mut Chance) -> Vec<usize> {
-    use super::Kind::{Sent, Synced};
-    let kinds = [Sent, Synced].map(|kind| {
-        let those = moments.iter().enumerate().filter(|(_, moment)| moment.record.kind == kind);
-        those.map(|(place, _)| place).collect::<Vec<usize>>()
-    });
+    let is_opening = |record: &&Record| record.kind == Kind::Opened && record.data.ends_with(b"ledger.db");
+    let database: BTreeSet<u32> = moments.iter().map(|moment| moment.record).filter(is_opening).map(|record| record.object).collect();
+    let those = |is_one: &dyn Fn(&Record) -> bool| -> Vec<usize> {
+        moments.iter().enumerate().filter(|(_, moment)| is_one(moment.record)).map(|(place, _)| place).collect()
+    };
+    let (sent, flushes) = (those(&|record| record.kind == Kind::Sent), those(&|record| record.kind == Kind::Synced));
+    let checkpoints = those(&|record| record.kind == Kind::Written && database.contains(&record.object));
     let mut places: Vec<usize> = (0..cuts)
-        .map(|number| match number % 4 {
+        .map(|number| match number % 6 {
             0 => 1 + chance.below(moments.len()),
             // Just before a flush has ended.
-            1 => (*chance.one_of(&kinds[1])).max(1),
+            1 => (*chance.one_of(&flushes)).max(1),
+            2 => chance.one_of(&checkpoints) + 1,
             // Just after the world has seen something.
-            _ => chance.one_of(&kinds[0]) + 1,
+            _ => chance.one_of(&sent) + 1,
         })
         .collect();
     places.sort_unstable();
     places
-}
-
-/// A failing image is kept for whoever looks into it.
-fn keep(image: &Image, seed: u64, number: usize) -> String {
-    let folder = std::env::temp_dir().join(format!("aex-power-{seed}-{number}"));
-    if std::fs::create_dir_all(&folder).is_ok() {
-        image.write(&folder);
-    }
-    folder.display().to_string()
 }
 
 fn judge(truth: &Truth, cut: &Cut, config: &Config, promise: Promise) -> Result<(), String> {

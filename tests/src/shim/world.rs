@@ -70,7 +70,7 @@ fn each(flow: &Flow, first: &str, before: &str, after: &str, what: fn(String) ->
     let starts: Vec<usize> = flow.text.match_indices(first).map(|(place, _)| place).collect();
     for (number, start) in starts.iter().enumerate() {
         let end = starts.get(number + 1).copied().unwrap_or(flow.text.len());
-        let message = &flow.text[*start..end];
+        let message = flow.text.get(*start..end).expect("one byte is one character");
         let name = message.split_once(before).and_then(|(_, rest)| rest.split_once(after));
         if let Some((name, _)) = name {
             found.push(Seen { at: flow.at(*start), what: what(name.to_owned()) });
