@@ -202,6 +202,23 @@ fn an_end_that_cannot_be_written_is_tried_again_and_nothing_is_admitted_meanwhil
 }
 
 #[test]
+fn a_write_that_stalls_keeps_its_calls_waiting_and_loses_none() {
+    for durability in ["overlap", "full", "normal"] {
+        let stage = Stage::set(&format!("durability: {durability}\n"));
+        stage.shim.order("write wal HOLD");
+        let mut waiting = stage.send(4);
+        // Other threads go on, and nothing has left.
+        assert_eq!(client::get(&format!("{}/health", stage.daemon.url()), "").status, 200);
+        assert!(stage.provider.requests().is_empty());
+        stage.shim.heal();
+        for connection in &mut waiting {
+            assert_eq!(connection.answer().expect("an answer").status, 200, "{durability}");
+        }
+        assert_eq!(settled_and_audited(&stage.daemon, &stage.provider).exact, 4);
+    }
+}
+
+#[test]
 fn a_daemon_that_cannot_read_or_write_its_ledger_does_not_start_and_says_why() {
     for order in ["read db EIO", "read wal EIO", "write wal EIO", "sync wal EIO"] {
         let mut stage = Stage::set("durability: overlap\n");

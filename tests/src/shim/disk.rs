@@ -365,3 +365,59 @@ fn place(at: i64) -> usize {
 fn file_name(path: &[u8]) -> String {
     String::from_utf8_lossy(path).trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file, and operations on it: `(start, end, kind, at, result, bytes)`.
+    fn after(operations: &[(u64, u64, Kind, i64, i64, &[u8])]) -> Disk {
+        let mut disk = Disk::default();
+        let record = |start, end, kind, object, at, result, data: &[u8]| Record { start, end, kind, object, at, result, data: data.into() };
+        disk.take(&record(1, 2, Kind::Opened, 1, 0, 3, b"/home"));
+        disk.take(&record(3, 4, Kind::Opened, 2, 1, 4, b"/home/ledger.db"));
+        disk.take(&record(5, 6, Kind::Synced, 1, 0, 0, b""));
+        for (start, end, kind, at, result, data) in operations {
+            disk.take(&record(*start, *end, *kind, 2, *at, *result, data));
+        }
+        disk
+    }
+
+    #[track_caller]
+    fn check(disk: &Disk, taste: Taste, expected: &[u8]) {
+        let image = disk.image(taste, &mut Chance::new(2));
+        assert_eq!(image.files.get("ledger.db").map(Vec::as_slice), Some(expected), "{}", image.story);
+    }
+
+    const OLD: (u64, u64, Kind, i64, i64, &[u8]) = (10, 11, Kind::Written, 0, 4, b"aaaa");
+
+    #[test]
+    fn a_flush_promises_what_ended_before_it_began_and_nothing_else() {
+        let disk = after(&[OLD, (12, 15, Kind::Written, 2, 2, b"bb"), (14, 16, Kind::Synced, 0, 0, b"")]);
+        check(&disk, Taste::Nothing, b"aaaa");
+        check(&disk, Taste::All, b"aabb");
+        let disk = after(&[OLD, (14, 16, Kind::Synced, 0, 0, b""), (17, 18, Kind::Sized, 1, 0, b"")]);
+        check(&disk, Taste::Nothing, b"aaaa");
+        check(&disk, Taste::All, b"a");
+    }
+
+    #[test]
+    fn after_a_failed_flush_only_what_is_written_anew_is_promised() {
+        let failed = (12, 13, Kind::Synced, 0, -1, b"" as &[u8]);
+        let later = (16, 17, Kind::Synced, 0, 0, b"" as &[u8]);
+        let disk = after(&[OLD, failed, later]);
+        check(&disk, Taste::Nothing, b"");
+        let disk = after(&[OLD, failed, (14, 15, Kind::Written, 1, 2, b"bb"), later]);
+        check(&disk, Taste::Nothing, b"\0bb");
+        check(&disk, Taste::All, b"abba");
+    }
+
+    #[test]
+    fn a_name_is_lost_until_its_folder_is_flushed() {
+        let mut disk = Disk::default();
+        let opened = Record { start: 1, end: 2, kind: Kind::Opened, object: 1, at: 1, result: 3, data: b"/home/ledger.db".to_vec() };
+        disk.take(&opened);
+        assert!(disk.image(Taste::Nothing, &mut Chance::new(1)).files.is_empty());
+        assert_eq!(disk.image(Taste::All, &mut Chance::new(1)).files.len(), 1);
+    }
+}

@@ -1,6 +1,8 @@
 //! Power cuts of a recorded run: at each one an image of the disk, a start of the real daemon on it, and what must hold then.
 
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
@@ -109,7 +111,9 @@ pub fn judged(
     let receiver = Mutex::new(receiver);
     let judge = || {
         while let Some(cut) = next(&receiver) {
-            if let Err(what) = judge(truth, &cut, config, promise) {
+            // What the harness itself cannot read breaks a promise too; and a judge that is gone would be waited for.
+            let judged = catch_unwind(AssertUnwindSafe(|| judge(truth, &cut, config, promise)));
+            if let Err(what) = judged.unwrap_or_else(|panic| Err(said(panic.as_ref()))) {
                 let story = format!("cut {} at {}, {}", cut.number, cut.at, cut.image.story);
                 broken.lock().expect("no judge panics").push(Broken { what, story, image: cut.image });
             }
@@ -129,6 +133,11 @@ pub fn judged(
         judges.into_iter().for_each(|judge| judge.join().expect("a judge ends"));
     });
     broken.into_inner().expect("no judge panics")
+}
+
+fn said(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("a judge panicked").to_owned()
 }
 
 fn next(receiver: &Mutex<Receiver<Cut>>) -> Option<Cut> {
