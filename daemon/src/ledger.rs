@@ -33,6 +33,7 @@ pub use writer::{EndCall, Held, HoldCall, Snapshot, Writer};
 
 use crate::os::clock;
 use aex_core::books::HoldKey;
+use aex_core::chain::Head;
 use aex_core::decision::Denial;
 use aex_core::event::Event;
 use aex_proto::value::AccountId;
@@ -74,6 +75,9 @@ pub enum LedgerFault {
         /// What the system said.
         fault: std::io::Error,
     },
+    /// The disk refused a flush.
+    #[error("ledger: a flush failed: {0}")]
+    Flush(std::io::Error),
     /// Another daemon has it open.
     #[error("ledger: {} is in use by another aexd{holder} (its lock is held)", path.display())]
     Locked {
@@ -103,6 +107,20 @@ pub enum LedgerFault {
     Unavailable,
 }
 
+impl LedgerFault {
+    /// Whether a flush has failed, SQLite's own ones included: final, whoever asked for it.
+    fn is_failed_flush(&self) -> bool {
+        use rusqlite::ffi::{SQLITE_IOERR_DIR_FSYNC, SQLITE_IOERR_FSYNC};
+        match self {
+            LedgerFault::Flush(_) => true,
+            LedgerFault::Sql(rusqlite::Error::SqliteFailure(error, _)) => {
+                [SQLITE_IOERR_FSYNC, SQLITE_IOERR_DIR_FSYNC].contains(&error.extended_code)
+            }
+            _ => false,
+        }
+    }
+}
+
 /// A handle on the open ledger. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Ledger {
@@ -115,7 +133,7 @@ struct Inner {
     directory: Arc<ArcSwap<Directory>>,
     disk: disk::Disk,
     readers: read::Readers,
-    head: watch::Receiver<i64>,
+    head: watch::Receiver<Head>,
     durability: Durability,
     epoch: u32,
     recovered: u64,
@@ -143,13 +161,14 @@ impl Ledger {
     pub fn open_at(options: &Options, wall: clock::Wall) -> Result<Ledger, LedgerFault> {
         schema::assert_sqlite_version()?;
         let lock = lock(&options.path)?;
+        disk::renew(&options.path)?;
         let conn = schema::open_for_writing(&options.path)?;
         let state = load::load(&conn, options.zone.clone())?;
         let inherited = state.head.seq;
         let directory = Arc::new(ArcSwap::from_pointee(Directory::default()));
         let queue = Arc::new(Queue::default());
         let disk = disk::Disk::start(&options.path, options.wal_limit)?;
-        let (head_sender, head) = watch::channel(state.head.seq);
+        let (head_sender, head) = watch::channel(state.head);
         let start = shell::Start {
             conn,
             wall,
@@ -207,9 +226,9 @@ impl Ledger {
         self.inner.directory.load()
     }
 
-    /// Follows the number of the newest event.
+    /// Follows the newest event.
     #[must_use]
-    pub fn head(&self) -> watch::Receiver<i64> {
+    pub fn head(&self) -> watch::Receiver<Head> {
         self.inner.head.clone()
     }
 
@@ -222,6 +241,12 @@ impl Ledger {
     /// Resolves when the disk has refused a flush. The daemon has to end then: what it promised may not be on disk.
     pub async fn failed(&self) {
         self.inner.disk.failed().await;
+    }
+
+    /// Whether the disk has refused a flush: what was promised may not be on it.
+    #[must_use]
+    pub fn has_refused(&self) -> bool {
+        self.inner.disk.has_refused()
     }
 
     /// Holds the bound of a call. With durability `full` it is on disk when this returns.

@@ -113,21 +113,28 @@ pub fn events(daemon: &Daemon) -> Vec<Value> {
 }
 
 #[track_caller]
-fn parsed(daemon: &Daemon) -> Vec<Event> {
+fn parsed(events: &[Value]) -> Vec<Event> {
     let read = |event: &Value| {
         let kind = event["kind"].as_str().unwrap_or_default();
         Event::parse(kind, &event["body"].to_string()).unwrap_or_else(|fault| panic!("{fault}"))
     };
-    events(daemon).iter().map(read).collect()
+    events.iter().map(read).collect()
 }
 
 /// All calls that were admitted, in that order.
 #[must_use]
 #[track_caller]
 pub fn calls(daemon: &Daemon) -> Vec<Call> {
+    calls_of(&events(daemon))
+}
+
+/// The calls that events tell of.
+#[must_use]
+#[track_caller]
+pub fn calls_of(events: &[Value]) -> Vec<Call> {
     let mut calls: Vec<Call> = Vec::new();
     let mut places = BTreeMap::new();
-    for event in parsed(daemon) {
+    for event in parsed(events) {
         let (key, end) = match event {
             Event::CallHeld(held) => {
                 let again = places.insert((held.request, held.attempt), calls.len());
@@ -153,7 +160,7 @@ pub fn calls(daemon: &Daemon) -> Vec<Call> {
 #[track_caller]
 pub fn denials(daemon: &Daemon) -> Vec<CallDenied> {
     let denied = |event| if let Event::CallDenied(denied) = event { Some(*denied) } else { None };
-    parsed(daemon).into_iter().filter_map(denied).collect()
+    parsed(&events(daemon)).into_iter().filter_map(denied).collect()
 }
 
 /// The call that was admitted last, once no call is in flight.

@@ -21,3 +21,4 @@ pub mod ledger;
 pub mod lock;
 pub mod provider;
 pub mod refusal;
+pub mod shim;

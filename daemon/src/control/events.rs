@@ -95,7 +95,7 @@ async fn pages(gate: &Gate, tail: Tail, lines: &Lines, patience: Duration) -> Op
     let ledger = gate.ledger();
     let mut head = ledger.head();
     loop {
-        let until = *head.borrow_and_update();
+        let until = head.borrow_and_update().seq;
         while after < until {
             let filter = EventFilter { after, until: Some(until), newest: false, limit: PAGE, account: None };
             let page = ledger.read(move |reader| {

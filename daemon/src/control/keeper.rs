@@ -96,7 +96,7 @@ pub(super) async fn keep(gate: Gate, mut orders: mpsc::Receiver<Order>, mut shut
             () = sleep(wait) => {}
             () = is_over(&mut shutdown) => return,
         }
-        let seq = *head.borrow_and_update();
+        let seq = head.borrow_and_update().seq;
         keeper.look(seq).await;
     }
 }

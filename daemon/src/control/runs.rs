@@ -43,7 +43,7 @@ pub(super) async fn open(gate: &Gate, facts: &Facts, by: By, wanted: RunOpen) ->
     let agent_name = name.clone();
     let row = NewTokenRow { hash, read_only: false, lasts_us, label: String::new(), reason: None };
     let stop_on_budget = wanted.stop_on_budget;
-    let head = *gate.ledger().head().borrow();
+    let head = gate.ledger().head().borrow().seq;
     let opened = act(gate, move |writer| {
         let agent = match writer.find(AccountKind::Agent, &agent_name) {
             Ok(agent) => agent,

@@ -1,12 +1,13 @@
 //! The disk below the ledger: one thread flushes the WAL, one checkpoints it.
 //!
 //! A flush answers only commits that ended before it began. A failed flush is final: after a failed fsync nobody knows what
-//! is on disk, and asking again would be told that all is well (LWN, "PostgreSQL's fsync() surprise", 2018).
+//! is on disk, and asking again would be told that all is well (LWN, "PostgreSQL's fsync() surprise", 2018). That holds for the
+//! next daemon too, which reads from memory what the disk does not have: it writes the log anew before it trusts it.
 
 use super::{LedgerFault, schema};
 use crate::os::clock;
 use std::fs::File;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -16,6 +17,8 @@ use tokio::sync::watch;
 
 /// Groups between two checkpoints; a checkpoint of what is already flushed costs about a microsecond a page.
 const GROUPS_PER_CHECKPOINT: u64 = 512;
+/// Bytes of the log that are written anew at once.
+const CHUNK: usize = 1 << 20;
 
 /// The disk's threads. Clones share them.
 #[derive(Clone, Debug)]
@@ -75,7 +78,6 @@ impl Disk {
             conn: schema::open_for_reading(database)?,
             shared: Arc::clone(&shared),
             wal: Wal::new(database),
-            path: database.to_owned(),
             // Open for life: closing any descriptor of the database drops the locks that SQLite holds on it (fcntl(2)).
             database: File::options()
                 .read(true)
@@ -202,9 +204,7 @@ struct Wal {
 
 impl Wal {
     fn new(database: &Path) -> Wal {
-        let mut path = database.as_os_str().to_owned();
-        path.push("-wal");
-        Wal { path: PathBuf::from(path), open: None }
+        Wal { path: wal_of(database), open: None }
     }
 
     /// Flushes the file that is now at the path, whichever it is.
@@ -216,6 +216,31 @@ impl Wal {
         }
         self.open.as_ref().map_or(Ok(()), |(_, file)| file.sync_data())
     }
+}
+
+/// Writes the log that a dead daemon left over itself, byte for byte, and flushes it. After a flush that failed its pages look
+/// clean in memory and are not on the disk: every later flush would succeed and leave them out, and with them all that follows.
+pub(super) fn renew(database: &Path) -> Result<(), LedgerFault> {
+    let path = wal_of(database);
+    let renewed = File::options().read(true).write(true).open(&path).and_then(|file| {
+        let (mut chunk, mut at) = (vec![0; CHUNK], 0);
+        loop {
+            let read = file.read_at(&mut chunk, at)?;
+            let Some(bytes) = chunk.get(..read).filter(|bytes| !bytes.is_empty()) else { return file.sync_data() };
+            file.write_all_at(bytes, at)?;
+            at = at.saturating_add(u64::try_from(read).unwrap_or(u64::MAX));
+        }
+    });
+    match renewed {
+        Err(fault) if fault.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        renewed => renewed.map_err(|fault| LedgerFault::File { path, fault }),
+    }
+}
+
+fn wal_of(database: &Path) -> PathBuf {
+    let mut path = database.as_os_str().to_owned();
+    path.push("-wal");
+    PathBuf::from(path)
 }
 
 struct Flusher {
@@ -262,7 +287,6 @@ struct Checkpointer {
     conn: rusqlite::Connection,
     shared: Arc<Shared>,
     wal: Wal,
-    path: PathBuf,
     database: File,
     limit: u64,
 }
@@ -273,8 +297,13 @@ impl Checkpointer {
             if *self.shared.refused.borrow() {
                 break;
             }
-            if let Err(fault) = self.checkpoint(stopping) {
-                tracing::warn!(%fault, "a checkpoint of the ledger failed; it is tried again later");
+            match self.checkpoint(stopping) {
+                Err(fault) if fault.is_failed_flush() => {
+                    tracing::error!(%fault, "the disk refused a flush of the ledger; no call is admitted any more");
+                    self.shared.refused.send_replace(true);
+                }
+                Err(fault) => tracing::warn!(%fault, "a checkpoint of the ledger failed; it is tried again later"),
+                Ok(()) => {}
             }
             if stopping {
                 break;
@@ -317,11 +346,7 @@ impl Checkpointer {
         Ok(u64::try_from(frames).unwrap_or(0))
     }
 
-    /// A failed flush is final here too.
     fn sync(&mut self) -> Result<(), LedgerFault> {
-        self.wal.flush().and_then(|()| self.database.sync_data()).map_err(|fault| {
-            self.shared.refused.send_replace(true);
-            LedgerFault::File { path: self.path.clone(), fault }
-        })
+        self.wal.flush().and_then(|()| self.database.sync_data()).map_err(LedgerFault::Flush)
     }
 }

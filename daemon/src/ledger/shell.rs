@@ -7,6 +7,7 @@ use super::queue::{Job, Queue};
 use super::writer::{Answer, Held, Writer};
 use super::{Durability, LedgerFault};
 use crate::os::clock;
+use aex_core::chain::Head;
 use arc_swap::ArcSwap;
 use rusqlite::Connection;
 use std::sync::Arc;
@@ -29,7 +30,7 @@ pub(super) struct Start {
     pub(super) directory: Arc<ArcSwap<Directory>>,
     pub(super) disk: Disk,
     pub(super) durability: Durability,
-    pub(super) head: watch::Sender<i64>,
+    pub(super) head: watch::Sender<Head>,
 }
 
 /// What opening the ledger did.
@@ -85,7 +86,7 @@ struct Shell<'c> {
     directory: Arc<ArcSwap<Directory>>,
     disk: Disk,
     durability: Durability,
-    head: watch::Sender<i64>,
+    head: watch::Sender<Head>,
     commits: u64,
     /// Ends and records that could not be written yet.
     unwritten: Vec<Job>,
@@ -125,6 +126,11 @@ impl Shell<'_> {
     fn group(&mut self, batch: &mut Vec<Job>) {
         let disk = self.disk.clone();
         let _guard = disk.writing();
+        if disk.has_refused() {
+            // Nothing is written any more: a log that starts anew is flushed by SQLite, which would be told that all is well. The
+            // next start ends what is held.
+            return batch.clear();
+        }
         // Ends that could not be written come first, in transactions of their own: their money is held until they are
         // written, and they take no other call with them.
         if !self.is_fresh() || !self.write_unwritten() {
@@ -144,9 +150,11 @@ impl Shell<'_> {
             }
             Err(fault) => {
                 tracing::error!(%fault, jobs = batch.len(), "a group of the ledger failed; its calls are refused");
-                self.failed();
+                self.failed(&fault);
                 self.keep(std::mem::take(batch));
-                self.write_unwritten();
+                if !fault.is_failed_flush() {
+                    self.write_unwritten();
+                }
             }
         }
         batch.clear();
@@ -167,9 +175,12 @@ impl Shell<'_> {
     }
 
     /// After a failed transaction.
-    fn failed(&mut self) {
+    fn failed(&mut self, fault: &LedgerFault) {
         self.disk.set_writable(false);
         self.stale = true;
+        if fault.is_failed_flush() {
+            self.disk.refuse();
+        }
     }
 
     /// Reads the books anew when they are not those of the tables. `false` when that is not possible now.
@@ -198,7 +209,7 @@ impl Shell<'_> {
                 Err(fault) => {
                     let is_final = is_final(&fault);
                     tracing::error!(%fault, is_final, "an end of a call could not be written");
-                    self.failed();
+                    self.failed(&fault);
                     if !is_final {
                         self.unwritten = one;
                         break;
@@ -220,7 +231,7 @@ impl Shell<'_> {
             self.directory.store(Arc::new(self.writer.directory()));
         }
         self.writer.raise_flags();
-        self.head.send_replace(self.writer.state.head.seq);
+        self.head.send_replace(self.writer.state.head);
     }
 
     fn tell(&self, answer: Answer) {

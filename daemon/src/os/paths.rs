@@ -34,8 +34,15 @@ pub fn foreign_owner(home: &Path) -> io::Result<Option<u32>> {
     Ok((owner != Uid::effective().as_raw()).then_some(owner))
 }
 
+/// A folder's name is on the disk when the folder above it is flushed. What is promised to survive a power cut lies in these.
 fn make_private(folder: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+    let made: Vec<&Path> = folder.ancestors().take_while(|above| !above.as_os_str().is_empty() && !above.exists()).collect();
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    for above in made.iter().filter_map(|folder| folder.parent()) {
+        let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+        fs::File::open(above)?.sync_all()?;
+    }
+    Ok(())
 }
 
 fn is_writable_by_others(folder: &Path) -> io::Result<bool> {
