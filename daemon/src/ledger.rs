@@ -31,7 +31,7 @@ pub use tally::{Counts, Denied, Ends, Span, Sums, Tallied};
 pub use writer::{EndCall, Ending, Held, HoldCall, Snapshot, Writer};
 
 use crate::config::Durability;
-use crate::os::clock;
+use crate::os::{clock, failpoint};
 use aex_core::books::HoldKey;
 use aex_core::decision::Denial;
 use aex_core::event::Event;
@@ -365,6 +365,7 @@ impl Ledger {
         if thread.is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the ledger's writer ended by a panic");
         }
+        failpoint::reached("close.written");
         self.inner.disk.stop();
         if self.inner.disk.has_refused() {
             // The readers' connections would checkpoint as they close.

@@ -17,6 +17,7 @@ pub mod client;
 pub mod connect;
 pub mod daemon;
 pub mod house;
+pub mod kills;
 pub mod ledger;
 pub mod lock;
 pub mod provider;

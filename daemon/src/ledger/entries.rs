@@ -4,6 +4,7 @@ use super::LedgerFault;
 use super::load::{self, HoldRow};
 use super::tally::{Change, Sums};
 use super::writer::{EndCall, Ending, HoldCall, Writer};
+use crate::os::failpoint;
 use aex_core::books::{Account, AccountKind, BooksFault, HoldKey, Placed, Wanted};
 use aex_core::decision::{AccountState, Denial};
 use aex_core::event::{
@@ -111,6 +112,7 @@ impl Writer<'_> {
             row.held_seq,
             seq,
         ])?;
+        failpoint::reached("ledger.end");
         let sums = Sums { calls: 1, tokens: tokens.unsigned_abs(), charged: charge };
         let account = ended.hold.account;
         self.tally.stage(self.now, Change::Ended { account, request: key.request, model: row.model, state, sums });

@@ -6,6 +6,7 @@ use super::load::State;
 use super::queue::{Job, Queue};
 use super::writer::{Answer, Held, Writer};
 use super::{Durability, LedgerFault};
+use crate::os::failpoint;
 use arc_swap::ArcSwap;
 use rusqlite::Connection;
 use std::sync::Arc;
@@ -97,7 +98,9 @@ impl Shell<'_> {
         let writer = &mut self.writer;
         writer.begin()?;
         let recovered = writer.open_epoch(zone)?;
+        failpoint::reached("recovery.before_commit");
         writer.finish()?;
+        failpoint::reached("recovery.after_commit");
         self.committed(true);
         Ok(Opened { epoch: self.writer.state.epoch, recovered })
     }
@@ -130,6 +133,7 @@ impl Shell<'_> {
         }
         match self.writer.transaction(batch) {
             Ok(answers) => {
+                failpoint::reached("ledger.after_commit");
                 // An admin action waits for the disk whatever the durability.
                 let is_awaited = |answer: &Answer| match answer {
                     Answer::Held(_, placed) => placed.is_ok() && self.durability != Durability::Normal,

@@ -5,6 +5,7 @@ use super::load::{self, State};
 use super::queue::{AfterCommit, Job};
 use super::tally::{self, Tally};
 use super::{LedgerFault, now};
+use crate::os::failpoint;
 use aex_core::ask::Ask;
 use aex_core::books::HoldKey;
 use aex_core::decision::{AccountState, Denial};
@@ -240,6 +241,7 @@ impl Writer<'_> {
         }
         let head = self.state.head;
         self.sql.chain.execute(params![head.seq, head.hash.bytes(), self.state.epoch, self.state.next_account])?;
+        failpoint::reached("ledger.before_commit");
         self.sql.commit.execute([])?;
         Ok(())
     }
