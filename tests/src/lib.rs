@@ -14,6 +14,7 @@
 pub mod ask;
 pub mod bench;
 pub mod client;
+pub mod clock;
 pub mod connect;
 pub mod daemon;
 pub mod house;

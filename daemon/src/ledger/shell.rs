@@ -2,6 +2,7 @@
 
 use super::directory::Directory;
 use super::disk::Disk;
+use super::jump::Jump;
 use super::load::State;
 use super::queue::{Job, Queue};
 use super::writer::{Answer, Held, Writer};
@@ -29,6 +30,7 @@ pub(super) struct Start {
     pub(super) disk: Disk,
     pub(super) durability: Durability,
     pub(super) head: watch::Sender<i64>,
+    pub(super) jump: watch::Sender<Option<Jump>>,
 }
 
 /// What opening the ledger did.
@@ -39,14 +41,15 @@ pub(super) struct Opened {
 
 /// Runs until the queue is closed and empty.
 pub(super) fn run(start: Start, ready: &SyncSender<Result<Opened, LedgerFault>>) {
-    let Start { conn, state, zone_name, queue, directory, disk, durability, head } = start;
+    let Start { conn, state, zone_name, queue, directory, disk, durability, head, jump } = start;
     queue.attach();
     let _guard = Guard { queue: Arc::clone(&queue), disk: disk.clone() };
     let writer = match Writer::new(&conn, state) {
         Ok(writer) => writer,
         Err(fault) => return drop(ready.send(Err(fault))),
     };
-    let mut shell = Shell { writer, directory, disk: disk.clone(), durability, head, commits: 0, unwritten: Vec::new(), stale: false };
+    let mut shell =
+        Shell { writer, directory, disk: disk.clone(), durability, head, jump, commits: 0, unwritten: Vec::new(), stale: false };
     let opened = shell.open_epoch(zone_name);
     let failed = opened.is_err();
     if ready.send(opened).is_err() || failed {
@@ -85,6 +88,7 @@ struct Shell<'c> {
     disk: Disk,
     durability: Durability,
     head: watch::Sender<i64>,
+    jump: watch::Sender<Option<Jump>>,
     commits: u64,
     /// Ends and records that could not be written yet.
     unwritten: Vec<Job>,
@@ -110,15 +114,16 @@ impl Shell<'_> {
         (!self.unwritten.is_empty()).then_some(RETRY)
     }
 
-    /// One group, and a look at the counts for all who asked for one while it waited.
+    /// One group, and a look at the counts for all who asked for one while it waited. Somebody looks each minute, so that a
+    /// wall clock which was set is noticed by a daemon without calls, too.
     fn turn(&mut self, batch: &mut Vec<Job>) {
         let looks: Vec<Job> = batch.extract_if(.., |job| matches!(job, Job::Look(_))).collect();
-        if looks.is_empty() || !batch.is_empty() {
+        if looks.is_empty() || !batch.is_empty() || self.writer.is_clock_off() {
             self.group(batch);
         }
         for look in looks {
             if let Job::Look(look) = look {
-                look(&mut self.writer.tally, &self.writer.state.books);
+                look(&mut self.writer);
             }
         }
     }
@@ -216,6 +221,10 @@ impl Shell<'_> {
     fn committed(&mut self, is_awaited: bool) {
         self.commits += 1;
         self.writer.count();
+        if let Some(jump) = self.writer.take_jump() {
+            tracing::warn!(from = %jump.from, to = %jump.to, "the wall clock was set");
+            self.jump.send_replace(Some(jump));
+        }
         self.writer.forget_closed();
         self.disk.committed(self.commits, is_awaited);
         if std::mem::take(&mut self.writer.directory_changed) {
