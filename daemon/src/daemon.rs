@@ -168,9 +168,8 @@ async fn reread(gate: &Gate) {
 
 /// A hold past its deadline belongs to a call that nobody drives any more.
 async fn end_overdue(gate: &Gate) {
-    let now = clock::wall();
-    match gate.ledger().read(move |reader| reader.overdue(now)).await {
-        // The clock may have jumped: a call that somebody drives ends itself, by monotonic time.
+    match gate.ledger().overdue().await {
+        // A call that somebody drives ends itself.
         Ok(overdue) => overdue.into_iter().filter(|key| !gate.is_live(*key)).for_each(|key| gate.end_unknown(key, Outcome::Deadline)),
         Err(fault) => tracing::warn!(%fault, "holds past their deadline could not be looked for"),
     }

@@ -75,8 +75,8 @@ impl Gate {
     pub async fn open(ledger: Ledger, source: Source, active: Active) -> Result<Gate, LedgerFault> {
         let now_ms = clock::mono_ms();
         let now = clock::wall();
-        let since = now.offset(-i64::try_from(WINDOW_MS).unwrap_or(0).saturating_mul(1_000));
-        let held = ledger.read(move |reader| reader.held_since(since)).await?;
+        let window_us = i64::try_from(WINDOW_MS).unwrap_or(0).saturating_mul(1_000);
+        let held = ledger.read(move |reader| reader.held_around(now, window_us)).await?;
         let (mut rates, mut tokens) = (Rates::default(), TokenRates::default());
         for call in held {
             let age_ms = u64::try_from(now.since(call.at)).unwrap_or(0) / 1_000;

@@ -10,6 +10,7 @@ mod audit;
 mod directory;
 mod disk;
 mod entries;
+mod jump;
 mod load;
 mod queue;
 mod read;
@@ -26,12 +27,13 @@ pub use aex::{AexAgent, AexDatabase, AexFault, AexToken, Cell, read_aex};
 pub use aex_core::hold::{Durability, Ending};
 pub use audit::{AuditReport, read_only_audit};
 pub use directory::{AccountView, Directory, StopFlag, TokenView};
+pub use jump::Jump;
 pub use read::{AccountRow, BalanceRow, EventFilter, EventRow, Reader};
 pub use report::{OwnedEvent, RunSums, TokenRow};
 pub use tally::{Counts, Denied, Ends, Span, Sums, Tallied};
 pub use writer::{EndCall, Held, HoldCall, Snapshot, Writer};
 
-use crate::os::clock;
+use crate::os::{clock, failpoint};
 use aex_core::books::HoldKey;
 use aex_core::chain::Head;
 use aex_core::decision::Denial;
@@ -134,6 +136,7 @@ struct Inner {
     disk: disk::Disk,
     readers: read::Readers,
     head: watch::Receiver<Head>,
+    jump: watch::Receiver<Option<Jump>>,
     durability: Durability,
     epoch: u32,
     recovered: u64,
@@ -169,6 +172,7 @@ impl Ledger {
         let queue = Arc::new(Queue::default());
         let disk = disk::Disk::start(&options.path, options.wal_limit)?;
         let (head_sender, head) = watch::channel(state.head);
+        let (jump_sender, jump) = watch::channel(None);
         let start = shell::Start {
             conn,
             wall,
@@ -179,6 +183,7 @@ impl Ledger {
             disk: disk.clone(),
             durability: options.durability,
             head: head_sender,
+            jump: jump_sender,
         };
         let (ready_sender, ready) = std::sync::mpsc::sync_channel(1);
         let thread = std::thread::Builder::new().name("aex-ledger".to_owned()).spawn(move || shell::run(start, &ready_sender));
@@ -191,6 +196,7 @@ impl Ledger {
             disk,
             readers,
             head,
+            jump,
             durability: options.durability,
             epoch: opened.epoch,
             recovered: opened.recovered,
@@ -230,6 +236,13 @@ impl Ledger {
     #[must_use]
     pub fn head(&self) -> watch::Receiver<Head> {
         self.inner.head.clone()
+    }
+
+    /// The last time that the wall clock was set while the daemon ran, for as long as that is recent.
+    #[must_use]
+    pub fn recent_jump(&self) -> Option<Jump> {
+        let jump = *self.inner.jump.borrow();
+        jump.filter(|jump| jump.is_recent(clock::boot_us()))
     }
 
     /// Whether calls can be admitted: the writer runs and no flush has failed.
@@ -350,22 +363,27 @@ impl Ledger {
     /// When the tables cannot be read, or the writer has stopped.
     pub async fn tally(&self) -> Result<Tallied, LedgerFault> {
         self.inner.replayed.get_or_try_init(|| self.replay()).await?;
-        Ok(self.look(|tally, books| tally.snapshot(books)).await?.sum())
+        Ok(self.look(|writer| writer.tally.snapshot(&writer.state.books)).await?.sum())
     }
 
     async fn replay(&self) -> Result<(), LedgerFault> {
         let (until, queue) = (self.inner.inherited, Arc::clone(&self.inner.queue));
-        let past = self.read(move |reader| reader.past(until, || queue.is_closed())).await?;
-        self.look(move |tally, books| tally.take_in(past, books)).await
+        let past = self.read(move |reader| reader.past(until, now(), || queue.is_closed())).await?;
+        self.look(move |writer| writer.tally.take_in(past, &writer.state.books)).await
     }
 
-    async fn look<T: Send + 'static>(
-        &self,
-        look: impl FnOnce(&mut tally::Tally, &aex_core::books::Books) -> T + Send + 'static,
-    ) -> Result<T, LedgerFault> {
+    /// Holds that have lasted for as long as they may, by the clock that nobody sets.
+    ///
+    /// # Errors
+    /// When the writer has stopped or its queue is full.
+    pub async fn overdue(&self) -> Result<Vec<HoldKey>, LedgerFault> {
+        self.look(|writer| writer.overdue(clock::mono())).await
+    }
+
+    async fn look<T: Send + 'static>(&self, look: impl FnOnce(&mut Writer<'_>) -> T + Send + 'static) -> Result<T, LedgerFault> {
         let (reply, answer) = oneshot::channel();
         // Whoever asked may be gone.
-        let look: queue::Look = Box::new(move |tally, books| drop(reply.send(look(tally, books))));
+        let look: queue::Look = Box::new(move |writer| drop(reply.send(look(writer))));
         self.inner.queue.push(Job::Look(look))?;
         answer.await.map_err(|_| LedgerFault::Unavailable)
     }
@@ -401,6 +419,7 @@ impl Ledger {
         if thread.is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the ledger's writer ended by a panic");
         }
+        failpoint::reached("close.written");
         self.inner.disk.stop();
         if self.inner.disk.has_refused() {
             // The readers' connections would checkpoint as they close.

@@ -3,6 +3,7 @@
 //! Must not: know accounts, prices or policy.
 
 pub mod clock;
+pub mod failpoint;
 pub mod limits;
 pub mod notify;
 pub mod paths;

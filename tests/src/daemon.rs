@@ -214,6 +214,20 @@ impl Daemon {
         code(status)
     }
 
+    /// Its exit code when it ends by itself within so long.
+    #[track_caller]
+    pub fn ended_within(&mut self, limit: Duration) -> Option<i32> {
+        let status = self.current().wait(limit).ok()?;
+        self.running = None;
+        Some(code(status))
+    }
+
+    /// Sets a variable of its environment from its next start on, or takes it away.
+    pub fn set_env(&mut self, name: &str, value: Option<&str>) {
+        self.config.env.retain(|(known, _)| known != name);
+        self.config.env.extend(value.map(|value| (name.to_owned(), value.to_owned())));
+    }
+
     /// Stops it and starts it again in the same home. The address changes.
     #[track_caller]
     pub fn restart(&mut self) {

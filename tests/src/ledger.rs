@@ -204,8 +204,19 @@ pub struct Books {
     pub worst_case: usize,
     /// Calls not charged.
     pub released: usize,
-    /// How far each estimate, or each group of like ones, lies above the bill, in pico-USD.
+    /// How far each estimate lies above the bill, in pico-USD.
     pub differences: Vec<(Key, i64)>,
+}
+
+impl Books {
+    /// Takes in what another daemon's came to.
+    pub fn add(&mut self, other: Books) {
+        self.exact += other.exact;
+        self.estimated += other.estimated;
+        self.worst_case += other.worst_case;
+        self.released += other.released;
+        self.differences.extend(other.differences);
+    }
 }
 
 /// What a call is known by on both sides.
@@ -287,6 +298,8 @@ fn groups(daemon: &Daemon, provider: &Provider, bills: &[Bill], calls: Vec<Call>
     groups
 }
 
+/// Each billed call has one end; an exact charge is a bill to the pico-dollar, so nothing unbilled is exact; a full charge is no
+/// less than the bill; an estimate is listed with its difference.
 fn compare(groups: BTreeMap<Key, Group>) -> Books {
     let mut books = Books::default();
     for (key, group) in groups {
@@ -317,10 +330,13 @@ fn compare(groups: BTreeMap<Key, Group>) -> Books {
         }
         books.estimated += estimates.len();
         books.worst_case += full.len();
-        if !estimates.is_empty() && full.is_empty() {
-            let difference = estimates.iter().sum::<i64>() - bills.iter().sum::<i64>();
-            books.differences.push((key, difference));
+        for charge in estimates {
+            // Of calls that cannot be told apart each takes the bill that is nearest.
+            let nearest = (0..bills.len()).min_by_key(|place| bills[*place].abs_diff(charge));
+            let bill = nearest.map_or(0, |place| bills.swap_remove(place));
+            books.differences.push((key.clone(), charge - bill));
         }
+        assert!(bills.len() <= full.len() + gateway, "{key}: bills that no charge stands for: {bills:?}; the ledger has {:?}", group.calls);
     }
     books
 }

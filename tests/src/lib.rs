@@ -14,9 +14,11 @@
 pub mod ask;
 pub mod bench;
 pub mod client;
+pub mod clock;
 pub mod connect;
 pub mod daemon;
 pub mod house;
+pub mod kills;
 pub mod ledger;
 pub mod lock;
 pub mod provider;

@@ -1,106 +1,19 @@
-//! The daemon killed at any point, stopped in good order, or started twice: no call is lost, none is charged twice, none for free.
+//! The daemon killed in a call, stopped in good order, or started twice: no call is lost, none is charged twice, none for free.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
-
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 
 use aex_core::event::Settled;
 use aex_tests::ask;
 use aex_tests::client::{self, Connection, End};
 use aex_tests::daemon::{Config, Daemon, output};
-use aex_tests::ledger::{self, Books, last, quiet, settled_and_audited, until};
-use aex_tests::provider::{Ended, Provider, Script};
+use aex_tests::ledger::{self, last, quiet, settled_and_audited, until};
+use aex_tests::provider::{Provider, Script};
 use nix::sys::signal::Signal;
 use serde_json::json;
-
-const CLIENTS: usize = 12;
 
 /// A body whose length no other call has, every other one a stream.
 fn body(number: usize) -> serde_json::Value {
     ask::with(ask::of_length(10 + number), &json!({"stream": number.is_multiple_of(2)}))
-}
-
-/// Calls until the daemon is gone. A call that it answered in full is counted.
-fn client(url: &str, token: &str, number: &AtomicUsize, answered: &AtomicUsize) {
-    while let Ok(mut connection) = Connection::try_open(url) {
-        let body = body(number.fetch_add(1, Ordering::Relaxed)).to_string();
-        let bearer = format!("Bearer {token}");
-        if connection.request("POST", "/v1/chat/completions", &[("authorization", &bearer)], body.as_bytes()).is_err() {
-            return;
-        }
-        match connection.answer() {
-            Ok(answer) if answer.end == End::Complete && answer.status == 200 => answered.fetch_add(1, Ordering::Relaxed),
-            Ok(answer) if answer.end == End::Complete => panic!("{answer}"),
-            _ => return,
-        };
-    }
-}
-
-/// What the provider does with the calls of one round: answers, stalls before the head, stalls within the answer, dawdles.
-fn plan(provider: &Provider, calls: usize) {
-    for number in 0..calls {
-        provider.script(match number % 8 {
-            3 => Script::hold(),
-            5 => Script::hold_after(number % 7),
-            6 => Script { chunk_delay_us: 300, split: Some(40), ..Script::default() },
-            7 => Script { delay_us: 2_000, ..Script::default() },
-            _ => Script::default(),
-        });
-    }
-}
-
-/// Kills the daemon in the middle of a load and restarts it, so many times. After each restart the books must be right.
-#[track_caller]
-fn killed_under_load(durability: &str, rounds: usize) -> Books {
-    let provider = Provider::start();
-    let mut daemon = Daemon::start_with(Config::new(&provider).aexd_yaml(&format!("durability: {durability}\n")));
-    let token = daemon.agent("bot", &[]);
-    let (number, answered) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let mut books = Books::default();
-    for round in 0..rounds {
-        let before = number.load(Ordering::Relaxed);
-        plan(&provider, 200);
-        let url = daemon.url();
-        thread::scope(|scope| {
-            for _ in 0..CLIENTS {
-                scope.spawn(|| client(&url, &token, &number, &answered));
-            }
-            // Another point of the load each time.
-            provider.wait_for_requests(u64::try_from(before + 8 + 3 * round).expect("few calls"));
-            daemon.kill9();
-        });
-        provider.release();
-        until("the provider's view of the end", || provider.bills().iter().all(|bill| bill.ended != Ended::Open).then_some(()));
-        daemon.run();
-        books = settled_and_audited(&daemon, &provider);
-        // What a client has seen whole is charged, exactly or in full.
-        let charged = books.exact + books.worst_case;
-        assert!(charged >= answered.load(Ordering::Relaxed), "{books:?}, {answered:?} answered");
-        assert_eq!((books.estimated, books.released), (0, 0), "{books:?}");
-        // The scripts that no call took would be left to the next round.
-        let rest = provider.bills();
-        assert!(rest.len() <= books.exact + books.worst_case, "{books:?}, {} bills", rest.len());
-    }
-    books
-}
-
-#[test]
-fn killed_under_load_with_overlapping_flushes_every_billed_call_is_charged_once() {
-    let books = killed_under_load("overlap", 8);
-    assert!(books.exact > 0 && books.worst_case > 0, "{books:?}");
-}
-
-#[test]
-fn killed_under_load_with_full_flushes_every_billed_call_is_charged_once() {
-    let books = killed_under_load("full", 3);
-    assert!(books.exact > 0 && books.worst_case > 0, "{books:?}");
-}
-
-#[test]
-fn killed_under_load_without_flushes_every_billed_call_is_charged_once() {
-    let books = killed_under_load("normal", 3);
-    assert!(books.exact > 0 && books.worst_case > 0, "{books:?}");
 }
 
 #[test]

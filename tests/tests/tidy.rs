@@ -150,6 +150,21 @@ fn files_are_short_and_say_what_they_own() {
 }
 
 #[test]
+fn each_fail_point_stands_once_and_is_one_that_the_kill_test_reaches() {
+    const CALL: &str = "failpoint::reached(\"";
+    let mut found = Vec::new();
+    for source in sources().iter().filter(|source| source.path.starts_with("daemon/")) {
+        for line in source.text.lines() {
+            found.extend(line.split(CALL).skip(1).filter_map(|rest| rest.split('"').next()).map(str::to_owned));
+        }
+    }
+    let mut known: Vec<&str> = aex_tests::kills::POINTS.iter().map(|point| point.name).collect();
+    found.sort_unstable();
+    known.sort_unstable();
+    assert_eq!(found, known);
+}
+
+#[test]
 fn the_rules_find_words_and_not_their_parts() {
     assert!(names("use hyper::body;", "hyper"));
     assert!(!names("let hypervisor = 1;", "hyper") && !names("use my_hyper;", "hyper"));

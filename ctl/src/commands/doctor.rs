@@ -75,7 +75,9 @@ fn socket(connected: &Result<Client, Failure>, paths: &Paths) -> Finding {
 fn live(client: &mut Client, findings: &mut Vec<Finding>) -> Vec<String> {
     match client.call::<Status>(&Nothing {}) {
         Ok(status) => {
-            findings.extend(status.checks.iter().map(|check| health(&check.name, check.passed, &check.detail)));
+            findings.extend(
+                status.checks.iter().filter(|check| check.name != "clock").map(|check| health(&check.name, check.passed, &check.detail)),
+            );
             findings.push(port(&status));
             findings.push(clock_of(&status, clock::wall()));
         }
@@ -126,7 +128,9 @@ fn clock_of(status: &DaemonStatus, now: Stamp) -> Finding {
     let uptime_us = i64::try_from(status.uptime_ms).unwrap_or(i64::MAX).saturating_mul(1_000);
     let jump = now.since(status.started_at).saturating_sub(uptime_us);
     if jump.unsigned_abs() <= STEP_US.unsigned_abs() {
-        return set_clock(now).unwrap_or_else(|| Finding::ok("clock", "went steadily since the daemon started"));
+        let told = status.checks.iter().find(|check| check.name == "clock");
+        let detail = told.map_or_else(|| "went steadily since the daemon started".to_owned(), |check| check.detail.clone());
+        return set_clock(now).unwrap_or_else(|| Finding::ok("clock", detail));
     }
     let way = if jump < 0 { "back" } else { "ahead" };
     let detail = format!("the wall clock was set {way} by {} while the daemon ran", span(jump.unsigned_abs() / 1_000));

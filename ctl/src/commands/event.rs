@@ -67,6 +67,11 @@ pub(crate) fn facts(event: &Event) -> String {
             let limit = window.limit.map_or_else(|| "no limit".to_owned(), |limit| format!("limit {limit}"));
             format!("{}, {limit}", span_of(&window))
         }
+        Ok(Known::ClockJumped(jump)) => {
+            let way = if jump.to < jump.from { "back" } else { "ahead" };
+            let by = span(jump.to.since(jump.from).unsigned_abs() / 1_000);
+            format!("set {way} by {by}, from {} to {}", instant(jump.from), instant(jump.to))
+        }
         Ok(Known::CallDeniedAgain(again)) => format!("{} more denied by {}", again.count, again.rule),
         _ => generic(&event.body),
     }
@@ -181,6 +186,16 @@ mod tests {
         assert_eq!(facts(&event("window.opened", total)), "total, limit $5.00");
         let day = r#"{"account":3,"balance":1,"end":"1970-01-02T00:00:00.000000Z","period":"day","start":"1970-01-01T00:00:00.000000Z"}"#;
         assert_eq!(facts(&event("window.opened", day)), "day from 1970-01-01 00:00:00Z to 1970-01-02 00:00:00Z, no limit");
+    }
+
+    #[test]
+    fn a_clock_that_was_set_tells_which_way_and_how_far() {
+        let jump = |from: i64, to: i64| {
+            let jumped = ledger::ClockJumped { boot_us: 5, from: Stamp::new(from * 1_000_000), to: Stamp::new(to * 1_000_000) };
+            facts(&event("clock.jumped", &ledger::Event::from(jumped).body()))
+        };
+        assert_eq!(jump(90_000, 0), "set back by 1d 1h, from 1970-01-02 01:00:00Z to 1970-01-01 00:00:00Z");
+        assert_eq!(jump(0, 7), "set ahead by 7.0s, from 1970-01-01 00:00:00Z to 1970-01-01 00:00:07Z");
     }
 
     #[test]

@@ -162,6 +162,10 @@ impl Audit {
         match event {
             Event::EpochOpened(opened) => self.epoch_opened(place, *opened),
             Event::EpochClosed(closed) => self.epoch_closed(place, *closed),
+            Event::ClockJumped(jumped) => {
+                let at = place.at;
+                self.found.integrity.check(jumped.to == at, || format!("{place}: the clock went to {}, and it stands at {at}", jumped.to));
+            }
             Event::ConfigLoaded(loaded) => self.config_loaded(place, *loaded),
             Event::AccountCreated(created) => self.account_created(place, *created),
             Event::AccountStateChanged(changed) => self.account_state(place, *changed),

@@ -70,34 +70,4 @@ fn midnight(day: Date, zone: &TimeZone) -> Option<Stamp> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn check(period: Period, at: &str, start: &str, end: &str) {
-        let at = Stamp::parse(at).unwrap();
-        let window = Window::of(period, at, &TimeZone::UTC).unwrap();
-        assert_eq!((window.start.to_string(), window.end.unwrap().to_string()), (start.to_owned(), end.to_owned()), "{period:?}");
-        assert!(window.holds(at));
-    }
-
-    #[test]
-    fn windows_follow_the_calendar() {
-        check(Period::Day, "2026-11-21T09:33:00Z", "2026-11-21T00:00:00.000000Z", "2026-11-22T00:00:00.000000Z");
-        check(Period::Week, "2026-11-22T23:59:59Z", "2026-11-16T00:00:00.000000Z", "2026-11-23T00:00:00.000000Z");
-        check(Period::Month, "2024-02-29T12:00:00Z", "2024-02-01T00:00:00.000000Z", "2024-03-01T00:00:00.000000Z");
-        assert_eq!(Window::of(Period::Total, Stamp::new(-5), &TimeZone::UTC), Some(Window::TOTAL));
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn an_instant_lies_in_its_window_and_windows_meet(micros in 0..4_102_444_800_000_000i64) {
-            for period in [Period::Day, Period::Week, Period::Month] {
-                let at = Stamp::new(micros);
-                let window = Window::of(period, at, &TimeZone::UTC).unwrap();
-                proptest::prop_assert!(window.holds(at));
-                let next = Window::of(period, window.end.unwrap(), &TimeZone::UTC).unwrap();
-                proptest::prop_assert_eq!(Some(next.start), window.end);
-            }
-        }
-    }
-}
+mod tests;

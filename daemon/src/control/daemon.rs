@@ -6,6 +6,7 @@ use super::fault::{Answer, read, tallied};
 use super::models::key_state;
 use crate::config::{Config, Settings};
 use crate::gate::{Facts, Gate};
+use crate::ledger::Jump;
 use crate::os::clock;
 use aex_core::books::AccountKind;
 use aex_core::event::By;
@@ -33,7 +34,8 @@ pub(super) async fn status(gate: &Gate, facts: &Facts) -> Answer<DaemonStatus> {
     let _caught_up = gate.ledger().settled().await.is_ok();
     let head = *gate.ledger().head().borrow();
     let active = gate.active();
-    let checks = vec![ledger_check(gate), config_check(&active.config)];
+    let mut checks = vec![ledger_check(gate), config_check(&active.config)];
+    checks.extend(gate.ledger().recent_jump().as_ref().map(clock_check));
     let state = match (gate.is_draining(), checks.iter().all(|check| check.passed)) {
         (true, _) => DaemonState::Draining,
         (false, true) => DaemonState::Ready,
@@ -127,6 +129,12 @@ fn counted(number: u64, noun: &str) -> String {
 
 fn counted_all<T>(all: &[T], noun: &str) -> String {
     counted(u64::try_from(all.len()).unwrap_or(u64::MAX), noun)
+}
+
+/// A clock that was set is no fault of the daemon's; periods of budgets follow it, so it is told for a day.
+fn clock_check(jump: &Jump) -> Check {
+    let way = if jump.to < jump.from { "back" } else { "ahead" };
+    Check { name: "clock".to_owned(), passed: true, detail: format!("was set {way}, from {} to {}", jump.from, jump.to) }
 }
 
 /// A configuration in force is a good one; what it lacks is told, because calls are denied for it.

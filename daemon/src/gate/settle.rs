@@ -2,6 +2,7 @@
 
 use super::{Gate, Hold};
 use crate::ledger::Ending;
+use crate::os::failpoint;
 use aex_core::books::HoldKey;
 use aex_core::event::Outcome;
 
@@ -15,8 +16,10 @@ pub fn settle(gate: &Gate, hold: Hold, ended: Ended) {
         tracing::warn!(request = %hold.key.request, fields = ?usage.unknown, "the provider reports usage that this version does not know");
     }
     let ending = ended.ending(&hold.bound, &hold.card.card, hold.gateway_errors_charged);
+    failpoint::reached("settle.before");
     hold.tokens.end(&ending);
     gate.end(hold.key, ending);
+    failpoint::reached("settle.after");
 }
 
 impl Gate {

@@ -309,7 +309,7 @@ impl Writer<'_> {
         let revoked = TokenRevoked { account, at, by: by.cloned(), reason: reason.to_owned(), token: Digest::from_bytes(*hash) };
         self.append(&revoked.into())?;
         if let Some(token) = self.state.tokens.get_mut(hash) {
-            token.revoked_at = Some(at);
+            token.revoke(at, self.now);
         }
         self.directory_changed = true;
         Ok(())

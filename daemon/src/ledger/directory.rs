@@ -62,8 +62,15 @@ pub struct TokenView {
     pub read_only: bool,
     /// When it ends by itself.
     pub expires_at: Option<Stamp>,
-    /// From when on it is refused.
+    /// From when on it is refused; the beginning of time when it was revoked at once.
     pub revoked_at: Option<Stamp>,
+}
+
+impl TokenView {
+    /// Revokes it from an instant on. What is revoked at once stays so, wherever the wall clock is set.
+    pub(super) fn revoke(&mut self, from: Stamp, now: Stamp) {
+        self.revoked_at = Some(if from <= now { Stamp::new(0) } else { from });
+    }
 }
 
 /// An open account, with all that a decision needs of the accounts above it.

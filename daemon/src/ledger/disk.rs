@@ -5,7 +5,7 @@
 //! next daemon too, which reads from memory what the disk does not have: it writes the log anew before it trusts it.
 
 use super::{LedgerFault, schema};
-use crate::os::clock;
+use crate::os::{clock, failpoint};
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -252,12 +252,14 @@ struct Flusher {
 impl Flusher {
     fn run(mut self) {
         while let Some(target) = self.next() {
+            failpoint::reached("flush.before");
             let begun = clock::mono();
             if let Err(fault) = self.wal.flush() {
                 tracing::error!(%fault, "the disk refused a flush of the ledger; no call is admitted any more");
                 self.shared.refused.send_replace(true);
                 return;
             }
+            failpoint::reached("flush.after");
             let took = clock::mono().saturating_sub(begun).as_micros();
             self.shared.flushing_us.fetch_add(u64::try_from(took).unwrap_or(u64::MAX), Ordering::Relaxed);
             self.shared.flushes.fetch_add(1, Ordering::Relaxed);
@@ -337,12 +339,15 @@ impl Checkpointer {
             self.passive()?;
         }
         let _guard = self.shared.writing.lock();
+        failpoint::reached("checkpoint.restart");
         self.passive().map(|_| ())
     }
 
     /// Frames in the WAL.
     fn passive(&self) -> Result<u64, LedgerFault> {
+        failpoint::reached("checkpoint.before");
         let frames: i64 = self.conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get(1))?;
+        failpoint::reached("checkpoint.after");
         Ok(u64::try_from(frames).unwrap_or(0))
     }
 

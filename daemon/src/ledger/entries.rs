@@ -1,15 +1,18 @@
 //! What the writer does for a call: holds and ends, and what follows from them. Each is a row and an event.
 
 use super::LedgerFault;
+use super::jump::Watch;
 use super::load::{self, HoldRow};
 use super::tally::{Change, Sums};
 use super::writer::{EndCall, HoldCall, Writer};
+use crate::os::failpoint;
 use aex_core::books::{Account, BooksFault, HoldKey, Placed, Wanted};
 use aex_core::decision::{AccountState, Denial};
 use aex_core::event::{AccountStateChanged, By, CallHeld, CallReleased, CallSent, CallSettled, EpochOpened, Event, Settled, WindowOpened};
 use aex_core::hold::Ending;
 use aex_proto::value::{AccountId, BalanceId, Pico, RequestId, Stamp};
 use rusqlite::params;
+use std::time::Duration;
 
 impl Writer<'_> {
     pub(super) fn hold(&mut self, call: &HoldCall) -> Result<Result<Stamp, Denial>, LedgerFault> {
@@ -41,7 +44,8 @@ impl Writer<'_> {
             call.sent,
             seq,
         ])?;
-        let row = HoldRow { model: call.ask.model.clone(), held_us: self.now.micros(), held_seq: seq, tokens };
+        let due = self.mono.saturating_add(Duration::from_micros(u64::try_from(call.lasts_us).unwrap_or(0)));
+        let row = HoldRow { model: call.ask.model.clone(), held_us: self.now.micros(), held_seq: seq, tokens, due };
         self.state.rows.insert(call.key, row);
         self.tally.stage(self.now, Change::Held(call.account));
         Ok(Ok(deadline))
@@ -118,6 +122,7 @@ impl Writer<'_> {
             row.held_seq,
             seq,
         ])?;
+        failpoint::reached("ledger.end");
         let sums = Sums { calls: 1, tokens: tokens.unsigned_abs(), charged: charge };
         let account = ended.hold.account;
         self.tally.stage(self.now, Change::Ended { account, request: key.request, model: row.model, state, sums });
@@ -147,8 +152,9 @@ impl Writer<'_> {
 
     pub(super) fn open_epoch(&mut self, zone: String) -> Result<u64, LedgerFault> {
         self.state.epoch = self.state.epoch.saturating_add(1);
+        self.watch = Watch::new(self.now, self.boot_us);
         let opened = EpochOpened {
-            boot_us: crate::os::clock::boot_us(),
+            boot_us: self.boot_us,
             epoch: self.state.epoch,
             ledger: self.state.ledger.clone(),
             schema: super::schema::VERSION,

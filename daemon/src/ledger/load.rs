@@ -2,9 +2,11 @@
 
 use super::LedgerFault;
 use super::directory::{StopFlag, StoredPolicy, TokenView};
+use crate::os::clock;
 use aex_core::books::{Account, AccountKind, Balance, Books, HoldKey, Limits, OpenHold};
 use aex_core::chain::Head;
 use aex_core::decision::AccountState;
+use aex_core::event::Event;
 use aex_core::policy::Fields;
 use aex_core::window::{Period, Window};
 use aex_proto::value::{AccountId, BalanceId, Digest, Pico, RequestId, Stamp};
@@ -12,6 +14,7 @@ use jiff::tz::TimeZone;
 use rusqlite::{Connection, Row};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What the writer keeps in memory. The tables are the truth: after any failed transaction it is read anew.
 pub(super) struct State {
@@ -34,6 +37,8 @@ pub(super) struct HoldRow {
     pub(super) held_us: i64,
     pub(super) held_seq: i64,
     pub(super) tokens: i64,
+    /// When it has lasted for as long as it may, by the clock that nobody sets; `deadline` of the event tells it as wall time.
+    pub(super) due: Duration,
 }
 
 /// Reads the state. Closed accounts are left out, unless a hold of theirs is open.
@@ -179,7 +184,11 @@ fn holds(conn: &Connection, state: &mut State) -> Result<(), LedgerFault> {
             epoch: row.get(6)?,
             deadline: Stamp::new(row.get(7)?),
         };
-        let kept = HoldRow { model: row.get(8)?, held_us: row.get(9)?, held_seq: row.get(10)?, tokens: row.get(11)? };
+        let held_us: i64 = row.get(9)?;
+        // When it was held by this process, the writer knows better.
+        let lasts_us = u64::try_from(hold.deadline.since(Stamp::new(held_us))).unwrap_or(0);
+        let due = clock::mono().saturating_add(Duration::from_micros(lasts_us));
+        let kept = HoldRow { model: row.get(8)?, held_us, held_seq: row.get(10)?, tokens: row.get(11)?, due };
         state.rows.insert(key(row, 0)?, kept);
         state.books.put_hold(key(row, 0)?, hold);
     }
@@ -202,6 +211,27 @@ fn tokens(conn: &Connection, state: &mut State) -> Result<(), LedgerFault> {
             revoked_at: row.get::<_, Option<i64>>(4)?.map(Stamp::new),
         };
         state.tokens.insert(row.get(0)?, token);
+    }
+    finally_revoked(conn, state)
+}
+
+/// A token that was revoked at once stays revoked when the wall clock goes back to before that; its row alone does not tell it
+/// from one that still has its grace, its newest event does. Most starts find no such token, and read no event.
+fn finally_revoked(conn: &Connection, state: &mut State) -> Result<(), LedgerFault> {
+    let now = clock::wall();
+    let coming = state.tokens.iter().filter(|(_, token)| token.revoked_at.is_some_and(|at| at > now));
+    let mut coming: HashSet<[u8; 32]> = coming.map(|(hash, _)| *hash).collect();
+    let mut statement = conn.prepare("SELECT at_us, body FROM events WHERE kind = 'token.revoked' ORDER BY seq DESC")?;
+    let mut rows = statement.query([])?;
+    while !coming.is_empty() {
+        let Some(row) = rows.next()? else { break };
+        let (at, body): (Stamp, String) = (Stamp::new(row.get(0)?), row.get(1)?);
+        let Ok(Event::TokenRevoked(revoked)) = Event::parse("token.revoked", &body) else { continue };
+        if coming.remove(revoked.token.bytes())
+            && let Some(token) = state.tokens.get_mut(revoked.token.bytes())
+        {
+            token.revoke(revoked.at, at);
+        }
     }
     Ok(())
 }

@@ -1,9 +1,7 @@
 //! The queue before the writer: a vector that the writer swaps out whole, and a parked thread. Bounded.
 
 use super::LedgerFault;
-use super::tally::Tally;
 use super::writer::{EndCall, Held, HoldCall, Snapshot, Writer};
-use aex_core::books::Books;
 use aex_core::decision::Denial;
 use aex_core::event::Event;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -18,8 +16,8 @@ const MAX_WAITING: usize = 16_384;
 pub(super) type AfterCommit = Box<dyn FnOnce(u64) + Send>;
 /// An admin action inside the writer's transaction.
 pub(super) type AdminJob = Box<dyn FnOnce(&mut Writer<'_>) -> Result<AfterCommit, LedgerFault> + Send>;
-/// A look at the counts between two groups; it writes nothing.
-pub(super) type Look = Box<dyn FnOnce(&mut Tally, &Books) + Send>;
+/// A look at the counts and the open holds between two groups; it writes nothing.
+pub(super) type Look = Box<dyn FnOnce(&mut Writer<'_>) + Send>;
 
 /// One thing for the writer to do.
 pub(super) enum Job {
@@ -31,7 +29,7 @@ pub(super) enum Job {
     Record(Event, Option<Arc<Snapshot>>),
     /// Run an admin action.
     Admin(AdminJob),
-    /// Look at the counts.
+    /// Look at the counts or the holds.
     Look(Look),
 }
 

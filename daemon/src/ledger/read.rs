@@ -1,6 +1,6 @@
 //! Queries. Each runs on a reader's connection, on one snapshot of the database.
 
-use super::load::{balance, digest, key, word};
+use super::load::{balance, digest, word};
 use super::{LedgerFault, schema};
 use aex_core::books::{AccountKind, Balance, Limits};
 use aex_core::decision::AccountState;
@@ -230,11 +230,12 @@ impl<'c> Reader<'c> {
         Ok(found)
     }
 
-    /// Calls that were held in the last minute, oldest first: what the rate windows are rebuilt from.
+    /// Calls that were held so shortly before an instant, oldest first: what the rate windows are rebuilt from. Some may lie as
+    /// far behind it, because the wall clock was set back a little; when it was set further, they are not found.
     ///
     /// # Errors
     /// When the query fails.
-    pub fn held_since(&self, since: Stamp) -> Result<Vec<RecentCall>, LedgerFault> {
+    pub fn held_around(&self, now: Stamp, window_us: i64) -> Result<Vec<RecentCall>, LedgerFault> {
         // Requests are numbered upwards: reading from the newest on stops at the first that is too old.
         let mut found = Vec::new();
         for table in ["holds", "calls"] {
@@ -245,7 +246,7 @@ impl<'c> Reader<'c> {
             let mut rows = statement.query([])?;
             while let Some(row) = rows.next()? {
                 let at = Stamp::new(row.get(2)?);
-                if at < since {
+                if now.since(at).saturating_abs() > window_us {
                     break;
                 }
                 found.push(RecentCall {
@@ -259,16 +260,6 @@ impl<'c> Reader<'c> {
         }
         found.sort_by_key(|call| call.at);
         Ok(found)
-    }
-
-    /// Holds whose deadline has passed.
-    ///
-    /// # Errors
-    /// When the query fails.
-    pub fn overdue(&self, now: Stamp) -> Result<Vec<aex_core::books::HoldKey>, LedgerFault> {
-        let mut statement = self.conn.prepare_cached("SELECT request, attempt FROM holds WHERE deadline_us < ?")?;
-        let rows = statement.query_map([now.micros()], |row| key(row, 0))?;
-        Ok(rows.collect::<Result<_, _>>()?)
     }
 }
 

@@ -13,7 +13,7 @@ const GLANCE: u64 = 8_192;
 
 impl Reader<'_> {
     /// Counts all calls and denials up to an event. Gives up when the ledger closes.
-    pub(super) fn past(&self, until: i64, is_closing: impl Fn() -> bool) -> Result<Past, LedgerFault> {
+    pub(super) fn past(&self, until: i64, now: Stamp, is_closing: impl Fn() -> bool) -> Result<Past, LedgerFault> {
         let mut past = Past::default();
         let homes = self.homes(&mut past.closed)?;
         let home = |account: i64| homes.get(&account).copied().unwrap_or(AccountId::ROOT);
@@ -31,7 +31,7 @@ impl Reader<'_> {
             let request = RequestId::from_bits(row.get::<_, i64>(1)?.cast_unsigned());
             let (model, state) = (row.get_ref(2)?.as_str().unwrap_or_default(), row.get_ref(3)?.as_str().unwrap_or_default());
             let sums = Sums { calls: 1, tokens: count(row, 4)?, charged: Pico::new(row.get(5)?) };
-            let counts = past.counts.entry(home(row.get(0)?)).or_default();
+            let counts = past.counts.entry(home(row.get(0)?)).or_insert_with(|| Counts::until(now));
             counts.active(Stamp::new(row.get(6)?));
             counts.ended(request, model, state, sums, Stamp::new(row.get(7)?));
         }
@@ -48,7 +48,7 @@ impl Reader<'_> {
                 *known = known.saturating_add(times);
                 continue;
             }
-            let counts: &mut Counts = past.counts.entry(home(row.get(1)?)).or_default();
+            let counts = past.counts.entry(home(row.get(1)?)).or_insert_with(|| Counts::until(now));
             counts.refused(row.get_ref(2)?.as_str().unwrap_or_default(), times, at);
         }
         Ok(past)

@@ -2,11 +2,12 @@
 
 use super::directory::Directory;
 use super::disk::Disk;
+use super::jump::Jump;
 use super::load::State;
 use super::queue::{Job, Queue};
 use super::writer::{Answer, Held, Writer};
 use super::{Durability, LedgerFault};
-use crate::os::clock;
+use crate::os::{clock, failpoint};
 use aex_core::chain::Head;
 use arc_swap::ArcSwap;
 use rusqlite::Connection;
@@ -31,6 +32,7 @@ pub(super) struct Start {
     pub(super) disk: Disk,
     pub(super) durability: Durability,
     pub(super) head: watch::Sender<Head>,
+    pub(super) jump: watch::Sender<Option<Jump>>,
 }
 
 /// What opening the ledger did.
@@ -41,14 +43,15 @@ pub(super) struct Opened {
 
 /// Runs until the queue is closed and empty.
 pub(super) fn run(start: Start, ready: &SyncSender<Result<Opened, LedgerFault>>) {
-    let Start { conn, wall, state, zone_name, queue, directory, disk, durability, head } = start;
+    let Start { conn, wall, state, zone_name, queue, directory, disk, durability, head, jump } = start;
     queue.attach();
     let _guard = Guard { queue: Arc::clone(&queue), disk: disk.clone() };
     let writer = match Writer::new(&conn, state, wall) {
         Ok(writer) => writer,
         Err(fault) => return drop(ready.send(Err(fault))),
     };
-    let mut shell = Shell { writer, directory, disk: disk.clone(), durability, head, commits: 0, unwritten: Vec::new(), stale: false };
+    let mut shell =
+        Shell { writer, directory, disk: disk.clone(), durability, head, jump, commits: 0, unwritten: Vec::new(), stale: false };
     let opened = shell.open_epoch(zone_name);
     let failed = opened.is_err();
     if ready.send(opened).is_err() || failed {
@@ -87,6 +90,7 @@ struct Shell<'c> {
     disk: Disk,
     durability: Durability,
     head: watch::Sender<Head>,
+    jump: watch::Sender<Option<Jump>>,
     commits: u64,
     /// Ends and records that could not be written yet.
     unwritten: Vec<Job>,
@@ -100,7 +104,9 @@ impl Shell<'_> {
         let writer = &mut self.writer;
         writer.begin()?;
         let recovered = writer.open_epoch(zone)?;
+        failpoint::reached("recovery.before_commit");
         writer.finish()?;
+        failpoint::reached("recovery.after_commit");
         self.committed(true);
         Ok(Opened { epoch: self.writer.state.epoch, recovered })
     }
@@ -110,15 +116,16 @@ impl Shell<'_> {
         (!self.unwritten.is_empty()).then_some(RETRY)
     }
 
-    /// One group, and a look at the counts for all who asked for one while it waited.
+    /// One group, and a look at the counts for all who asked for one while it waited. Somebody looks each minute, so that a
+    /// wall clock which was set is noticed by a daemon without calls, too.
     fn turn(&mut self, batch: &mut Vec<Job>) {
         let looks: Vec<Job> = batch.extract_if(.., |job| matches!(job, Job::Look(_))).collect();
-        if looks.is_empty() || !batch.is_empty() {
+        if looks.is_empty() || !batch.is_empty() || self.writer.is_clock_off() {
             self.group(batch);
         }
         for look in looks {
             if let Job::Look(look) = look {
-                look(&mut self.writer.tally, &self.writer.state.books);
+                look(&mut self.writer);
             }
         }
     }
@@ -138,6 +145,7 @@ impl Shell<'_> {
         }
         match self.writer.transaction(batch) {
             Ok(answers) => {
+                failpoint::reached("ledger.after_commit");
                 // An admin action waits for the disk whatever the durability.
                 let is_awaited = |answer: &Answer| match answer {
                     Answer::Held(_, placed) => placed.is_ok() && self.durability.awaits_flush(),
@@ -225,6 +233,10 @@ impl Shell<'_> {
     fn committed(&mut self, is_awaited: bool) {
         self.commits += 1;
         self.writer.count();
+        if let Some(jump) = self.writer.take_jump() {
+            tracing::warn!(from = %jump.from, to = %jump.to, "the wall clock was set");
+            self.jump.send_replace(Some(jump));
+        }
         self.writer.forget_closed();
         self.disk.committed(self.commits, is_awaited);
         if std::mem::take(&mut self.writer.directory_changed) {

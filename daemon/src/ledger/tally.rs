@@ -118,9 +118,17 @@ pub struct Counts {
     pub first_call: Option<RequestId>,
     recent: BTreeMap<i64, Span>,
     hours: BTreeMap<i64, u64>,
+    /// What lies behind this has a place in no slot: the wall clock has been set back to before it.
+    until: Option<Stamp>,
 }
 
 impl Counts {
+    /// Counts of what happened before an instant. What the wall clock, before it was set back, had put behind it still counts,
+    /// but not as recent.
+    pub(crate) fn until(now: Stamp) -> Counts {
+        Counts { until: Some(now), ..Counts::default() }
+    }
+
     /// All charged calls.
     #[must_use]
     pub fn sums(&self) -> Sums {
@@ -177,7 +185,7 @@ impl Counts {
     }
 
     pub(crate) fn active(&mut self, at: Stamp) {
-        self.last_activity = self.last_activity.max(Some(at));
+        self.last_activity = self.last_activity.max(Some(self.until.map_or(at, |until| at.min(until))));
     }
 
     /// Counts a call that has ended.
@@ -194,6 +202,9 @@ impl Counts {
             None => drop(self.models.insert(model.to_owned(), sums)),
         }
         self.recently(at, Span { calls: 1, denied: 0, charged: sums.charged });
+        if self.until.is_some_and(|until| at > until) {
+            return;
+        }
         let hour = self.hours.entry(at.micros().div_euclid(HOUR_US)).or_default();
         *hour = hour.saturating_add(1);
         keep_newest(&mut self.hours, HOURS);
@@ -210,8 +221,18 @@ impl Counts {
     }
 
     fn recently(&mut self, at: Stamp, span: Span) {
+        if self.until.is_some_and(|until| at > until) {
+            return;
+        }
         self.recent.entry(at.micros().div_euclid(SLOT_US)).or_default().add(span);
         keep_newest(&mut self.recent, SLOTS);
+    }
+
+    /// The wall clock was set back: slots behind its time would crowd out those that are to come.
+    fn set_back(&mut self, now: Stamp) {
+        self.last_activity = self.last_activity.map(|at| at.min(now));
+        drop(self.recent.split_off(&now.micros().div_euclid(SLOT_US).saturating_add(1)));
+        drop(self.hours.split_off(&now.micros().div_euclid(HOUR_US).saturating_add(1)));
     }
 
     fn add(&mut self, other: &Counts) {
@@ -302,6 +323,11 @@ impl Tally {
             }
         }
         self.staged = staged;
+    }
+
+    /// The wall clock was set back.
+    pub(super) fn set_back(&mut self, now: Stamp) {
+        self.counts.values_mut().for_each(|counts| Arc::make_mut(counts).set_back(now));
     }
 
     /// After a fault: the group counts if the tables have it after all, which are at this event.

@@ -147,3 +147,21 @@ fn open(home: &Path, zone: TimeZone) -> Ledger {
 fn words(report: &AuditReport) -> Vec<String> {
     report.findings.iter().flat_map(|found| found.broken.iter().map(|what| format!("{}: {what}", found.name))).collect()
 }
+
+#[tokio::test]
+async fn a_hold_is_overdue_once_it_has_lasted_as_long_as_it_may_and_stays_known_when_the_tables_are_read_anew() {
+    let mut house = House::new().await;
+    let agent = house.account(1, AccountKind::Agent, "bot", &[]).await;
+    let hold = house.call(agent, 5, true).await.unwrap();
+    for reads_anew in [false, true] {
+        if reads_anew {
+            let read = house.ledger.look(|writer| writer.reload().map(|()| writer.state.rows.len())).await.unwrap();
+            assert_eq!(read.unwrap(), 1);
+        }
+        // It was held for an hour, a moment ago.
+        for (seconds, wanted) in [(0, vec![]), (3_000, vec![]), (3_600, vec![hold])] {
+            let at = clock::mono() + std::time::Duration::from_secs(seconds);
+            assert_eq!(house.ledger.look(move |writer| writer.overdue(at)).await.unwrap(), wanted, "after {seconds} s");
+        }
+    }
+}

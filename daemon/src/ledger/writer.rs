@@ -2,20 +2,22 @@
 
 use super::LedgerFault;
 use super::directory::{self, Directory, StopFlag};
+use super::jump::{Jump, Watch};
 use super::load::{self, State};
 use super::queue::{AfterCommit, Job};
 use super::tally::{self, Tally};
-use crate::os::clock;
+use crate::os::{clock, failpoint};
 use aex_core::ask::Ask;
 use aex_core::books::HoldKey;
 use aex_core::decision::{AccountState, Denial};
-use aex_core::event::Event;
+use aex_core::event::{ClockJumped, Event};
 use aex_core::hold::Ending;
 use aex_core::policy::{Change, Facts};
 use aex_proto::value::{AccountId, Digest, Pico, Stamp};
 use rusqlite::{Connection, Statement, params};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// A policy in force, as events name it. The ledger keeps its text with the first event that does.
@@ -116,6 +118,12 @@ pub struct Writer<'c> {
     pub(super) state: State,
     pub(super) now: Stamp,
     wall: clock::Wall,
+    /// The same instant by the clocks that nobody sets: since the machine booted, in microseconds, and since this process did.
+    pub(super) boot_us: i64,
+    pub(super) mono: Duration,
+    pub(super) watch: Watch,
+    /// A jump of the wall clock that the running group records.
+    jump: Option<Jump>,
     pub(super) directory_changed: bool,
     /// Closed accounts that are kept in memory for their open holds.
     pub(super) closed: BTreeSet<AccountId>,
@@ -133,13 +141,18 @@ pub(super) enum Answer {
 
 impl<'c> Writer<'c> {
     pub(super) fn new(conn: &'c Connection, state: State, wall: clock::Wall) -> Result<Writer<'c>, LedgerFault> {
+        let (now, boot_us) = (wall(), clock::boot_us());
         Ok(Writer {
             sql: Statements::prepare(conn)?,
             tally: Tally::new(state.head.seq),
             conn,
             state,
-            now: wall(),
+            now,
             wall,
+            boot_us,
+            mono: clock::mono(),
+            watch: Watch::new(now, boot_us),
+            jump: None,
             directory_changed: true,
             closed: BTreeSet::new(),
             flags: Vec::new(),
@@ -149,7 +162,8 @@ impl<'c> Writer<'c> {
 
 impl Writer<'_> {
     pub(super) fn begin(&mut self) -> Result<(), LedgerFault> {
-        self.now = (self.wall)();
+        (self.now, self.boot_us, self.mono) = ((self.wall)(), clock::boot_us(), clock::mono());
+        self.jump = None;
         self.sql.begin.execute([])?;
         Ok(())
     }
@@ -157,6 +171,7 @@ impl Writer<'_> {
     /// Runs jobs in one transaction. Holds and admin actions are consumed; on a fault the others are still in `jobs`.
     pub(super) fn transaction(&mut self, jobs: &mut Vec<Job>) -> Result<Vec<Answer>, LedgerFault> {
         self.begin()?;
+        self.note_jump()?;
         let mut answers = Vec::with_capacity(jobs.len());
         let mut kept = Vec::with_capacity(jobs.len());
         let mut fault = None;
@@ -178,6 +193,34 @@ impl Writer<'_> {
         Ok(answers)
     }
 
+    /// The wall clock was set since the last group: said before anything that happens under the new time.
+    fn note_jump(&mut self) -> Result<(), LedgerFault> {
+        let Some(jump) = self.watch.look(self.now, self.boot_us) else { return Ok(()) };
+        self.jump = Some(jump);
+        let Jump { boot_us, from, to } = jump;
+        self.append(&ClockJumped { boot_us, from, to }.into()).map(|_| ())
+    }
+
+    /// The wall clock was set, and no group has said so yet.
+    pub(super) fn is_clock_off(&self) -> bool {
+        self.watch.look(now(), clock::boot_us()).is_some()
+    }
+
+    /// The jump that has just been committed.
+    pub(super) fn take_jump(&mut self) -> Option<Jump> {
+        let jump = self.jump.take()?;
+        self.watch = Watch::new(jump.to, jump.boot_us);
+        if jump.to < jump.from {
+            self.tally.set_back(jump.to);
+        }
+        Some(jump)
+    }
+
+    /// Holds that have lasted for as long as they may, by the clock that nobody sets.
+    pub(super) fn overdue(&self, mono: Duration) -> Vec<HoldKey> {
+        self.state.rows.iter().filter(|(_, row)| row.due <= mono).map(|(key, _)| *key).collect()
+    }
+
     fn job(&mut self, job: Job, kept: &mut Vec<Job>) -> Result<Option<Answer>, LedgerFault> {
         match job {
             Job::Hold(call, reply) => {
@@ -196,7 +239,7 @@ impl Writer<'_> {
             }
             Job::Admin(act) => act(self).map(|after| Some(Answer::Admin(after))),
             Job::Look(look) => {
-                look(&mut self.tally, &self.state.books);
+                look(self);
                 Ok(None)
             }
         }
@@ -218,6 +261,7 @@ impl Writer<'_> {
         }
         let head = self.state.head;
         self.sql.chain.execute(params![head.seq, head.hash.bytes(), self.state.epoch, self.state.next_account])?;
+        failpoint::reached("ledger.before_commit");
         self.sql.commit.execute([])?;
         Ok(())
     }
@@ -263,7 +307,13 @@ impl Writer<'_> {
         for (id, stop) in &self.state.stops {
             fresh.stops.insert(*id, Arc::clone(stop));
         }
+        for (key, row) in &mut fresh.rows {
+            if let Some(known) = self.state.rows.get(key) {
+                row.due = known.due;
+            }
+        }
         self.flags.clear();
+        self.jump = None;
         self.tally.recover(&fresh.books, fresh.head.seq);
         self.state = fresh;
         let closed = self.state.books.accounts().filter(|account| account.state == AccountState::Closed).map(|account| account.id);

@@ -5,8 +5,8 @@ use super::line::Line;
 use super::upstream::{self, Answer, AnswerBody, SendFault};
 use crate::config::{Auth, ProviderKind};
 use crate::gate::{Active, Hold};
-use crate::os::clock;
 use crate::os::secret::Secret;
+use crate::os::{clock, failpoint};
 use crate::wire::chat::ChatRequest;
 use crate::wire::denial::UpstreamFault;
 use crate::wire::echo::{self, EchoAnswer};
@@ -66,6 +66,7 @@ pub(super) async fn dispatch(active: &Arc<Active>, hold: &Hold, message: &Messag
         return Ok(echoed(&body));
     }
     let request = request(active, hold, message, body).ok_or(SendFault::NeverSent(UpstreamFault::Unreachable))?;
+    failpoint::reached("send.before");
     let sent = tokio::time::timeout(provider.timeouts.first_byte, upstream::send(provider, active.generation, request)).await;
     let Answer { head, body } = sent.map_err(|_| SendFault::MaybeSent(UpstreamFault::FirstByteTimeout))??;
     Ok(Dispatched { head, source: Source::Provider(Box::new(body)) })

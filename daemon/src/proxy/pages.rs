@@ -122,7 +122,11 @@ async fn alive() -> StatusCode {
 async fn health(State(here): State<Here>) -> Page {
     let healthy = here.gate.ledger().is_available();
     let (status, word) = if healthy { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "unhealthy") };
-    (status, Json(json!({"status": word, "version": env!("CARGO_PKG_VERSION")}))).into_response()
+    let mut body = json!({"status": word, "version": env!("CARGO_PKG_VERSION")});
+    if let Some(jump) = here.gate.ledger().recent_jump() {
+        body["clock_jumped"] = json!({"from": jump.from, "to": jump.to});
+    }
+    (status, Json(body)).into_response()
 }
 
 async fn ready(State(here): State<Here>) -> Page {

@@ -7,7 +7,7 @@ use super::reply::Broken;
 use crate::config::OnDisconnect;
 use crate::gate::{CALL_LASTS, Call, Ended, Gate, Hold, Passed, settle};
 use crate::ledger::StopFlag;
-use crate::os::clock;
+use crate::os::{clock, failpoint};
 use crate::wire::denial::{self, UpstreamFault};
 use crate::wire::stream::{Meter, StreamEditor};
 use aex_core::event::Outcome;
@@ -161,6 +161,7 @@ impl Open {
                         return self.cut(Outcome::Cut, UpstreamFault::BoundPassed, relay.bytes);
                     }
                     if !relay.bytes.is_empty() {
+                        failpoint::reached("stream.chunk");
                         return Step::Send(relay.bytes);
                     }
                 }

@@ -10,7 +10,7 @@ use super::track::Tracked;
 use super::upstream::SendFault;
 use crate::gate::{Active, Asked, CALL_LASTS, Decision, Ended, Entered, Evidence, Gate, Hold, admit, settle};
 use crate::ledger::StopFlag;
-use crate::os::clock;
+use crate::os::{clock, failpoint};
 use crate::wire::denial::{self, Misdirected, UpstreamFault};
 use crate::wire::stream::{StreamEditor, UsageChunk};
 use crate::wire::{answer, chat, unstream};
@@ -125,6 +125,7 @@ fn asked(message: &Message) -> Asked {
 async fn relay(gate: &Gate, active: &Active, hold: Hold, message: &Message, answer: Dispatched) -> Response<Reply> {
     let Dispatched { head, source } = answer;
     let id = hold.key.request;
+    failpoint::reached("answer.head");
     if head.status.is_informational() || head.status.is_redirection() {
         // Followed by the client, a redirect would lead the prompt past the daemon.
         return failed(gate, hold, UpstreamFault::BadAnswer, Ended::Failed { status: Some(head.status.as_u16()) });

@@ -4,7 +4,7 @@
 //! decompression, no cookies. `HTTPS_PROXY` and `NO_PROXY` are honoured for https.
 
 use crate::config::Provider;
-use crate::os::clock;
+use crate::os::{clock, failpoint};
 use crate::wire::denial::UpstreamFault;
 use bytes::Bytes;
 use http::uri::Scheme;
@@ -280,6 +280,7 @@ async fn exchange(connection: &mut Connection, request: Request<Full<Bytes>>) ->
         {
             *driver = None;
         }
+        failpoint::reached("send.after");
         answer.as_mut().poll(cx)
     })
     .await
