@@ -299,7 +299,8 @@ fn holds_after_a_failed_flush(order: &str) {
 /// Commits until a flush or a checkpoint has failed and the daemon hangs up.
 #[track_caller]
 fn until_gone(socket: &Path) {
-    let mut stream = BufReader::new(UnixStream::connect(socket).expect("connect to the admin socket"));
+    let Ok(stream) = UnixStream::connect(socket) else { return };
+    let mut stream = BufReader::new(stream);
     for id in 0..10_000 {
         let params = json!({"name": "shrinking", "rpm": 1_000_000 - id});
         let message = json!({"jsonrpc": "2.0", "id": id, "method": "agent.update", "params": params});
