@@ -12,6 +12,7 @@ use aex_tests::daemon::{Config, Daemon};
 use aex_tests::ledger::{self, quiet, settled_and_audited, until};
 use aex_tests::provider::{Provider, Script};
 use aex_tests::shim::{Kind, Record, Shim};
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 /// More commits than lie between two checkpoints.
@@ -57,7 +58,7 @@ impl Stage {
 
     /// So many commits; a daemon that ends meanwhile makes no more.
     fn commit(&self, commits: usize) {
-        let stream = UnixStream::connect(self.daemon.home().join("aexd.sock")).expect("connect to the admin socket");
+        let Ok(stream) = UnixStream::connect(self.daemon.home().join("aexd.sock")) else { return };
         let mut stream = BufReader::new(stream);
         for id in 0..commits {
             let message = json!({"jsonrpc": "2.0", "id": id, "method": "event.list", "params": {"limit": 1}});
@@ -273,6 +274,19 @@ fn a_flush_that_fails_in_a_checkpoint_is_final_whichever_file_it_is_of() {
         let books = stage.recovers();
         assert_eq!(books.exact + books.worst_case, 1, "{order}: {books:?}");
     }
+}
+
+#[test]
+fn a_stop_whose_last_flush_fails_is_no_good_end() {
+    let mut stage = Stage::set("durability: normal\n");
+    assert_eq!(stage.status(1), 200);
+    quiet(&stage.daemon);
+    stage.shim.order("sync db EIO 0 1");
+    stage.daemon.signal(Signal::SIGTERM);
+    assert_eq!(stage.daemon.wait(), 1, "{}", stage.daemon.stderr());
+    no_flush_is_retried(&stage.shim.records(), "ledger.db");
+    let books = stage.recovers();
+    assert_eq!(books.exact, 1, "{books:?}");
 }
 
 #[test]

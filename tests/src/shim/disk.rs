@@ -370,8 +370,11 @@ fn file_name(path: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    /// A file, and operations on it: `(start, end, kind, at, result, bytes)`.
-    fn after(operations: &[(u64, u64, Kind, i64, i64, &[u8])]) -> Disk {
+    /// `(start, end, kind, at, result, bytes)`
+    type Operation<'b> = (u64, u64, Kind, i64, i64, &'b [u8]);
+
+    /// A file, and operations on it.
+    fn after(operations: &[Operation<'_>]) -> Disk {
         let mut disk = Disk::default();
         let record = |start, end, kind, object, at, result, data: &[u8]| Record { start, end, kind, object, at, result, data: data.into() };
         disk.take(&record(1, 2, Kind::Opened, 1, 0, 3, b"/home"));
@@ -389,7 +392,7 @@ mod tests {
         assert_eq!(image.files.get("ledger.db").map(Vec::as_slice), Some(expected), "{}", image.story);
     }
 
-    const OLD: (u64, u64, Kind, i64, i64, &[u8]) = (10, 11, Kind::Written, 0, 4, b"aaaa");
+    const OLD: Operation<'_> = (10, 11, Kind::Written, 0, 4, b"aaaa");
 
     #[test]
     fn a_flush_promises_what_ended_before_it_began_and_nothing_else() {
@@ -403,8 +406,8 @@ mod tests {
 
     #[test]
     fn after_a_failed_flush_only_what_is_written_anew_is_promised() {
-        let failed = (12, 13, Kind::Synced, 0, -1, b"" as &[u8]);
-        let later = (16, 17, Kind::Synced, 0, 0, b"" as &[u8]);
+        let failed = (12, 13, Kind::Synced, 0, -1, b"".as_slice());
+        let later = (16, 17, Kind::Synced, 0, 0, b"".as_slice());
         let disk = after(&[OLD, failed, later]);
         check(&disk, Taste::Nothing, b"");
         let disk = after(&[OLD, failed, (14, 15, Kind::Written, 1, 2, b"bb"), later]);
