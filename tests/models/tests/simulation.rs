@@ -8,7 +8,7 @@
 use aex_models::simulation::{self, Fault, Report};
 use std::time::Instant;
 
-const HISTORIES: u64 = 20_000;
+const HISTORIES: u64 = 10_000;
 
 #[test]
 fn no_history_breaks_a_limit_and_each_bill_is_charged() {
