@@ -368,7 +368,8 @@ impl Ledger {
 
     async fn replay(&self) -> Result<(), LedgerFault> {
         let (until, queue) = (self.inner.inherited, Arc::clone(&self.inner.queue));
-        let past = self.read(move |reader| reader.past(until, now(), || queue.is_closed())).await?;
+        let now = self.look(|writer| writer.wall_now()).await?;
+        let past = self.read(move |reader| reader.past(until, now, || queue.is_closed())).await?;
         self.look(move |writer| writer.tally.take_in(past, &writer.state.books)).await
     }
 

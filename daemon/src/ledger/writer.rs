@@ -201,9 +201,14 @@ impl Writer<'_> {
         self.append(&ClockJumped { boot_us, from, to }.into()).map(|_| ())
     }
 
+    /// The wall clock's time now, between two groups.
+    pub(super) fn wall_now(&self) -> Stamp {
+        (self.wall)()
+    }
+
     /// The wall clock was set, and no group has said so yet.
     pub(super) fn is_clock_off(&self) -> bool {
-        self.watch.look(now(), clock::boot_us()).is_some()
+        self.watch.look(self.wall_now(), clock::boot_us()).is_some()
     }
 
     /// The jump that has just been committed.

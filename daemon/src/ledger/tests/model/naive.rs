@@ -220,10 +220,9 @@ impl Naive {
         }
     }
 
-    /// Open calls that began more than an hour ago.
-    pub(super) fn overdue(&self, now: Stamp) -> Vec<HoldKey> {
-        let late = |call: &&Call| call.charge.is_none() && call.at.offset(3_600_000_000) < now;
-        let mut keys: Vec<HoldKey> = self.calls.iter().filter(late).map(|call| call.key).collect();
+    /// Calls that are open.
+    pub(super) fn unended(&self) -> Vec<HoldKey> {
+        let mut keys: Vec<HoldKey> = self.calls.iter().filter(|call| call.charge.is_none()).map(|call| call.key).collect();
         keys.sort_unstable();
         keys
     }
