@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn a_refusal_says_what_was_left_and_what_was_asked() {
-        let account = Named { id: AccountId::new(3), name: "bot".to_owned() };
+        let account = Named { id: AccountId::new(3), kind: None, name: "bot".to_owned() };
         let (asked, left, limit) = (Pico::new(5_000_000), Pico::new(1_000_000), Pico::new(9_000_000));
         let denial = Denial::Budget { account, asked, left, limit, period: Period::Day, resets_at: None };
         assert_eq!(refusal(&denial, "budget"), "budget (day) of bot: $0.000001 left, $0.000005 asked");

@@ -269,7 +269,7 @@ mod tests {
     use std::sync::Arc;
 
     fn view(stopped: Option<AccountState>) -> AccountView {
-        let named = Named { id: AccountId::new(3), name: "run-3".to_owned() };
+        let named = Named { id: AccountId::new(3), kind: None, name: "run-3".to_owned() };
         AccountView {
             agent: named.clone(),
             stopped: stopped.map(|state| Denial::Account { account: named.clone(), reason: "why".to_owned(), state }),

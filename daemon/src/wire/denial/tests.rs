@@ -7,7 +7,7 @@ use aex_proto::value::{AccountId, Pico};
 const REQUEST: RequestId = RequestId::from_bits(0x0100_0000_0001);
 
 fn bot() -> Named {
-    Named { id: AccountId::new(7), name: "bot".to_owned() }
+    Named { id: AccountId::new(7), kind: None, name: "bot".to_owned() }
 }
 
 /// `status retry-after-ms no_retry body`, as a client gets it.
@@ -141,7 +141,7 @@ fn budgets_tell_what_is_left_and_when_they_reset() {
 
 #[test]
 fn a_run_is_not_called_an_agent() {
-    let run = || Named { id: AccountId::new(9), name: "run-9".to_owned() };
+    let run = || Named { id: AccountId::new(9), kind: None, name: "run-9".to_owned() };
     let (asked, left, limit) = (Pico::new(2_000_000_000_000), Pico::ZERO, Pico::new(1_000_000_000_000));
     check(
         &Denial::Budget { account: run(), asked, left, limit, period: Period::Total, resets_at: None },
@@ -217,7 +217,7 @@ fn rules_of_a_profile_and_tokens_of_a_minute() {
         r##"403 - final {"error":{"No rule of the agent's profile (policy.yaml:7) lets this call pass; nearest is `work`, but for hour: 3 is not within 9-17; `aexctl policy show NAME` shows the rules.#","permission_error","param":null,"code":"policy_violation"}}"##,
     );
     let tokens = |account: Option<&str>, retry_after_ms| Denial::TokenRate {
-        account: account.map(|name| Named { id: AccountId::new(3), name: name.to_owned() }),
+        account: account.map(|name| Named { id: AccountId::new(3), kind: None, name: name.to_owned() }),
         asked: 52,
         limit: 50,
         model: "m".to_owned(),
