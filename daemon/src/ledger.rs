@@ -10,7 +10,9 @@ mod audit;
 mod directory;
 mod disk;
 mod entries;
+mod kill;
 mod load;
+mod past;
 mod queue;
 mod read;
 mod replay;
@@ -25,9 +27,12 @@ pub use admin::{NewAccount, NewTokenRow, Refused};
 pub use aex::{AexAgent, AexDatabase, AexFault, AexToken, Cell, read_aex};
 pub use audit::{AuditReport, read_only_audit};
 pub use directory::{AccountView, Directory, StopFlag, TokenView};
+pub use kill::Killed;
+pub use past::Past;
 pub use read::{AccountRow, BalanceRow, EventFilter, EventRow, Reader};
 pub use report::{OwnedEvent, RunSums, TokenRow};
 pub use tally::{Counts, Denied, Ends, Span, Sums, Tallied};
+pub use update::BudgetChange;
 pub use writer::{EndCall, Ending, Held, HoldCall, Snapshot, Writer};
 
 use crate::config::Durability;
@@ -115,6 +120,7 @@ struct Inner {
     directory: Arc<ArcSwap<Directory>>,
     disk: disk::Disk,
     readers: read::Readers,
+    kept_reader: read::Readers,
     head: watch::Receiver<i64>,
     durability: Durability,
     epoch: u32,
@@ -156,12 +162,14 @@ impl Ledger {
         let thread = std::thread::Builder::new().name("aex-ledger".to_owned()).spawn(move || shell::run(start, &ready_sender));
         let thread = thread.map_err(|fault| LedgerFault::File { path: options.path.clone(), fault })?;
         let opened = ready.recv().map_err(|_| LedgerFault::Unavailable)??;
-        let readers = read::Readers::open(&options.path)?;
+        let readers = read::Readers::open(&options.path, read::READERS)?;
+        let kept_reader = read::Readers::open(&options.path, read::KEPT)?;
         let inner = Inner {
             queue,
             directory,
             disk,
             readers,
+            kept_reader,
             head,
             durability: options.durability,
             epoch: opened.epoch,
@@ -351,6 +359,19 @@ impl Ledger {
     {
         let inner = Arc::clone(&self.inner);
         tokio::task::spawn_blocking(move || inner.readers.with(query)).await.map_err(|_| LedgerFault::Unavailable)?
+    }
+
+    /// The same on a connection that no report takes: for short queries that end something.
+    ///
+    /// # Errors
+    /// As [`Ledger::read`].
+    pub async fn read_at_once<T, F>(&self, query: F) -> Result<T, LedgerFault>
+    where
+        T: Send + 'static,
+        F: FnOnce(&read::Reader<'_>) -> Result<T, LedgerFault> + Send + 'static,
+    {
+        let inner = Arc::clone(&self.inner);
+        tokio::task::spawn_blocking(move || inner.kept_reader.with(query)).await.map_err(|_| LedgerFault::Unavailable)?
     }
 
     /// Writes what is waiting, records the good end, flushes and checkpoints. The ledger is closed afterwards.

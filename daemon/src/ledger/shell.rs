@@ -212,13 +212,14 @@ impl Shell<'_> {
     fn committed(&mut self, is_awaited: bool) {
         self.commits += 1;
         self.writer.count();
-        self.writer.forget_closed();
         self.disk.committed(self.commits, is_awaited);
         if std::mem::take(&mut self.writer.directory_changed) {
             self.directory.store(Arc::new(self.writer.directory()));
         }
+        // A kill does not wait for the tidying behind it.
         self.writer.raise_flags();
         self.head.send_replace(self.writer.state.head.seq);
+        self.writer.forget_closed();
     }
 
     fn tell(&self, answer: Answer) {

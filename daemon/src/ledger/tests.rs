@@ -1,6 +1,7 @@
 //! The ledger as it is, on a disk: what the audit says of it, whatever was done through the daemon and by hand.
 
 mod history;
+mod past;
 mod refusing;
 mod tampered;
 

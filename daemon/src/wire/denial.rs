@@ -4,6 +4,7 @@
 
 pub mod page;
 mod policy;
+mod whose;
 
 use aex_core::decision::{AccountState, AuthCause, Denial, Named, RateKind};
 use aex_core::price::Unbounded;
@@ -12,6 +13,7 @@ use aex_proto::value::{RequestId, Stamp};
 use bytes::Bytes;
 use policy::{policy, ruled_out};
 use serde::Serialize;
+use whose::{called, inspect, is_run, resume, subject};
 
 /// The longest wait that a client is told: SDKs ignore longer ones, or do not retry at all.
 const MAX_RETRY_MS: u64 = 60_000;
@@ -148,12 +150,11 @@ fn refusal(denial: &Denial) -> Refusal {
         ),
         Denial::Budget { account, asked, left, limit, period, resets_at } => {
             let when = resets_at.map_or_else(|| "It does not reset".to_owned(), |at| format!("It resets at {at}"));
-            let name = &account.name;
-            let (of, lift) = if is_run(account) {
-                (format!("this run ({name})"), "start a new run with a larger --budget".to_owned())
-            } else {
-                (format!("`{name}`"), format!("ask for a larger budget; `aexctl agent inspect {name}` shows it"))
-            };
+            let of = called(account);
+            let lift = inspect(account).map_or_else(
+                || "start a new run with a larger --budget".to_owned(),
+                |command| format!("ask for a larger budget; `{command}` shows it"),
+            );
             let message = format!(
                 "The {period} budget of {of} does not suffice: this call may cost up to {asked}, {left} of {limit} are left. {when}: make a smaller \
                  call (lower max_tokens), or {lift}.",
@@ -172,11 +173,6 @@ fn refusal(denial: &Denial) -> Refusal {
             Refusal::passing(503, "api_error", "shutting_down", AWAY_RETRY_MS, "aexd is shutting down and admits no new call: try again when it is back.".to_owned())
         }
     }
-}
-
-/// A run is an account of its own, named by the daemon. No command takes its name: `aexctl run` ends it.
-fn is_run(account: &Named) -> bool {
-    account.name.strip_prefix("run-").is_some_and(|number| !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit()))
 }
 
 fn invalid(code: &'static str, message: String) -> Refusal {
@@ -206,45 +202,41 @@ fn unauthenticated(cause: AuthCause) -> &'static str {
 }
 
 fn inactive(account: &Named, reason: &str, state: AccountState) -> Refusal {
-    let name = &account.name;
+    let resume = resume(account);
+    let shown = inspect(account).map(|command| format!("look at `{command}`, then ")).unwrap_or_default();
     let (code, is, lift) = match state {
-        AccountState::Paused => ("account_paused", "is paused", format!("`aexctl agent resume {name}` lifts it")),
-        AccountState::Suspended => (
-            "account_suspended",
-            "is suspended",
-            format!("look at `aexctl agent inspect {name}`, then `aexctl agent resume {name}` lifts it"),
-        ),
-        AccountState::Killed => ("account_killed", "was killed", format!("`aexctl agent resume {name}` lifts it")),
+        AccountState::Paused => ("account_paused", "is paused", format!("`{resume}` lifts it")),
+        AccountState::Suspended => ("account_suspended", "is suspended", format!("{shown}`{resume}` lifts it")),
+        AccountState::Killed if is_run(account) => ("account_killed", "was killed", "start a new run with `aexctl run`".to_owned()),
+        AccountState::Killed => ("account_killed", "was killed", format!("`{resume}` lifts it")),
+        AccountState::Closed if is_run(account) => ("account_closed", "is over", "start a new run with `aexctl run`".to_owned()),
         AccountState::Closed => {
             ("account_closed", "is closed for ever", "`aexctl agent create NAME BUDGET RPM` makes a new one".to_owned())
         }
         // No decision denies an active account; should one do so, the answer is still a refusal.
-        AccountState::Active => (POLICY_VIOLATION, "is active", format!("see `aexctl agent inspect {name}`")),
+        AccountState::Active => (POLICY_VIOLATION, "is active", "see `aexctl budget show`".to_owned()),
     };
-    let lift = if is_run(account) { "start a new run with `aexctl run`".to_owned() } else { lift };
     let why = if reason.is_empty() { String::new() } else { format!(" ({reason})") };
-    forbidden(code, format!("Account `{name}` {is}{why}: {lift}."))
+    let who = if account.kind.is_some() || is_run(account) { subject(account) } else { format!("Account `{}`", account.name) };
+    forbidden(code, format!("{who} {is}{why}: {lift}."))
 }
 
 fn rate(account: &Named, kind: RateKind, limit: u32, retry_after_ms: u64) -> Refusal {
-    let name = &account.name;
+    let who = subject(account);
     let counted = match kind {
         RateKind::RequestsPerMinute => "requests per minute",
         RateKind::Concurrent => "concurrent requests",
     };
     if limit == 0 {
-        let shown = if is_run(account) { String::new() } else { format!(" `aexctl agent inspect {name}` shows it.") };
-        let message = format!("`{name}` may make no calls: its limit is 0 {counted}.{shown}");
+        let shown = inspect(account).map(|command| format!(" `{command}` shows it.")).unwrap_or_default();
+        let message = format!("{who} may make no calls: its limit is 0 {counted}.{shown}");
         return Refusal { retry_after_ms: None, no_retry: true, ..rate_limited(0, message) };
     }
-    rate_limited(
-        retry_after_ms,
-        format!("`{name}` has used up its limit of {limit} {counted}: wait {wait}.", wait = seconds(retry_after_ms)),
-    )
+    rate_limited(retry_after_ms, format!("{who} has used up its limit of {limit} {counted}: wait {wait}.", wait = seconds(retry_after_ms)))
 }
 
 fn token_rate(account: Option<&Named>, model: &str, asked: u64, limit: u32, retry_after_ms: Option<u64>) -> Refusal {
-    let whose = account.map_or_else(|| format!("model `{model}`"), |account| format!("`{}`", account.name));
+    let whose = account.map_or_else(|| format!("model `{model}`"), called);
     match retry_after_ms {
         Some(wait) => rate_limited(
             wait,

@@ -1,6 +1,7 @@
 //! Tests of `denial`.
 
 use super::*;
+use aex_core::books::AccountKind;
 use aex_core::policy::{Breach, Effect, NearMiss, Rule, Ruled};
 use aex_proto::value::{AccountId, Pico};
 
@@ -149,7 +150,33 @@ fn a_run_is_not_called_an_agent() {
     );
     for state in [AccountState::Paused, AccountState::Suspended, AccountState::Killed, AccountState::Closed] {
         let message = openai(&Denial::Account { account: run(), reason: String::new(), state }, REQUEST).message;
-        assert!(message.contains("`run-9`") && !message.contains("aexctl agent"), "{message}");
+        assert!(message.contains("This run (run-9)") && !message.contains("aexctl agent"), "{message}");
+    }
+}
+
+#[test]
+fn each_level_of_the_tree_is_called_by_what_it_is() {
+    let named = |id, kind, name: &str| Named { id: AccountId::new(id), kind: Some(kind), name: name.to_owned() };
+    let rows = [
+        (named(1, AccountKind::Root, "root"), "This machine (account `root`)", "aexctl budget show root", "aexctl resume --all"),
+        (named(2, AccountKind::Group, "lab"), "Group `lab`", "aexctl budget show group:lab", "aexctl resume group:lab"),
+        (named(3, AccountKind::Agent, "bot"), "Agent `bot`", "aexctl agent inspect bot", "aexctl agent resume bot"),
+    ];
+    for (account, called, shown, resumed) in rows {
+        let message = |denial| openai(&denial, REQUEST).message;
+        for (state, is) in
+            [(AccountState::Paused, "is paused"), (AccountState::Killed, "was killed"), (AccountState::Suspended, "is suspended")]
+        {
+            let said = message(Denial::Account { account: account.clone(), reason: "why".to_owned(), state });
+            assert!(said.starts_with(&format!("{called} {is} (why): ")) && said.contains(&format!("`{resumed}` lifts it")), "{said}");
+        }
+        let rate = Denial::Rate { account: account.clone(), kind: RateKind::RequestsPerMinute, limit: 0, retry_after_ms: 1 };
+        assert!(message(rate).starts_with(&format!("{called} may make no calls")));
+        let (asked, left, limit) = (Pico::new(2), Pico::new(1), Pico::new(1));
+        let money = message(Denial::Budget { account, asked, left, limit, period: Period::Week, resets_at: Some(Stamp::new(0)) });
+        let whose = called.split_once(' ').map(|(first, rest)| format!("{} {rest}", first.to_lowercase())).unwrap();
+        assert!(money.starts_with(&format!("The weekly budget of {whose} does not suffice")) && money.contains(shown), "{money}");
+        assert!(money.contains("It resets at 1970-01-01T00:00:00.000000Z"), "{money}");
     }
 }
 
