@@ -97,6 +97,7 @@ fn a_denial_of_money_names_the_level_the_period_and_the_reset() {
     for (account, period, says) in rows {
         house.ctl(&format!("budget set {account} 0.0001 --per {period}"));
         let error = house.denies(&token, &unaffordable(says));
+        assert_eq!((&error["account"], &error["period"]), (&json!(account), &json!(period)), "{error}");
         let resets = error["resets_at"].as_str();
         assert_eq!(resets.is_some(), period != "total", "{error}");
         let row = &house.daemon.rpc("budget.show", &json!({"account": account}))["accounts"][0];

@@ -13,7 +13,7 @@ use aex_proto::value::{RequestId, Stamp};
 use bytes::Bytes;
 use policy::{policy, ruled_out};
 use serde::Serialize;
-use whose::{called, inspect, is_run, resume, subject};
+use whose::{called, inspect, is_run, reference, resume, subject};
 
 /// The longest wait that a client is told: SDKs ignore longer ones, or do not retry at all.
 const MAX_RETRY_MS: u64 = 60_000;
@@ -42,7 +42,11 @@ pub struct Refusal {
     pub retry_after_ms: Option<u64>,
     /// `x-should-retry: false` is sent: no wait lifts it.
     pub no_retry: bool,
-    /// `error.resets_at`: when the period of a budget ends.
+    /// `error.account`: whose budget does not suffice, as commands take it.
+    pub account: Option<String>,
+    /// `error.period`: the period of that budget.
+    pub period: Option<&'static str>,
+    /// `error.resets_at`: when it ends.
     pub resets_at: Option<Stamp>,
 }
 
@@ -59,6 +63,10 @@ struct ErrorObject<'a> {
     param: Option<&'a str>,
     code: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
+    account: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    period: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     resets_at: Option<Stamp>,
 }
 
@@ -66,8 +74,9 @@ impl Refusal {
     /// The JSON of the answer.
     #[must_use]
     pub fn body(&self) -> Bytes {
-        let Refusal { kind, code, param, message, resets_at, .. } = self;
-        object(&ErrorObject { message, kind, param: param.as_deref(), code, resets_at: *resets_at })
+        let Refusal { kind, code, param, message, account, period, resets_at, .. } = self;
+        let (param, account) = (param.as_deref(), account.as_deref());
+        object(&ErrorObject { message, kind, param, code, account, period: *period, resets_at: *resets_at })
     }
 
     /// The value of `retry-after`, in whole seconds.
@@ -78,7 +87,18 @@ impl Refusal {
 
     /// One that no retry lifts.
     fn lasting(status: u16, kind: &'static str, code: &'static str, message: String) -> Refusal {
-        Refusal { status, kind, code, param: None, message, retry_after_ms: None, no_retry: true, resets_at: None }
+        Refusal {
+            status,
+            kind,
+            code,
+            param: None,
+            message,
+            retry_after_ms: None,
+            no_retry: true,
+            account: None,
+            period: None,
+            resets_at: None,
+        }
     }
 
     /// One that a wait lifts.
@@ -160,7 +180,8 @@ fn refusal(denial: &Denial) -> Refusal {
                  call (lower max_tokens), or {lift}.",
                 period = period_adjective(*period),
             );
-            Refusal { resets_at: *resets_at, ..Refusal::lasting(402, "insufficient_quota", "insufficient_quota", message) }
+            let (account, period) = (Some(reference(account)), Some(period.name()));
+            Refusal { account, period, resets_at: *resets_at, ..Refusal::lasting(402, "insufficient_quota", "insufficient_quota", message) }
         }
         Denial::LedgerUnavailable => Refusal::passing(
             503,
@@ -396,7 +417,7 @@ pub fn misdirected(cause: Misdirected, request: RequestId) -> Refusal {
 /// The event that ends a chat stream which cannot go on. The connection is broken after it, not ended cleanly.
 #[must_use]
 pub fn stream_error_event(message: &str, code: &str) -> Bytes {
-    let object = object(&ErrorObject { message, kind: UPSTREAM, param: None, code, resets_at: None });
+    let object = object(&ErrorObject { message, kind: UPSTREAM, param: None, code, account: None, period: None, resets_at: None });
     [b"data: ".as_slice(), &object, b"\n\n"].concat().into()
 }
 

@@ -135,7 +135,7 @@ fn budgets_tell_what_is_left_and_when_they_reset() {
     };
     check(
         &budget(Period::Day, Some(Stamp::new(0))),
-        r##"402 - final {"error":{"The daily budget of `bot` does not suffice: this call may cost up to $2.00, $0.50 of $5.00 are left. It resets at 1970-01-01T00:00:00.000000Z: make a smaller call (lower max_tokens), or ask for a larger budget; `aexctl agent inspect bot` shows it.#","insufficient_quota","param":null,"code":"insufficient_quota","resets_at":"1970-01-01T00:00:00.000000Z"}}"##,
+        r##"402 - final {"error":{"The daily budget of `bot` does not suffice: this call may cost up to $2.00, $0.50 of $5.00 are left. It resets at 1970-01-01T00:00:00.000000Z: make a smaller call (lower max_tokens), or ask for a larger budget; `aexctl agent inspect bot` shows it.#","insufficient_quota","param":null,"code":"insufficient_quota","account":"bot","period":"day","resets_at":"1970-01-01T00:00:00.000000Z"}}"##,
     );
     assert!(openai(&budget(Period::Total, None), REQUEST).message.contains("It does not reset"));
 }
@@ -146,7 +146,7 @@ fn a_run_is_not_called_an_agent() {
     let (asked, left, limit) = (Pico::new(2_000_000_000_000), Pico::ZERO, Pico::new(1_000_000_000_000));
     check(
         &Denial::Budget { account: run(), asked, left, limit, period: Period::Total, resets_at: None },
-        r##"402 - final {"error":{"The total budget of this run (run-9) does not suffice: this call may cost up to $2.00, $0.00 of $1.00 are left. It does not reset: make a smaller call (lower max_tokens), or start a new run with a larger --budget.#","insufficient_quota","param":null,"code":"insufficient_quota"}}"##,
+        r##"402 - final {"error":{"The total budget of this run (run-9) does not suffice: this call may cost up to $2.00, $0.00 of $1.00 are left. It does not reset: make a smaller call (lower max_tokens), or start a new run with a larger --budget.#","insufficient_quota","param":null,"code":"insufficient_quota","account":"run_9","period":"total"}}"##,
     );
     for state in [AccountState::Paused, AccountState::Suspended, AccountState::Killed, AccountState::Closed] {
         let message = openai(&Denial::Account { account: run(), reason: String::new(), state }, REQUEST).message;

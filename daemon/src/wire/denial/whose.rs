@@ -22,6 +22,18 @@ pub(super) fn subject(account: &Named) -> String {
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
+/// The form of it that names no other account, as commands take it: `group:research`.
+pub(super) fn reference(account: &Named) -> String {
+    let name = &account.name;
+    match account.kind {
+        Some(AccountKind::Root) => "root".to_owned(),
+        Some(AccountKind::Group) => format!("group:{name}"),
+        _ if is_run(account) => format!("run_{}", account.id),
+        Some(AccountKind::Agent) => format!("agent:{name}"),
+        Some(AccountKind::Run) | None => name.clone(),
+    }
+}
+
 /// The command that shows its limits; none for a run, which its own command ends.
 pub(super) fn inspect(account: &Named) -> Option<String> {
     let name = &account.name;
