@@ -1,7 +1,9 @@
 //! The command line: clap types only. Their docs are the help.
 
+mod account;
 mod agent;
 
+pub(crate) use account::{Budget, BudgetChange, Group, GroupCreate, GroupUpdate, Target};
 pub(crate) use agent::{AgentCreate, AgentUpdate};
 
 use crate::units;
@@ -60,6 +62,18 @@ pub(crate) enum Command {
     /// Make and manage agents
     #[command(subcommand)]
     Agent(Agent),
+    /// Make and manage groups of agents
+    #[command(subcommand)]
+    Group(Group),
+    /// Set, move and show the budgets of any account
+    #[command(subcommand)]
+    Budget(Budget),
+    /// Deny every call of an account and all below it until it is resumed; calls in flight go on
+    Pause(Target),
+    /// Lift a pause, a suspension or a kill
+    Resume(Target),
+    /// Deny every call of an account and all below it, cut those in flight and end the runs
+    Kill(Target),
     /// Make, list and revoke tokens
     #[command(subcommand)]
     Token(Token),
@@ -235,6 +249,14 @@ pub(crate) enum Agent {
         name: AgentName,
         #[command(flatten)]
         why: Reason,
+    },
+    /// Deny every call of an agent, cut those in flight and end its runs, until it is resumed
+    Kill {
+        /// The agent
+        name: AgentName,
+        /// Why, as the denials will say
+        #[arg(long)]
+        reason: Option<String>,
     },
     /// Print the variables that lead an SDK to the daemon, and a request that proves them
     Env {

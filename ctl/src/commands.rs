@@ -1,13 +1,16 @@
 //! One module per noun: asks the daemon and words its reply.
 
+mod account;
 mod agent;
 mod audit;
+mod budget;
 mod check;
 mod completions;
 mod config;
 mod daemon;
 mod doctor;
 mod event;
+mod group;
 mod init;
 mod metrics;
 mod model;
@@ -55,6 +58,11 @@ pub(crate) fn run(cli: Cli, view: &View) -> Result<Exit, Failure> {
         Command::Init { import_aex } => init::run(&context, import_aex.as_ref()),
         Command::Daemon(verb) => daemon::run(&context, &verb),
         Command::Agent(verb) => agent::run(&context, verb),
+        Command::Group(verb) => group::run(&context, verb),
+        Command::Budget(verb) => budget::run(&context, verb),
+        Command::Pause(target) => account::pause(&context, target),
+        Command::Resume(target) => account::resume(&context, target),
+        Command::Kill(target) => account::kill(&context, target),
         Command::Token(verb) => token::run(&context, verb),
         Command::Run(run) => crate::run::run(&context, run),
         Command::Status => status::run(&context),

@@ -22,7 +22,7 @@ use aex_core::usage::{Bucket, Usage};
 use aex_core::window::Period;
 use aex_proto::value::{AccountId, Digest, Pico, RequestId};
 use aexd::config::Durability;
-use aexd::ledger::{Ending, HoldCall, Ledger, NewAccount, Options, Snapshot, read_only_audit};
+use aexd::ledger::{BudgetChange, Ending, HoldCall, Ledger, NewAccount, Options, Snapshot, read_only_audit};
 use aexd::os::clock;
 use clap::Parser;
 use nix::time::{ClockId, clock_gettime};
@@ -108,16 +108,11 @@ impl House {
         let card = card();
         let cards = [card.clone()];
         ledger.admin(move |writer| writer.config_loaded(&cards, None, true, None).map(Ok)).await.unwrap().unwrap();
-        ledger
-            .admin(|writer| {
-                for period in [Period::Total, Period::Day] {
-                    writer.set_budget(AccountId::ROOT, period, AMPLE, None, None)?;
-                }
-                Ok(Ok(()))
-            })
-            .await
-            .unwrap()
-            .unwrap();
+        for period in [Period::Total, Period::Day] {
+            let past = ledger.past(AccountId::ROOT, period).await.unwrap();
+            let change = BudgetChange { account: AccountId::ROOT, period, limit: Some(AMPLE), reason: None };
+            ledger.admin(move |writer| writer.set_budget(&change, past.as_ref(), None).map(Ok)).await.unwrap().unwrap();
+        }
         let mut run = AccountId::ROOT;
         for (kind, name) in [(AccountKind::Agent, "bot"), (AccountKind::Run, "run-3")] {
             let budgets = vec![(Period::Total, AMPLE), (Period::Day, AMPLE)];

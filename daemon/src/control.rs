@@ -3,14 +3,17 @@
 //! Owns who may connect, how many, and what each method answers. Wire types of the admin protocol stop here. Must not: decide
 //! about calls, or change the ledger other than by its admin actions.
 
+mod accounts;
 mod agents;
 mod audit;
+mod budgets;
 mod check;
 mod config;
 mod connection;
 mod daemon;
 mod events;
 mod fault;
+mod groups;
 mod keeper;
 mod listen;
 mod methods;

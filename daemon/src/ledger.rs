@@ -11,7 +11,9 @@ mod directory;
 mod disk;
 mod entries;
 mod jump;
+mod kill;
 mod load;
+mod past;
 mod queue;
 mod read;
 mod replay;
@@ -28,9 +30,12 @@ pub use aex_core::hold::{Durability, Ending};
 pub use audit::{AuditReport, read_only_audit};
 pub use directory::{AccountView, Directory, StopFlag, TokenView};
 pub use jump::Jump;
+pub use kill::Killed;
+pub use past::Past;
 pub use read::{AccountRow, BalanceRow, EventFilter, EventRow, Reader};
 pub use report::{OwnedEvent, RunSums, TokenRow};
 pub use tally::{Counts, Denied, Ends, Span, Sums, Tallied};
+pub use update::BudgetChange;
 pub use writer::{EndCall, Held, HoldCall, Snapshot, Writer};
 
 use crate::os::{clock, failpoint};
@@ -135,6 +140,7 @@ struct Inner {
     directory: Arc<ArcSwap<Directory>>,
     disk: disk::Disk,
     readers: read::Readers,
+    kept_reader: read::Readers,
     head: watch::Receiver<Head>,
     jump: watch::Receiver<Option<Jump>>,
     durability: Durability,
@@ -189,12 +195,14 @@ impl Ledger {
         let thread = std::thread::Builder::new().name("aex-ledger".to_owned()).spawn(move || shell::run(start, &ready_sender));
         let thread = thread.map_err(|fault| LedgerFault::File { path: options.path.clone(), fault })?;
         let opened = ready.recv().map_err(|_| LedgerFault::Unavailable)??;
-        let readers = read::Readers::open(&options.path)?;
+        let readers = read::Readers::open(&options.path, read::READERS)?;
+        let kept_reader = read::Readers::open(&options.path, read::KEPT)?;
         let inner = Inner {
             queue,
             directory,
             disk,
             readers,
+            kept_reader,
             head,
             jump,
             durability: options.durability,
@@ -406,6 +414,19 @@ impl Ledger {
     {
         let inner = Arc::clone(&self.inner);
         tokio::task::spawn_blocking(move || inner.readers.with(query)).await.map_err(|_| LedgerFault::Unavailable)?
+    }
+
+    /// The same on a connection that no report takes: for short queries that end something.
+    ///
+    /// # Errors
+    /// As [`Ledger::read`].
+    pub async fn read_at_once<T, F>(&self, query: F) -> Result<T, LedgerFault>
+    where
+        T: Send + 'static,
+        F: FnOnce(&read::Reader<'_>) -> Result<T, LedgerFault> + Send + 'static,
+    {
+        let inner = Arc::clone(&self.inner);
+        tokio::task::spawn_blocking(move || inner.kept_reader.with(query)).await.map_err(|_| LedgerFault::Unavailable)?
     }
 
     /// Writes what is waiting, records the good end, flushes and checkpoints. The ledger is closed afterwards.

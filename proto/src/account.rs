@@ -3,6 +3,7 @@
 pub use crate::policy::AgentPolicy;
 
 use crate::token::{Scope, Token};
+use crate::tree::GroupName;
 use crate::value::{AccountId, NewToken, Pico, Stamp};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
@@ -44,7 +45,7 @@ impl Period {
         Period::ALL.into_iter().find(|period| period.name() == name)
     }
 
-    const fn total() -> Period {
+    pub(crate) const fn total() -> Period {
         Period::Total
     }
 }
@@ -99,16 +100,21 @@ impl FromStr for AgentName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<AgentName, String> {
-        if is_name_of_run(text) {
-            return Err(format!("{text:?} is no name of an agent: runs are named run-1, run-2 and so on"));
-        }
-        let printable = text.chars().all(|c| !c.is_control() && c != '/');
-        let fits = (1..=AgentName::MAX_CHARS).contains(&text.chars().count());
-        if fits && printable && text.trim() == text && !text.starts_with('-') {
-            Ok(AgentName(text.to_owned()))
-        } else {
-            Err(format!("{text:?} is no name of an agent: 1 to 64 printable characters, no `/`, no space at the ends, no `-` at the start"))
-        }
+        checked_name(text, "an agent").map(AgentName)
+    }
+}
+
+/// The one rule for names that people give to accounts.
+pub(crate) fn checked_name(text: &str, noun: &str) -> Result<String, String> {
+    if is_name_of_run(text) {
+        return Err(format!("{text:?} is no name of {noun}: runs are named run-1, run-2 and so on"));
+    }
+    let printable = text.chars().all(|c| !c.is_control() && c != '/');
+    let fits = (1..=AgentName::MAX_CHARS).contains(&text.chars().count());
+    if fits && printable && text.trim() == text && !text.starts_with('-') {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("{text:?} is no name of {noun}: 1 to 64 printable characters, no `/`, no space at the ends, no `-` at the start"))
     }
 }
 
@@ -129,12 +135,15 @@ impl<'de> Deserialize<'de> for AgentName {
     }
 }
 
-/// `agent.create`: a new agent below the root.
+/// `agent.create`: a new agent below the root or a group. It stays there: an account's path is final.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AgentCreate {
     /// A name that no living agent has.
     pub name: AgentName,
+    /// The group above it; `None`: the root.
+    #[serde(default)]
+    pub group: Option<GroupName>,
     /// What it may spend in a period.
     pub budget_pico: Pico,
     /// The period.
@@ -288,6 +297,9 @@ pub struct Agent {
     pub id: AccountId,
     /// Its name.
     pub name: String,
+    /// The group above it; `None`: the root.
+    #[serde(default)]
+    pub group: Option<String>,
     /// Its state.
     pub state: AccountState,
     /// Why it is not active.
@@ -296,7 +308,7 @@ pub struct Agent {
     pub scope: Option<Scope>,
     /// When that token ends; `None`: never, or there is none.
     pub token_expires_at: Option<Stamp>,
-    /// Its budgets, at least one; the first is the one that `agent create` set.
+    /// Its budgets, the total first; none when they were taken away.
     pub budgets: Vec<Budget>,
     /// Requests in any 60 seconds; `None`: no limit of its own.
     pub rpm: Option<u32>,

@@ -58,6 +58,9 @@ pub struct Event {
     pub account: Option<AccountId>,
     /// The name of that account's agent. Not part of the hash.
     pub agent: Option<String>,
+    /// The name of the group that is the account, or the nearest one above it. Not part of the hash.
+    #[serde(default)]
+    pub group: Option<String>,
     /// Its facts. Written again with sorted keys and no white space they are the bytes that were hashed.
     pub body: serde_json::Value,
 }

@@ -13,12 +13,15 @@ pub mod method;
 
 pub mod account;
 pub mod audit;
+pub mod budget;
 pub mod check;
 pub mod config;
 pub mod daemon;
 pub mod event;
+pub mod group;
 pub mod metrics;
 pub mod model;
 pub mod run;
 pub mod status;
 pub mod token;
+pub mod tree;

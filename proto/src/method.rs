@@ -1,6 +1,6 @@
 //! The one table of methods and notifications. What is not in it does not exist on the socket.
 
-use crate::{account, audit, check, config, daemon, event, metrics, model, policy, run, status, token};
+use crate::{account, audit, budget, check, config, daemon, event, group, metrics, model, policy, run, status, token, tree};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -114,6 +114,33 @@ methods! {
     Write "agent.pause" AgentPause(account::AgentChange) -> account::Agent;
     /// Lifts a pause, a suspension or a kill.
     Write "agent.resume" AgentResume(account::AgentChange) -> account::Agent;
+
+    /// Makes a group, which agents and groups can stand below.
+    Write "group.create" GroupCreate(group::GroupCreate) -> group::Group;
+    /// All living groups with their balances.
+    Read "group.list" GroupList(Nothing) -> group::GroupList;
+    /// Changes a group's budget or limits.
+    Write "group.update" GroupUpdate(group::GroupUpdate) -> group::GroupUpdated;
+    /// Closes a group and frees its name; its events stay.
+    Write "group.delete" GroupDelete(group::GroupDelete) -> group::GroupDeleted;
+
+    /// Sets an account's budget of a period.
+    Write "budget.set" BudgetSet(budget::BudgetChange) -> budget::BudgetChanged;
+    /// Adds to an account's budget of a period.
+    Write "budget.add" BudgetAdd(budget::BudgetChange) -> budget::BudgetChanged;
+    /// Moves a part of one account's budget to another's.
+    Write "budget.transfer" BudgetTransfer(budget::BudgetTransfer) -> budget::BudgetChanged;
+    /// Takes an account's budget of a period away.
+    Write "budget.remove" BudgetRemove(budget::BudgetRemove) -> budget::BudgetChanged;
+    /// Budgets and balances of an account and all below it.
+    Read "budget.show" BudgetShow(budget::BudgetQuery) -> budget::BudgetList;
+
+    /// Denies every call of an account and all below it until it is resumed.
+    Write "account.pause" AccountPause(tree::AccountChange) -> tree::AccountChanged;
+    /// Lifts a pause, a suspension or a kill.
+    Write "account.resume" AccountResume(tree::AccountChange) -> tree::AccountChanged;
+    /// Denies every call of an account and all below it, cuts those in flight and ends the runs.
+    Write "account.kill" AccountKill(tree::AccountChange) -> tree::AccountChanged;
 
     /// Makes one more token of an agent, or a read-only one of the root.
     Write "token.create" TokenCreate(token::TokenCreate) -> token::TokenCreated;

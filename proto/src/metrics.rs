@@ -53,6 +53,9 @@ pub struct HourCount {
 pub struct AgentMetrics {
     /// Its name.
     pub name: String,
+    /// The group above it; `None`: the root.
+    #[serde(default)]
+    pub group: Option<String>,
     /// What it spent.
     pub spent_pico: Pico,
     /// The same in USD.

@@ -1,5 +1,6 @@
 //! The whole in figures.
 
+use crate::account::AccountState;
 use crate::daemon::DaemonStatus;
 use crate::value::Pico;
 use serde::{Deserialize, Serialize};
@@ -9,7 +10,13 @@ use serde::{Deserialize, Serialize};
 pub struct Status {
     /// Living agents.
     pub agents: u64,
-    /// Sum of their budgets.
+    /// Living groups.
+    #[serde(default)]
+    pub groups: u64,
+    /// What the root, and with it every call, is stopped by: `paused` or `killed`; `None`: calls pass.
+    #[serde(default)]
+    pub stopped: Option<AccountState>,
+    /// Sum of the agents' budgets.
     pub budget_pico: Pico,
     /// The same in USD.
     pub budget_usd: String,

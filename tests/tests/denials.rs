@@ -164,7 +164,7 @@ fn an_empty_budget_is_402_and_says_what_is_left_and_when_it_resets() {
     house.denies(
         &total,
         &unaffordable(&[
-            "total budget of `total`",
+            "total budget of agent `total`",
             "may cost up to $0.000",
             "$0.0001 of $0.0001",
             "does not reset",

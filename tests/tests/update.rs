@@ -100,7 +100,11 @@ fn a_budget_lowered_below_what_is_spent_says_so_and_lets_nothing_pass() {
     let house = House::new(&[]);
     assert_eq!(house.status(&json!({})), 200);
     let (agent, said) = house.updates(&["--budget", "0.00001", "--reason", "too dear"]);
-    assert!(said.contains("warning: $0.000033 is spent or held already") && said.contains("no call passes"), "{said}");
+    assert!(
+        said.contains("warning: $0.000033 is spent or held already")
+            && said.contains("every further call is denied until the budget is raised"),
+        "{said}"
+    );
     assert_eq!((&agent["budgets"][0]["overdraft_pico"], &agent["state"]), (&json!("23000000"), &json!("active")));
     assert_eq!(house.status(&json!({})), 402);
     let events = house.daemon.rpc("event.list", &json!({"limit": 1000}));

@@ -4,6 +4,7 @@ use super::{Names, Reason, names, period, scope, usd, whole};
 use crate::units;
 use aex_proto::account::{AgentName, Period};
 use aex_proto::token::Scope;
+use aex_proto::tree::GroupName;
 use aex_proto::value::Pico;
 use clap::Args;
 
@@ -17,6 +18,9 @@ pub(crate) struct AgentCreate {
     /// Requests in any 60 seconds; 0 denies every call
     #[arg(value_parser = whole::<u32>, allow_negative_numbers = true)]
     pub(crate) rpm: u32,
+    /// The group above it, whose limits hold for it, too; an agent stays in its group [default: none]
+    #[arg(long, value_name = "GROUP")]
+    pub(crate) group: Option<GroupName>,
     /// The period of the budget: total, day, week or month
     #[arg(long, value_name = "PERIOD", default_value = "total", value_parser = period)]
     pub(crate) per: Period,

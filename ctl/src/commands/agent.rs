@@ -14,6 +14,7 @@ use aex_proto::account::{
 };
 use aex_proto::method::{self, Nothing};
 use aex_proto::token::{Rotated, Scope, Token};
+use aex_proto::tree::AccountRef;
 use aex_proto::value::Pico;
 
 pub(super) fn run(context: &Context<'_>, verb: Verb) -> Result<Exit, Failure> {
@@ -56,6 +57,7 @@ pub(super) fn run(context: &Context<'_>, verb: Verb) -> Result<Exit, Failure> {
             let agent = client.call::<method::AgentResume>(&AgentChange { name, reason: why.reason })?;
             view.show(&agent, |_| changed(&agent, before, "resumed"))?;
         }
+        Verb::Kill { name, reason } => super::account::kill_one(&mut client, view, AccountRef::Agent(name), reason)?,
         Verb::Env { name, token } => env::run(context, &mut client, name, token)?,
     }
     Ok(Exit::Done)
@@ -75,6 +77,7 @@ fn changed(agent: &Agent, before: AccountState, done: &str) -> String {
 fn params(flags: cli::AgentCreate) -> AgentCreate {
     AgentCreate {
         name: flags.name,
+        group: flags.group,
         budget_pico: flags.budget,
         per: flags.per,
         rpm: flags.rpm,
@@ -138,6 +141,7 @@ fn updated_text(agent: &Agent) -> String {
 fn created_text(created: &AgentCreated) -> String {
     let agent = &created.agent;
     let mut lines = vec![format!("Agent '{}' created.", agent.name), format!("Token: {}", created.token.expose())];
+    lines.extend(agent.group.iter().map(|group| format!("Group: {group}")));
     lines.extend(agent.budgets.iter().map(|budget| format!("Budget: {}", limit(budget))));
     let restrictions = restrictions(&agent.policy);
     if !restrictions.is_empty() {
@@ -148,7 +152,8 @@ fn created_text(created: &AgentCreated) -> String {
     lines.join("\n")
 }
 
-fn limit(budget: &Budget) -> String {
+/// A budget's limit, with its period.
+pub(super) fn limit(budget: &Budget) -> String {
     let per = if budget.period == Period::Total { String::new() } else { format!(" per {}", budget.period.name()) };
     format!("{} ({} micro){per}", budget.limit_pico, budget.limit_pico.micro())
 }
@@ -176,7 +181,17 @@ fn list_text(list: &AgentList) -> String {
         let [limit, spent, _, remaining] = amounts(agent, |pico| pico.to_string());
         [name(agent), limit, spent, remaining, rpm(agent), scope(agent), caps(&agent.policy), instant_or(agent.last_activity_at, "-")]
     };
-    table(["Name", "Budget", "Spent", "Remaining", "RPM", "Scope", "Caps", "Last Activity"], list.agents.iter().map(row))
+    let head = ["Name", "Budget", "Spent", "Remaining", "RPM", "Scope", "Caps", "Last Activity"];
+    if list.agents.iter().all(|agent| agent.group.is_none()) {
+        return table(head, list.agents.iter().map(row));
+    }
+    let [first, budget, spent, remaining, rpm, scope, caps, last] = head;
+    let head = [first, "Group", budget, spent, remaining, rpm, scope, caps, last];
+    let row = |agent: &Agent| {
+        let [name, budget, spent, remaining, rpm, scope, caps, last] = row(agent);
+        [name, agent.group.clone().unwrap_or_else(|| "-".to_owned()), budget, spent, remaining, rpm, scope, caps, last]
+    };
+    table(head, list.agents.iter().map(row))
 }
 
 fn verbose_text(list: &AgentList) -> String {
@@ -252,6 +267,7 @@ fn inspection_text(inspection: &AgentInspection, paint: Paint) -> String {
         None => agent.state.name().to_owned(),
     };
     let mut rows = vec![("Name", agent.name.clone()), ("Account", agent.id.to_string()), ("State", state)];
+    rows.extend(agent.group.iter().map(|group| ("Group", group.clone())));
     for budget in &agent.budgets {
         rows.push(("Budget", limit(budget)));
         rows.push(("Spent", format!("{} ({} micro)", budget.spent_pico, budget.spent_pico.micro())));
@@ -320,6 +336,7 @@ mod tests {
         Agent {
             id: AccountId::new(3),
             name: "bot".to_owned(),
+            group: None,
             state: AccountState::Active,
             state_reason: None,
             scope: Some(Scope::Execution),
@@ -379,6 +396,11 @@ Scope: read-only";
  bot          | $5.00  | $0.0125 | $4.4875   | 60  | exec  | -         | -
  bot (paused) | $5.00  | $0.0125 | $4.4875   | 60  | exec  | !tools PT | -";
         assert_eq!(list_text(&list), wanted.trim_start_matches('\n'));
+        let grouped = list_text(&AgentList { agents: vec![agent(), Agent { group: Some("lab".to_owned()), ..agent() }] });
+        assert!(
+            grouped.contains(" Name | Group | Budget") && grouped.contains(" bot  | -     | $5.00") && grouped.contains(" bot  | lab "),
+            "{grouped}"
+        );
         let verbose = verbose_text(&AgentList { agents: vec![agent()] });
         assert!(verbose.contains(" bot  | 5000000    | 12500     | 500000       | 4487500 "), "{verbose}");
     }

@@ -5,11 +5,12 @@ use crate::cli;
 use crate::exit::{Exit, Failure};
 use crate::units::{instant, span};
 use crate::view::table;
-use aex_core::decision::{Denial, RateKind};
+use aex_core::books::AccountKind;
+use aex_core::decision::{Denial, Named, RateKind};
 use aex_core::event::{self as ledger, Settled, WindowOpened};
 use aex_proto::event::{Event, EventList, EventQuery, EventTail};
 use aex_proto::method;
-use aex_proto::value::Pico;
+use aex_proto::value::{AccountId, Pico};
 use serde_json::Value;
 
 /// Most characters of a fact of an event that has no wording of its own.
@@ -40,7 +41,14 @@ fn text(list: &EventList) -> String {
 }
 
 fn columns(event: &Event) -> [String; 5] {
-    [event.seq.to_string(), instant(event.at), event.agent.clone().unwrap_or_else(|| "-".to_owned()), event.kind.clone(), facts(event)]
+    [event.seq.to_string(), instant(event.at), owner(event), event.kind.clone(), facts(event)]
+}
+
+/// Whose event it is: the agent's, else the group's, else that of the whole machine.
+fn owner(event: &Event) -> String {
+    let group = || event.group.as_ref().map(|name| format!("group:{name}"));
+    let root = || event.account.filter(|account| *account == AccountId::ROOT).map(|_| "root".to_owned());
+    event.agent.clone().or_else(group).or_else(root).unwrap_or_else(|| "-".to_owned())
 }
 
 fn line(event: &Event) -> String {
@@ -89,20 +97,20 @@ fn span_of(window: &WindowOpened) -> String {
 fn refusal(denial: &Denial, rule: &str) -> String {
     match denial {
         Denial::Budget { account, asked, left, period, .. } => {
-            format!("budget ({}) of {}: {left} left, {asked} asked", period.name(), account.name)
+            format!("budget ({}) of {}: {left} left, {asked} asked", period.name(), whose(account))
         }
         Denial::Rate { account, kind, limit, retry_after_ms } => {
             let unit = match kind {
                 RateKind::RequestsPerMinute => "requests a minute",
                 RateKind::Concurrent => "requests in flight",
             };
-            format!("{limit} {unit} of {}, again in {}", account.name, span(*retry_after_ms))
+            format!("{limit} {unit} of {}, again in {}", whose(account), span(*retry_after_ms))
         }
         Denial::TokenRate { account, asked, limit, model, .. } => {
-            let whose = account.as_ref().map_or_else(|| format!("model {model}"), |account| account.name.clone());
+            let whose = account.as_ref().map_or_else(|| format!("model {model}"), whose);
             format!("{limit} tokens a minute of {whose}, {asked} asked")
         }
-        Denial::Account { account, state, reason } => format!("{} is {}: {reason}", account.name, state.name()),
+        Denial::Account { account, state, reason } => format!("{} is {}: {reason}", whose(account), state.name()),
         Denial::Policy { breach, .. } => format!("{rule}: {} asked, {} allowed", breach.asked, breach.limit),
         Denial::Rule(ruled) => {
             let place = ruled.file.as_ref().zip(ruled.line).map(|(file, line)| format!(" ({file}:{line})")).unwrap_or_default();
@@ -110,6 +118,14 @@ fn refusal(denial: &Denial, rule: &str) -> String {
         }
         Denial::UnknownModel { model } => format!("no model `{model}`"),
         _ => rule.to_owned(),
+    }
+}
+
+/// An account of a refusal: an agent's by its name alone.
+fn whose(account: &Named) -> String {
+    match account.kind {
+        Some(AccountKind::Group) => format!("group:{}", account.name),
+        _ => account.name.clone(),
     }
 }
 
@@ -146,9 +162,8 @@ fn short(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aex_core::decision::Named;
     use aex_core::window::Period;
-    use aex_proto::value::{AccountId, Digest, RequestId, Stamp};
+    use aex_proto::value::{Digest, RequestId, Stamp};
 
     fn event(kind: &str, body: &str) -> Event {
         let body = serde_json::from_str(body).unwrap_or_default();
@@ -159,6 +174,7 @@ mod tests {
             hash: Digest::ZERO,
             account: None,
             agent: Some("bot".to_owned()),
+            group: None,
             body,
         }
     }
@@ -181,6 +197,15 @@ mod tests {
     }
 
     #[test]
+    fn an_event_of_a_group_or_of_the_machine_is_told_as_such() {
+        let lone = Event { agent: None, ..event("account.state", "{}") };
+        let group = Event { group: Some("lab".to_owned()), ..lone.clone() };
+        let root = Event { account: Some(AccountId::ROOT), ..lone.clone() };
+        let agent = Event { group: Some("lab".to_owned()), ..event("account.state", "{}") };
+        assert_eq!([&lone, &group, &root, &agent].map(owner), ["-", "group:lab", "root", "bot"]);
+    }
+
+    #[test]
     fn a_window_tells_its_span_and_a_total_has_none() {
         let total = r#"{"account":3,"balance":1,"limit":"5000000000000","period":"total","start":"1970-01-01T00:00:00.000000Z"}"#;
         assert_eq!(facts(&event("window.opened", total)), "total, limit $5.00");
@@ -200,7 +225,7 @@ mod tests {
 
     #[test]
     fn a_refusal_says_what_was_left_and_what_was_asked() {
-        let account = Named { id: AccountId::new(3), name: "bot".to_owned() };
+        let account = Named { id: AccountId::new(3), kind: None, name: "bot".to_owned() };
         let (asked, left, limit) = (Pico::new(5_000_000), Pico::new(1_000_000), Pico::new(9_000_000));
         let denial = Denial::Budget { account, asked, left, limit, period: Period::Day, resets_at: None };
         assert_eq!(refusal(&denial, "budget"), "budget (day) of bot: $0.000001 left, $0.000005 asked");

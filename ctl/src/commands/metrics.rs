@@ -27,11 +27,22 @@ fn text(metrics: &Metrics) -> String {
     ];
     let mut text = super::daemon::rows(&rows);
     if !metrics.agents.is_empty() {
-        let head = ["Agent", "Spent", "Remaining", "Burn Rate (µ/s)", "TTB", "RPM", "Last Activity"];
         text.push_str("\n\n");
-        text.push_str(&table(head, metrics.agents.iter().map(row)));
+        text.push_str(&agents(metrics));
     }
     text
+}
+
+fn agents(metrics: &Metrics) -> String {
+    let [agent, spent, remaining, burn, ttb, rpm, last] = ["Agent", "Spent", "Remaining", "Burn Rate (µ/s)", "TTB", "RPM", "Last Activity"];
+    if metrics.agents.iter().all(|agent| agent.group.is_none()) {
+        return table([agent, spent, remaining, burn, ttb, rpm, last], metrics.agents.iter().map(row));
+    }
+    let with_group = |agent: &AgentMetrics| {
+        let [name, spent, remaining, burn, ttb, rpm, last] = row(agent);
+        [name, agent.group.clone().unwrap_or_else(|| "-".to_owned()), spent, remaining, burn, ttb, rpm, last]
+    };
+    table([agent, "Group", spent, remaining, burn, ttb, rpm, last], metrics.agents.iter().map(with_group))
 }
 
 fn top_models(metrics: &Metrics) -> String {
@@ -60,6 +71,7 @@ mod tests {
     fn agent(name: &str, ttb_seconds: Option<u64>) -> AgentMetrics {
         AgentMetrics {
             name: name.to_owned(),
+            group: None,
             spent_pico: Pico::new(125_000_000),
             spent_usd: "0.000125".to_owned(),
             reserved_pico: Pico::ZERO,

@@ -20,8 +20,14 @@ fn text(status: &Status, paint: Paint) -> String {
         DaemonState::Ready => paint.good(daemon.state.name()),
         DaemonState::Unhealthy | DaemonState::Draining => paint.bad(daemon.state.name()),
     };
-    let rows = [
-        ("Agents", grouped(status.agents)),
+    let mut rows = Vec::new();
+    // What stops everything comes first.
+    rows.extend(status.stopped.map(|state| ("All calls", paint.bad(&format!("denied: {}; `aexctl resume --all` lifts it", state.name())))));
+    rows.push(("Agents", grouped(status.agents)));
+    if status.groups > 0 {
+        rows.push(("Groups", grouped(status.groups)));
+    }
+    rows.extend([
         ("Total budget", status.budget_pico.to_string()),
         ("Total spent", status.spent_pico.to_string()),
         ("Reserved", status.reserved_pico.to_string()),
@@ -32,13 +38,14 @@ fn text(status: &Status, paint: Paint) -> String {
         ("Policy denials", grouped(status.policy_denials)),
         ("Active runs", grouped(status.active_runs)),
         ("Daemon", format!("{state} (pid {}, http://{}, up {})", daemon.pid, daemon.listen, span(daemon.uptime_ms))),
-    ];
+    ]);
     super::daemon::rows(&rows)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use aex_proto::account::AccountState;
     use aex_proto::value::Pico;
 
     #[test]
@@ -46,6 +53,8 @@ mod tests {
         let amount = |micro: i64| Pico::from_micro(micro).unwrap_or(Pico::ZERO);
         let status = Status {
             agents: 2,
+            groups: 0,
+            stopped: None,
             budget_pico: amount(5_000_000),
             budget_usd: "5.00".to_owned(),
             spent_pico: amount(125),
@@ -74,5 +83,8 @@ Policy denials:  3
 Active runs:     1
 Daemon:          ready (pid 42, http://127.0.0.1:9000, up 2h 5m)";
         assert_eq!(text(&status, Paint::PLAIN), wanted);
+        let killed = Status { groups: 3, stopped: Some(AccountState::Killed), ..status };
+        let head = "All calls:       denied: killed; `aexctl resume --all` lifts it\nAgents:          2\nGroups:          3\n";
+        assert!(text(&killed, Paint::PLAIN).starts_with(head), "{}", text(&killed, Paint::PLAIN));
     }
 }

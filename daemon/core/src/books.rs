@@ -84,6 +84,8 @@ pub struct Books {
     balances: BTreeMap<BalanceId, Balance>,
     by_window: BTreeMap<(AccountId, Period, Stamp), BalanceId>,
     latest: BTreeMap<(AccountId, Period), BalanceId>,
+    /// Budgets that were taken away: the window that one had begun counts to its end, so that it is right when one comes again.
+    lifted: BTreeSet<(AccountId, Period)>,
     holds: BTreeMap<HoldKey, OpenHold>,
     next_balance: i64,
     dirty: BTreeSet<BalanceId>,
@@ -99,6 +101,7 @@ impl Books {
             balances: BTreeMap::new(),
             by_window: BTreeMap::new(),
             latest: BTreeMap::new(),
+            lifted: BTreeSet::new(),
             holds: BTreeMap::new(),
             next_balance,
             dirty: BTreeSet::new(),
@@ -110,8 +113,12 @@ impl Books {
         self.accounts.insert(account.id, account);
     }
 
-    /// Adds a balance as it was stored.
+    /// Adds a balance as it was stored. Its account, with its budgets, has to be there.
     pub fn put_balance(&mut self, balance: Balance) {
+        let has_budget = self.accounts.get(&balance.account).is_some_and(|account| account.budgets.contains_key(&balance.period));
+        if balance.period != Period::Total && !has_budget {
+            self.lifted.insert((balance.account, balance.period));
+        }
         self.by_window.insert((balance.account, balance.period, balance.window.start), balance.id);
         self.latest.insert((balance.account, balance.period), balance.id);
         self.next_balance = self.next_balance.max(balance.id.get().saturating_add(1));
@@ -190,7 +197,7 @@ impl Books {
         let path = self.path(wanted.account);
         if path.last() != Some(&AccountId::ROOT) {
             // It was closed, and forgotten, while the call came in.
-            let account = Named { id: wanted.account, name: wanted.account.to_string() };
+            let account = Named { id: wanted.account, kind: None, name: wanted.account.to_string() };
             return Ok(Err(Denial::Account { account, reason: "deleted".to_owned(), state: AccountState::Closed }));
         }
         if let Some(denial) = self.stopped(&path) {
@@ -250,7 +257,16 @@ impl Books {
         Ok(Some(Ended { hold, overdrawn }))
     }
 
-    /// Sets or lifts an account's budget of a period. `spent` is what the running window has already been charged outside any
+    /// The window whose balance [`Books::set_budget`] would open, because there is none yet.
+    ///
+    /// # Errors
+    /// When the calendar has no window.
+    pub fn to_be_opened(&self, account: AccountId, period: Period, at: Stamp) -> Result<Option<Window>, BooksFault> {
+        let window = Window::of(period, at, &self.zone).ok_or(BooksFault::NoWindow(at, period))?;
+        Ok((!self.by_window.contains_key(&(account, period, window.start))).then_some(window))
+    }
+
+    /// Sets or lifts an account's budget of a period; the running window counts on either way. `spent` is what the running window has already been charged outside any
     /// balance, when the account had none for this period. Open holds of the account's subtree are taken in. Returns the
     /// balance, and whether it was opened.
     ///
@@ -266,9 +282,17 @@ impl Books {
     ) -> Result<(BalanceId, bool), BooksFault> {
         let node = self.accounts.get_mut(&account).ok_or(BooksFault::NoAccount(account))?;
         match limit {
-            Some(limit) => node.budgets.insert(period, limit),
-            None => node.budgets.remove(&period),
-        };
+            Some(limit) => {
+                node.budgets.insert(period, limit);
+                self.lifted.remove(&(account, period));
+            }
+            None => {
+                node.budgets.remove(&period);
+                if period != Period::Total {
+                    self.lifted.insert((account, period));
+                }
+            }
+        }
         let window = Window::of(period, at, &self.zone).ok_or(BooksFault::NoWindow(at, period))?;
         if let Some(id) = self.by_window.get(&(account, period, window.start)).copied() {
             self.balances.get_mut(&id).ok_or(BooksFault::NoBalance(id))?.set_limit(limit);
@@ -286,6 +310,7 @@ impl Books {
                 balance.reserve(hold.amount)?;
             }
         }
+        balance.keep_in_range();
         balance.measure_overdraft();
         Ok((id, true))
     }
@@ -317,6 +342,7 @@ impl Books {
         for balance in balances.iter().filter_map(|balance| self.balances.remove(balance)) {
             self.by_window.remove(&(balance.account, balance.period, balance.window.start));
             self.latest.remove(&(balance.account, balance.period));
+            self.lifted.remove(&(balance.account, balance.period));
         }
         true
     }
@@ -352,6 +378,8 @@ impl Books {
             for period in account.budgets.keys().filter(|period| **period != Period::Total) {
                 slots.push(self.slot(account, *period, at)?);
             }
+            let lifted = self.lifted.range((*id, Period::Total)..=(*id, Period::Month));
+            slots.extend(lifted.filter_map(|(_, period)| self.find(*id, *period, at)).map(Slot::Open));
         }
         Ok(slots)
     }

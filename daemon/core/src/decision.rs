@@ -2,6 +2,7 @@
 
 pub use aex_proto::account::AccountState;
 
+use crate::books::AccountKind;
 use crate::policy::{Breach, Rule, Ruled};
 use crate::price::Unbounded;
 use crate::window::Period;
@@ -14,6 +15,9 @@ use std::borrow::Cow;
 pub struct Named {
     /// Its number.
     pub id: AccountId,
+    /// What it stands for; absent in the first ledgers, and for an account that is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<AccountKind>,
     /// Its name at that time.
     pub name: String,
 }

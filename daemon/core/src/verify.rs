@@ -95,6 +95,8 @@ pub struct Audit {
     tree: Tree,
     money: Money,
     open: BTreeMap<HoldKey, Held>,
+    /// The event whose bill went beyond a limit, and the agent that the next event has to suspend for it.
+    suspends: Option<(i64, AccountId)>,
     /// Calls that have ended.
     ended: u64,
     /// Accounts whose rows were compared.
@@ -118,6 +120,7 @@ impl Audit {
             tree: Tree::default(),
             money: Money::default(),
             open: BTreeMap::new(),
+            suspends: None,
             ended: 0,
             seen: BTreeSet::new(),
             counts: Counts::default(),

@@ -4,9 +4,10 @@ mod update;
 mod view;
 
 pub(super) use update::update;
-pub(super) use view::{shown_policy, spent_in_all, stated_by, token as token_view};
+pub(super) use view::{budgets_of, shown_policy, spent_in_all, stated_by, token as token_view};
 
-use super::fault::{Answer, act, no_agent, read, settled, tallied, unfit};
+use super::fault::{Answer, act, no_agent, no_group, read, settled, tallied, unfit};
+use super::groups::above;
 use crate::config::{Catalog, Config};
 use crate::gate::Gate;
 use crate::ledger::{AccountRow, LedgerFault, NewAccount, NewTokenRow, Reader, Refused, Tallied, Writer};
@@ -33,13 +34,22 @@ const MAX_TEXT: usize = 500;
 pub(super) async fn create(gate: &Gate, by: By, wanted: AgentCreate) -> Answer<AgentCreated> {
     check_budget(Some(wanted.budget_pico))?;
     check_models(&gate.active().config.catalog, wanted.policy.allowed_models.as_deref())?;
-    if let Err([first, second]) = gate.active().config.profiles.bound_to(wanted.name.as_str(), &[]) {
+    let groups = match &wanted.group {
+        Some(group) => {
+            settled(gate).await?;
+            let above = gate.ledger().directory().named(AccountKind::Group, group.as_str()).map(|view| view.groups.clone());
+            above.ok_or_else(|| no_group(group.as_str()))?
+        }
+        None => Vec::new(),
+    };
+    if let Err([first, second]) = gate.active().config.profiles.bound_to(wanted.name.as_str(), &groups) {
         return Err(unfit(format!("two profiles bind that name, {first} and {second}")).hint("aexctl policy check"));
     }
     let lasts_us = lasts_us(wanted.ttl_ms)?;
     let reason = said(wanted.reason, "reason")?;
     let (token, hash) = new_token()?;
-    let account = NewAccount {
+    let group = wanted.group;
+    let mut account = NewAccount {
         parent: AccountId::ROOT,
         kind: AccountKind::Agent,
         name: wanted.name.to_string(),
@@ -50,6 +60,10 @@ pub(super) async fn create(gate: &Gate, by: By, wanted: AgentCreate) -> Answer<A
     };
     let row = NewTokenRow { hash, read_only: wanted.scope == Scope::ReadOnly, lasts_us, label: String::new(), reason: None };
     let id = act(gate, move |writer| {
+        account.parent = match above(writer, group.as_ref()) {
+            Ok(parent) => parent,
+            Err(refused) => return Ok(Err(refused)),
+        };
         let id = match writer.create_account(&account, Some(by.clone()))? {
             Ok(id) => id,
             Err(refused) => return Ok(Err(refused)),
@@ -183,7 +197,8 @@ pub(super) fn living(reader: &Reader<'_>, now: Stamp, config: &Config, tally: &T
 
 fn parts(reader: &Reader<'_>, row: AccountRow, tally: &Tallied) -> Result<view::Parts, LedgerFault> {
     let last_activity = tally.last_activity(row.id);
-    Ok(view::Parts { budgets: reader.budgets(row.id)?, tokens: reader.token_rows(row.id)?, last_activity, row })
+    let (budgets, groups) = (reader.budgets(row.id)?, reader.groups_above(row.id)?);
+    Ok(view::Parts { budgets, groups, tokens: reader.token_rows(row.id)?, last_activity, row })
 }
 
 /// What a person says of an action: printable, short, and `None` when it is nothing.

@@ -9,6 +9,7 @@ use crate::gate::{Facts, Gate};
 use crate::ledger::Jump;
 use crate::os::clock;
 use aex_core::books::AccountKind;
+use aex_core::decision::AccountState;
 use aex_core::event::By;
 use aex_proto::account::Budget;
 use aex_proto::daemon::{Check, DaemonState, DaemonStatus, Hello, PROTOCOL, Stopping};
@@ -72,10 +73,11 @@ pub(super) async fn figures(gate: &Gate, facts: &Facts) -> Answer<Status> {
     let tally = tallied(gate).await?;
     let counts = tally.of(AccountId::ROOT);
     let active = gate.active();
-    let (agents, runs) = read(gate, move |reader| {
+    let (agents, groups, runs, root) = read(gate, move |reader| {
         let now = clock::wall();
-        let runs = reader.accounts(AccountKind::Run, now)?.len();
-        Ok((agents::living(reader, now, &active.config, &tally)?, runs))
+        let number = |kind| reader.accounts(kind, now).map(|rows| rows.len());
+        let (groups, runs) = (number(AccountKind::Group)?, number(AccountKind::Run)?);
+        Ok((agents::living(reader, now, &active.config, &tally)?, groups, runs, reader.account(AccountId::ROOT, now)?))
     })
     .await?;
     // An agent's other budgets limit the same money.
@@ -86,6 +88,8 @@ pub(super) async fn figures(gate: &Gate, facts: &Facts) -> Answer<Status> {
     let denied = counts.denied_by_kind();
     Ok(Status {
         agents: u64::try_from(agents.len()).unwrap_or(u64::MAX),
+        groups: u64::try_from(groups).unwrap_or(u64::MAX),
+        stopped: root.map(|root| root.state).filter(|state| *state != AccountState::Active),
         budget_pico: budget,
         budget_usd: budget.usd(),
         spent_pico: spent,

@@ -72,6 +72,7 @@ fn event(owned: OwnedEvent) -> Result<Event, LedgerFault> {
         hash: record.hash,
         account: owned.account,
         agent: owned.agent,
+        group: owned.group,
         body: serde_json::from_str(&record.body).map_err(|fault| LedgerFault::Broken(fault.to_string()))?,
     })
 }

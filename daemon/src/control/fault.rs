@@ -42,7 +42,7 @@ pub(super) fn broken(fault: &LedgerFault) -> ErrorObject {
     ErrorObject::fault(Fault::Unavailable, fault.to_string()).hint("aexctl daemon status")
 }
 
-fn not_possible(refused: &Refused) -> ErrorObject {
+pub(super) fn not_possible(refused: &Refused) -> ErrorObject {
     match refused {
         Refused::Exists(_) | Refused::State(_) => ErrorObject::fault(Fault::Conflict, refused.to_string()),
         Refused::NotFound(_) => ErrorObject::fault(Fault::NotFound, refused.to_string()),
@@ -57,6 +57,11 @@ pub(super) fn unfit(why: impl Into<String>) -> ErrorObject {
 /// No living agent has this name.
 pub(super) fn no_agent(name: &str) -> ErrorObject {
     ErrorObject::fault(Fault::NotFound, format!("no agent '{name}'")).hint("aexctl agent list")
+}
+
+/// No living group has this name.
+pub(super) fn no_group(name: &str) -> ErrorObject {
+    ErrorObject::fault(Fault::NotFound, format!("no group '{name}'")).hint("aexctl group list")
 }
 
 #[cfg(test)]

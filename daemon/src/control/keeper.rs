@@ -172,16 +172,14 @@ impl Keeper {
                 self.has_failed = true;
             }
         }
-        for run in self.over() {
-            self.tell(run).await;
-        }
+        self.tell(self.over()).await;
     }
 
     /// Runs that stop at the first denial for want of money, and had one.
     async fn out_of_money(&mut self, head: i64) -> BTreeSet<AccountId> {
         let watched = self.runs.values().filter_map(|run| run.stop_on_budget).min();
         let Some(after) = watched.filter(|after| *after < head) else { return BTreeSet::new() };
-        match self.gate.ledger().read(move |reader| reader.budget_denials(after, head)).await {
+        match self.gate.ledger().read_at_once(move |reader| reader.budget_denials(after, head)).await {
             Ok(denied) => {
                 let mut broke = BTreeSet::new();
                 for (run, known) in &mut self.runs {
@@ -218,24 +216,33 @@ impl Keeper {
         self.runs.keys().filter(|id| !directory.accounts.contains_key(id)).copied().collect()
     }
 
-    /// Tells the connection of a run that is over why it ended, unless its client closed it.
-    async fn tell(&mut self, run: AccountId) {
-        let reason = match self.gate.ledger().read(move |reader| reader.reason_of(run)).await {
-            Ok(row) => row.map_or_else(String::new, |(_, _, reason)| reason),
+    /// Tells the connections of runs that are over why they ended, unless their clients closed them.
+    async fn tell(&mut self, over: Vec<AccountId>) {
+        if over.is_empty() {
+            return;
+        }
+        let reasons = self.gate.ledger().read_at_once(move |reader| {
+            let reason = |run: AccountId| Ok((run, reader.reason_of(run)?.map_or_else(String::new, |(_, _, reason)| reason)));
+            over.into_iter().map(reason).collect::<Result<Vec<_>, _>>()
+        });
+        let reasons = match reasons.await {
+            Ok(reasons) => reasons,
             Err(fault) => {
-                tracing::error!(%fault, %run, "why a run ended cannot be read; it is tried again");
+                tracing::error!(%fault, "why runs ended cannot be read; it is tried again");
                 self.has_failed = true;
                 return;
             }
         };
-        let link = self.runs.remove(&run).and_then(|known| known.link);
-        let Some(end) = runs::end_of(&reason) else { return };
-        tracing::info!(%run, %reason, "a run was ended");
-        let ended = RunEnded { run: RunId::new(run), reason: end, message: runs::over(&reason) };
-        let line = Request::notice::<EndedNotice>(&ended).and_then(|notice| frame::line(&notice));
-        if let (Some(link), Ok(line)) = (link, line) {
-            // A client that does not read must not hold up the other runs.
-            tokio::spawn(async move { timeout(TELL, link.lines.send(line)).await.is_ok() });
+        for (run, reason) in reasons {
+            let link = self.runs.remove(&run).and_then(|known| known.link);
+            let Some(end) = runs::end_of(&reason) else { continue };
+            tracing::info!(%run, %reason, "a run was ended");
+            let ended = RunEnded { run: RunId::new(run), reason: end, message: runs::over(&reason) };
+            let line = Request::notice::<EndedNotice>(&ended).and_then(|notice| frame::line(&notice));
+            if let (Some(link), Ok(line)) = (link, line) {
+                // A client that does not read must not hold up the other runs.
+                tokio::spawn(async move { timeout(TELL, link.lines.send(line)).await.is_ok() });
+            }
         }
     }
 }
@@ -269,7 +276,7 @@ mod tests {
     use std::sync::Arc;
 
     fn view(stopped: Option<AccountState>) -> AccountView {
-        let named = Named { id: AccountId::new(3), name: "run-3".to_owned() };
+        let named = Named { id: AccountId::new(3), kind: None, name: "run-3".to_owned() };
         AccountView {
             agent: named.clone(),
             stopped: stopped.map(|state| Denial::Account { account: named.clone(), reason: "why".to_owned(), state }),

@@ -2,7 +2,7 @@
 
 use super::connection::After;
 use super::fault::Answer;
-use super::{Control, agents, audit, check, config, daemon, events, metrics, models, policies, runs, tokens};
+use super::{Control, accounts, agents, audit, budgets, check, config, daemon, events, groups, metrics, models, policies, runs, tokens};
 use aex_core::event::By;
 use aex_proto::method::{self as m, Method, Verb};
 use aex_proto::rpc::{ErrorObject, Id, Request, Response, Standard};
@@ -39,6 +39,18 @@ async fn dispatch(control: &Control, by: By, verb: Verb, request: Request, after
         }
         Verb::AgentPause => reply::<m::AgentPause, _>(request, async |wanted| agents::pause(gate, by, wanted).await).await,
         Verb::AgentResume => reply::<m::AgentResume, _>(request, async |named| agents::resume(gate, by, named).await).await,
+        Verb::GroupCreate => reply::<m::GroupCreate, _>(request, async |wanted| groups::create(gate, by, wanted).await).await,
+        Verb::GroupList => reply::<m::GroupList, _>(request, async |_| groups::list(gate).await).await,
+        Verb::GroupUpdate => reply::<m::GroupUpdate, _>(request, async |wanted| groups::update(gate, by, wanted).await).await,
+        Verb::GroupDelete => reply::<m::GroupDelete, _>(request, async |wanted| groups::delete(gate, by, wanted).await).await,
+        Verb::BudgetSet => reply::<m::BudgetSet, _>(request, async |wanted| budgets::set(gate, by, wanted).await).await,
+        Verb::BudgetAdd => reply::<m::BudgetAdd, _>(request, async |wanted| budgets::add(gate, by, wanted).await).await,
+        Verb::BudgetTransfer => reply::<m::BudgetTransfer, _>(request, async |wanted| budgets::transfer(gate, by, wanted).await).await,
+        Verb::BudgetRemove => reply::<m::BudgetRemove, _>(request, async |wanted| budgets::remove(gate, by, wanted).await).await,
+        Verb::BudgetShow => reply::<m::BudgetShow, _>(request, async |query| budgets::show(gate, query).await).await,
+        Verb::AccountPause => reply::<m::AccountPause, _>(request, async |wanted| accounts::pause(gate, by, wanted).await).await,
+        Verb::AccountResume => reply::<m::AccountResume, _>(request, async |wanted| accounts::resume(gate, by, wanted).await).await,
+        Verb::AccountKill => reply::<m::AccountKill, _>(request, async |wanted| accounts::kill(gate, by, wanted).await).await,
         Verb::TokenCreate => reply::<m::TokenCreate, _>(request, async |wanted| tokens::create(gate, by, wanted).await).await,
         Verb::TokenList => reply::<m::TokenList, _>(request, async |query| tokens::list(gate, query).await).await,
         Verb::TokenRevoke => reply::<m::TokenRevoke, _>(request, async |wanted| tokens::revoke(gate, by, wanted).await).await,

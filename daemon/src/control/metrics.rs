@@ -30,6 +30,7 @@ fn agent(row: &AgentFigures, now: Stamp) -> AgentMetrics {
     let money = row.money();
     AgentMetrics {
         name: row.name.clone(),
+        group: row.group.clone(),
         spent_pico: money.spent,
         spent_usd: money.spent.usd(),
         reserved_pico: money.reserved,

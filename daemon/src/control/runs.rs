@@ -2,6 +2,7 @@
 //!
 //! A run ends by its account being closed, and the reason of that says how: what the words here are, a restart reads back.
 
+use super::accounts::{resume_command, shown_named};
 use super::agents::{self, DELETED};
 use super::connection::After;
 use super::fault::{Answer, act, no_agent, read, tallied, unfit};
@@ -81,8 +82,8 @@ fn missing(name: &str) -> ErrorObject {
 fn may_open(writer: &Writer<'_>, agent: &Account, budget: Option<Pico>) -> Answer<()> {
     if let Some(Denial::Account { account, reason, state }) = writer.stopped(agent.id) {
         let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
-        let error = ErrorObject::fault(Fault::Denied, format!("'{}' is {}{why}", account.name, state.name()));
-        return Err(error.hint(format!("aexctl agent resume {}", account.name)));
+        let error = ErrorObject::fault(Fault::Denied, format!("{} is {}{why}", shown_named(&account), state.name()));
+        return Err(error.hint(resume_command(&account)));
     }
     let whole = agent.budgets.get(&Period::Total);
     match (budget, whole) {

@@ -177,7 +177,7 @@ async fn a_paused_agent_opens_no_run_until_it_is_resumed_and_the_event_names_who
     let paused = client.call("agent.pause", json!({"name": "a", "reason": "lunch"})).await.unwrap();
     assert_eq!((&paused["state"], &paused["state_reason"]), (&json!("paused"), &json!("lunch")));
     let refused = client.refused("run.open", json!({"agent": "a", "command": "true"})).await;
-    assert_eq!((refused.which(), refused.message.as_str()), (Some(Fault::Denied), "'a' is paused: lunch"));
+    assert_eq!((refused.which(), refused.message.as_str()), (Some(Fault::Denied), "agent:a is paused: lunch"));
     for _ in 0..2 {
         assert_eq!(client.call("agent.resume", json!({"name": "a"})).await.unwrap()["state"], json!("active"));
     }

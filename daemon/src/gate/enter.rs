@@ -4,7 +4,7 @@ use super::{Gate, live};
 use crate::ledger::AccountView;
 use crate::os::clock;
 use aex_core::books::HoldKey;
-use aex_core::decision::{AuthCause, Denial};
+use aex_core::decision::{AccountState, AuthCause, Denial};
 use aex_core::rate::Full;
 use aex_proto::value::{RequestId, TokenHash};
 use governor::clock::{Clock, DefaultClock};
@@ -144,6 +144,18 @@ impl Gate {
             limit: full.limit,
             retry_after_ms: full.retry_after_ms,
         }
+    }
+
+    /// The kill that stands on an account or above it, with the words of whoever did it. What is closed is not told: nobody looks
+    /// it up any more.
+    #[must_use]
+    pub fn killed_above(&self, view: &AccountView) -> Option<Denial> {
+        let directory = self.inner.ledger.directory();
+        view.path.iter().find_map(|id| {
+            let stopped = directory.accounts.get(id)?.stopped.clone()?;
+            let is_own = matches!(&stopped, Denial::Account { account, state: AccountState::Killed, .. } if account.id == *id);
+            is_own.then_some(stopped)
+        })
     }
 
     /// Calls that have not ended yet.

@@ -8,6 +8,7 @@ use aex_core::ask::Ask;
 use aex_core::decision::{AuthCause, Denial};
 use aex_core::event::{AuthFailed, CallDenied, CallDeniedAgain, Event};
 use aex_core::policy::Facts;
+use aex_core::window::Period;
 use aex_proto::value::{AccountId, Digest, RequestId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,8 +31,23 @@ pub struct Evidence<'a> {
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Key {
-    Call(AccountId, String),
+    /// Whose call, which rule, and whose limit: a group's refusal is no repeat of the agent's own.
+    Call(AccountId, String, Option<Limit>),
     Auth(AuthCause),
+}
+
+/// The account whose limit refused a call, and the period of its budget.
+type Limit = (AccountId, Option<Period>);
+
+/// Which limit refused a call, where several accounts have one.
+fn limit(denial: &Denial) -> Option<Limit> {
+    match denial {
+        Denial::Budget { account, period, .. } => Some((account.id, Some(*period))),
+        Denial::Account { account, .. } | Denial::Rate { account, .. } | Denial::TokenRate { account: Some(account), .. } => {
+            Some((account.id, None))
+        }
+        _ => None,
+    }
 }
 
 #[derive(Debug)]
@@ -46,7 +62,7 @@ impl Repeats {
     fn event(&self, key: &Key) -> Event {
         let (count, first, last) = (self.count, self.first, self.last);
         match key {
-            Key::Call(account, rule) => CallDeniedAgain { account: *account, count, first, last, rule: rule.clone() }.into(),
+            Key::Call(account, rule, _) => CallDeniedAgain { account: *account, count, first, last, rule: rule.clone() }.into(),
             Key::Auth(cause) => AuthFailed { cause: *cause, count, first, last }.into(),
         }
     }
@@ -92,9 +108,9 @@ impl Gate {
     /// Records that a call was refused. Waits for nothing.
     pub fn refused(&self, request: RequestId, view: Option<&AccountView>, denial: &Denial, evidence: Evidence<'_>) {
         let key = match (view, denial) {
-            (Some(view), _) => Key::Call(view.named.id, denial.rule().into_owned()),
+            (Some(view), _) => Key::Call(view.named.id, denial.rule().into_owned(), limit(denial)),
             (None, Denial::Unauthenticated { cause }) => Key::Auth(*cause),
-            (None, _) => Key::Call(AccountId::ROOT, denial.rule().into_owned()),
+            (None, _) => Key::Call(AccountId::ROOT, denial.rule().into_owned(), None),
         };
         let first = self.inner.refusals.lock().is_ok_and(|mut refusals| refusals.is_first(key.clone(), request, clock::mono_ms()));
         if !first {
@@ -103,7 +119,7 @@ impl Gate {
         self.inner.refusal.notify_one();
         let event: Event = match key {
             Key::Auth(cause) => AuthFailed { cause, count: 1, first: request, last: request }.into(),
-            Key::Call(account, rule) => CallDenied {
+            Key::Call(account, rule, _) => CallDenied {
                 account,
                 ask: evidence.ask.cloned(),
                 card: evidence.card,
@@ -157,7 +173,7 @@ mod tests {
     #[test]
     fn a_client_that_retries_without_end_makes_two_events_a_second() {
         let mut refusals = Refusals::default();
-        let key = Key::Call(AccountId::new(3), "budget".to_owned());
+        let key = Key::Call(AccountId::new(3), "budget".to_owned(), None);
         let recorded = (0..500).filter(|n| refusals.is_first(key.clone(), RequestId::new(1, *n), *n)).count();
         assert_eq!(recorded, 1);
         assert!(refusals.take(999, false).is_empty());
@@ -170,5 +186,12 @@ mod tests {
         };
         assert_eq!(refusals.take(1_000, false), vec![Event::from(again)]);
         assert!(refusals.is_first(key, RequestId::new(1, 501), 1_001));
+        // Another level's refusal is another one.
+        for level in [(AccountId::new(2), Some(Period::Day)), (AccountId::new(2), Some(Period::Week)), (AccountId::ROOT, None)] {
+            let key = Key::Call(AccountId::new(3), "budget".to_owned(), Some(level));
+            assert!(
+                refusals.is_first(key.clone(), RequestId::new(1, 502), 1_002) && !refusals.is_first(key, RequestId::new(1, 503), 1_003)
+            );
+        }
     }
 }

@@ -84,6 +84,30 @@ impl Writer<'_> {
             .ok_or_else(|| Refused::NotFound(format!("{word} '{name}'")))
     }
 
+    /// An open account by its number.
+    ///
+    /// # Errors
+    /// [`Refused::NotFound`].
+    pub fn open_account(&self, id: AccountId) -> Result<Account, Refused> {
+        let open = self.state.books.account(id).filter(|account| account.state != AccountState::Closed);
+        open.cloned().ok_or_else(|| Refused::NotFound(format!("account {id}")))
+    }
+
+    /// Open accounts below another, at any depth.
+    #[must_use]
+    pub fn open_below(&self, id: AccountId) -> Vec<Account> {
+        let books = &self.state.books;
+        let open = books.accounts().filter(|account| account.id != id && account.state != AccountState::Closed);
+        open.filter(|account| load::is_below(books, account.id, id)).cloned().collect()
+    }
+
+    /// How many groups stand on an account's path.
+    #[must_use]
+    pub fn depth(&self, id: AccountId) -> usize {
+        let books = &self.state.books;
+        books.path(id).iter().filter_map(|id| books.account(*id)).filter(|above| above.kind == AccountKind::Group).count()
+    }
+
     /// Why calls of an account do not pass, when they do not.
     #[must_use]
     pub fn stopped(&self, account: AccountId) -> Option<Denial> {
@@ -325,7 +349,7 @@ impl Writer<'_> {
         }
         self.change_state(account, to, reason.to_owned(), by)?;
         let flag = Arc::clone(self.state.stops.entry(account.id).or_default());
-        self.flags.push((flag, to));
+        self.flags.push((account.id, flag, to));
         Ok(())
     }
 
@@ -336,15 +360,33 @@ impl Writer<'_> {
     pub fn close_account(&mut self, account: AccountId, reason: &str, by: Option<&By>) -> Result<Vec<AccountId>, LedgerFault> {
         let books = &self.state.books;
         let open = books.accounts().filter(|node| node.state != AccountState::Closed && load::is_below(books, node.id, account));
-        let mut subtree: Vec<Account> = open.cloned().collect();
-        subtree.sort_by_key(|node| std::cmp::Reverse(node.id));
-        for node in &subtree {
-            self.revoke_tokens(node.id, self.now, reason, by)?;
-            self.state.tokens.retain(|_, token| token.account != node.id);
+        let subtree: Vec<Account> = open.cloned().collect();
+        self.close_all(subtree, reason, by)
+    }
+
+    /// Closes open accounts, with whom all below them have to be; the deepest first.
+    pub(super) fn close_all(&mut self, mut nodes: Vec<Account>, reason: &str, by: Option<&By>) -> Result<Vec<AccountId>, LedgerFault> {
+        nodes.sort_by_key(|node| std::cmp::Reverse(node.id));
+        // One look at the tokens for all: a kill may close thousands of runs.
+        let mut tokens: BTreeMap<AccountId, Vec<[u8; 32]>> = nodes.iter().map(|node| (node.id, Vec::new())).collect();
+        for (hash, token) in &self.state.tokens {
+            if let Some(hashes) = tokens.get_mut(&token.account)
+                && token.revoked_at.is_none_or(|revoked| revoked > self.now)
+            {
+                hashes.push(*hash);
+            }
+        }
+        for node in &nodes {
+            let mut hashes = tokens.get(&node.id).cloned().unwrap_or_default();
+            hashes.sort_unstable();
+            for hash in &hashes {
+                self.revoke(node.id, hash, self.now, reason, by)?;
+            }
             self.set_state(node, AccountState::Closed, reason, by.cloned())?;
             self.closed.insert(node.id);
         }
-        Ok(subtree.iter().map(|node| node.id).collect())
+        self.state.tokens.retain(|_, token| !tokens.contains_key(&token.account));
+        Ok(nodes.iter().map(|node| node.id).collect())
     }
 
     /// Records a configuration that came into force, and what its models cost.

@@ -117,7 +117,7 @@ impl Directory {
     /// An account's name, for words about it.
     #[must_use]
     pub fn name_of(&self, id: AccountId) -> Named {
-        self.accounts.get(&id).map_or_else(|| Named { id, name: id.to_string() }, |view| view.named.clone())
+        self.accounts.get(&id).map_or_else(|| Named { id, kind: None, name: id.to_string() }, |view| view.named.clone())
     }
 }
 

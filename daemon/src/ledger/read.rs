@@ -13,7 +13,9 @@ use std::path::Path;
 use std::time::Duration;
 
 /// Readers at once.
-const READERS: u32 = 4;
+pub(super) const READERS: u32 = 4;
+/// Readers that are kept for what must not wait behind a report: the end of runs.
+pub(super) const KEPT: u32 = 1;
 /// How long a query waits for a free reader.
 const WAIT: Duration = Duration::from_secs(10);
 
@@ -24,14 +26,15 @@ pub(super) struct Readers {
 }
 
 impl Readers {
-    pub(super) fn open(path: &Path) -> Result<Readers, LedgerFault> {
+    /// A pool of at most so many connections.
+    pub(super) fn open(path: &Path, most: u32) -> Result<Readers, LedgerFault> {
         let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE | rusqlite::OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let manager = r2d2_sqlite::SqliteConnectionManager::file(path).with_flags(flags).with_init(|conn| {
             schema::configure(conn)?;
             conn.execute_batch("PRAGMA query_only = 1")
         });
         // Connections are made at first need: an idle daemon keeps one.
-        let pool = r2d2::Pool::builder().max_size(READERS).min_idle(Some(0)).connection_timeout(WAIT).build(manager)?;
+        let pool = r2d2::Pool::builder().max_size(most).min_idle(Some(0)).connection_timeout(WAIT).build(manager)?;
         Ok(Readers { pool })
     }
 
@@ -180,6 +183,24 @@ impl<'c> Reader<'c> {
             found.insert(word(&period)?, Pico::new(row.get(1)?));
         }
         Ok(found)
+    }
+
+    /// The names of the groups above an account, the nearest first.
+    ///
+    /// # Errors
+    /// When the query fails.
+    pub fn groups_above(&self, account: AccountId) -> Result<Vec<String>, LedgerFault> {
+        let mut statement = self.conn.prepare_cached("SELECT parent, kind, name FROM accounts WHERE id = ?")?;
+        let (mut groups, mut next) = (Vec::new(), Some(account.get()));
+        while let Some(id) = next {
+            let row = statement.query_row([id], |row| Ok((row.get(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?))).optional()?;
+            let Some((parent, kind, name)) = row else { break };
+            if id != account.get() && word::<AccountKind>(&kind)? == AccountKind::Group {
+                groups.push(name);
+            }
+            next = parent;
+        }
+        Ok(groups)
     }
 
     /// Tokens of an account: expiry and scope of those that are not revoked.

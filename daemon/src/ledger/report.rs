@@ -56,13 +56,16 @@ pub struct OwnedEvent {
     pub account: Option<AccountId>,
     /// The name of the agent on that account's path.
     pub agent: Option<String>,
+    /// The name of the nearest group on it.
+    pub group: Option<String>,
 }
 
-/// The accounts from one up to the root, and the name of the agent among them.
+/// The accounts from one up to the root, and the names of the agent and the nearest group among them.
 #[derive(Clone, Debug, Default)]
 struct Lineage {
     path: Vec<AccountId>,
     agent: Option<String>,
+    group: Option<String>,
 }
 
 impl Reader<'_> {
@@ -163,8 +166,8 @@ impl Reader<'_> {
             }
             let lineage = account.and_then(|account| lineages.get(&account));
             if within.is_none_or(|within| lineage.is_some_and(|lineage| lineage.path.contains(&within))) {
-                let agent = lineage.and_then(|lineage| lineage.agent.clone());
-                owned.push(OwnedEvent { record, account, agent });
+                let (agent, group) = lineage.map(|lineage| (lineage.agent.clone(), lineage.group.clone())).unwrap_or_default();
+                owned.push(OwnedEvent { record, account, agent, group });
             }
         }
         Ok(owned)
@@ -194,8 +197,10 @@ impl Reader<'_> {
                 statement.query_row([id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).optional()?;
             let Some((parent, kind, name)) = row else { break };
             lineage.path.push(AccountId::new(id));
-            if kind == "agent" {
-                lineage.agent = Some(name);
+            match kind.as_str() {
+                "agent" => lineage.agent = Some(name),
+                "group" => lineage.group = lineage.group.or(Some(name)),
+                _ => {}
             }
             next = parent;
         }

@@ -237,13 +237,14 @@ impl Shell<'_> {
             tracing::warn!(from = %jump.from, to = %jump.to, "the wall clock was set");
             self.jump.send_replace(Some(jump));
         }
-        self.writer.forget_closed();
         self.disk.committed(self.commits, is_awaited);
         if std::mem::take(&mut self.writer.directory_changed) {
             self.directory.store(Arc::new(self.writer.directory()));
         }
+        // A kill does not wait for the tidying behind it.
         self.writer.raise_flags();
         self.head.send_replace(self.writer.state.head);
+        self.writer.forget_closed();
     }
 
     fn tell(&self, answer: Answer) {

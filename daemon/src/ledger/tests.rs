@@ -2,6 +2,7 @@
 
 mod history;
 mod model;
+mod past;
 mod refusing;
 mod tampered;
 
@@ -100,6 +101,22 @@ impl House {
         let denied = CallDenied { account, ask, card, denial, facts: None, policy: kept.digest, request, rule };
         self.ledger.record(denied.into(), Some(kept)).unwrap();
         None
+    }
+
+    /// Sets a budget, given what its window was summed up to.
+    async fn set_to(&self, account: AccountId, period: Period, limit: Option<i64>, past: Option<Past>) -> Pico {
+        let change = BudgetChange { account, period, limit: limit.map(Pico::new), reason: None };
+        let act = move |writer: &mut Writer<'_>| {
+            assert!(writer.is_past(account, period, past.as_ref())?);
+            writer.set_budget(&change, past.as_ref(), None).map(Ok)
+        };
+        self.ledger.admin(act).await.unwrap().unwrap()
+    }
+
+    /// Sets a budget as the control socket does.
+    async fn set_budget(&self, account: AccountId, period: Period, limit: i64) -> Pico {
+        let past = self.ledger.past(account, period).await.unwrap();
+        self.set_to(account, period, Some(limit), past).await
     }
 
     /// What is broken, with the daemon's own epoch alive.

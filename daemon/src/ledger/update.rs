@@ -3,13 +3,27 @@
 use super::LedgerFault;
 use super::entries::list;
 use super::load;
+use super::past::Past;
 use super::writer::Writer;
 use aex_core::books::{Account, HoldKey, Limits};
 use aex_core::event::{AccountUpdated, BudgetSet, By};
 use aex_core::policy::Fields;
-use aex_core::window::{Period, Window};
-use aex_proto::value::{AccountId, BalanceId, Pico, Stamp};
+use aex_core::window::Period;
+use aex_proto::value::{AccountId, BalanceId, Pico};
 use rusqlite::params;
+
+/// A budget that is to be set, or taken away.
+#[derive(Clone, Debug)]
+pub struct BudgetChange {
+    /// The account.
+    pub account: AccountId,
+    /// The period.
+    pub period: Period,
+    /// What may be spent in it; `None` takes the budget away.
+    pub limit: Option<Pico>,
+    /// Why, when that was said.
+    pub reason: Option<String>,
+}
 
 impl Writer<'_> {
     /// Replaces what an account states and its limits on calls.
@@ -36,50 +50,34 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Sets an account's budget of a period. The running window counts what it has spent already, and what calls in flight hold.
-    /// Returns what is spent and held of it.
+    /// Sets an account's budget of a period, or takes it away. The running window counts what it has spent already, which `past`
+    /// knows, and what calls in flight hold. Returns what is spent and held of it. [`Writer::is_past`] is to be asked first.
     ///
     /// # Errors
-    /// When the ledger cannot be read or written.
-    pub fn set_budget(
-        &mut self,
-        account: AccountId,
-        period: Period,
-        limit: Pico,
-        reason: Option<String>,
-        by: Option<By>,
-    ) -> Result<Pico, LedgerFault> {
-        let mut statement = self.conn.prepare_cached("INSERT OR REPLACE INTO budgets VALUES (?, ?, ?)")?;
-        statement.execute(params![account.get(), period.name(), limit.get()])?;
-        let spent = match self.state.books.balance_at(account, period, self.now) {
-            Some(_) => Pico::ZERO,
-            None => self.spent_in_window(account, period)?,
-        };
-        let (balance, opened) = self.state.books.set_budget(account, period, Some(limit), self.now, spent)?;
+    /// When the ledger cannot be read or written, or `past` is not what is needed.
+    pub fn set_budget(&mut self, change: &BudgetChange, past: Option<&Past>, by: Option<By>) -> Result<Pico, LedgerFault> {
+        let BudgetChange { account, period, limit, reason } = change;
+        let (account, period, limit) = (*account, *period, *limit);
+        // Beyond the range of money a sum of charges may be more than what the account's total could count.
+        let ever = self.state.books.balance_at(account, Period::Total, self.now).map_or(Pico::MAX, |total| total.spent);
+        let spent = self.spent_before(account, period, past)?.min(ever);
+        match limit {
+            Some(limit) => {
+                let mut statement = self.conn.prepare_cached("INSERT OR REPLACE INTO budgets VALUES (?, ?, ?)")?;
+                statement.execute(params![account.get(), period.name(), limit.get()])?;
+            }
+            None => {
+                let mut statement = self.conn.prepare_cached("DELETE FROM budgets WHERE account = ? AND period = ?")?;
+                statement.execute(params![account.get(), period.name()])?;
+            }
+        }
+        let (balance, opened) = self.state.books.set_budget(account, period, limit, self.now, spent)?;
         let holds = if opened { self.take_in(balance)? } else { Vec::new() };
         let holds = holds.into_iter().map(|key| (key.request, key.attempt)).collect();
-        self.append(&BudgetSet { account, balance, by, holds, limit: Some(limit), period, reason, spent: opened.then_some(spent) }.into())?;
+        let (reason, spent) = (reason.clone(), opened.then_some(spent));
+        self.append(&BudgetSet { account, balance, by, holds, limit, period, reason, spent }.into())?;
         let row = self.state.books.balance(balance);
         Ok(row.and_then(|row| row.spent.plus(row.reserved)).unwrap_or(Pico::MAX))
-    }
-
-    /// What the calls of an account and all below it were charged that were held in the running window.
-    fn spent_in_window(&self, account: AccountId, period: Period) -> Result<Pico, LedgerFault> {
-        let window = Window::of(period, self.now, &self.state.zone)
-            .ok_or_else(|| LedgerFault::Broken(format!("no {} holds {}", period.name(), self.now)))?;
-        let sql = format!(
-            "{} SELECT coalesce(sum(charge_pico >> 32), 0), coalesce(sum(charge_pico & 4294967295), 0)
-             FROM calls WHERE account IN below AND held_us >= ?2 AND (?3 IS NULL OR held_us < ?3)",
-            super::read::BELOW
-        );
-        let mut statement = self.conn.prepare_cached(&sql)?;
-        // In halves: SQLite refuses a sum beyond its range, and such a budget could never be set.
-        let (high, low): (i64, i64) = statement
-            .query_row(params![account.get(), window.start.micros(), window.end.map(Stamp::micros)], |row| {
-                Ok((row.get(0)?, row.get(1)?))
-            })?;
-        let spent = (i128::from(high) << 32) + i128::from(low);
-        Ok(i64::try_from(spent).map_or(Pico::MAX, Pico::new))
     }
 
     /// Writes the row of a balance that was opened in mid-period, and into the rows of open holds that it holds them.

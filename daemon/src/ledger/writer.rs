@@ -127,8 +127,8 @@ pub struct Writer<'c> {
     pub(super) directory_changed: bool,
     /// Closed accounts that are kept in memory for their open holds.
     pub(super) closed: BTreeSet<AccountId>,
-    /// Flags to be raised or lowered once their reason is committed.
-    pub(super) flags: Vec<(Arc<StopFlag>, AccountState)>,
+    /// Accounts with their new states: flags are raised or lowered once that is committed.
+    pub(super) flags: Vec<(AccountId, Arc<StopFlag>, AccountState)>,
     pub(super) tally: Tally,
     pub(super) sql: Statements<'c>,
 }
@@ -293,12 +293,25 @@ impl Writer<'_> {
         }
     }
 
-    /// Ends or allows the calls of accounts whose new state is committed.
+    /// Ends or allows the calls of accounts whose new state is committed. A kill holds for all below; what is closed has had its
+    /// subtree closed with it.
     pub(super) fn raise_flags(&mut self) {
-        for (flag, state) in self.flags.drain(..) {
-            match state {
-                AccountState::Killed | AccountState::Closed => flag.raise(state),
-                AccountState::Active | AccountState::Paused | AccountState::Suspended => flag.lower(),
+        let books = &self.state.books;
+        for (account, flag, state) in self.flags.drain(..) {
+            if state == AccountState::Closed {
+                flag.raise(state);
+                continue;
+            }
+            for (id, flag) in &self.state.stops {
+                let path = books.path(*id);
+                if !path.contains(&account) {
+                    continue;
+                }
+                let states = path.iter().filter_map(|id| books.account(*id)).map(|above| above.state);
+                match states.into_iter().find(|state| matches!(state, AccountState::Killed | AccountState::Closed)) {
+                    Some(state) => flag.raise(state),
+                    None => flag.lower(),
+                }
             }
         }
     }

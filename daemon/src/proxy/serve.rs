@@ -206,11 +206,15 @@ fn failed(gate: &Gate, hold: Hold, fault: UpstreamFault, ended: Ended) -> Respon
     reply::refusal(&denial::upstream(fault, &provider, id), id)
 }
 
-/// The account was deleted or killed while the call waited. What the provider has done by now is not known.
+/// An account on the path was deleted or killed while the call waited. What the provider has done by now is not known.
 fn stopped(gate: &Gate, hold: Hold, status: Option<StatusCode>) -> Response<Reply> {
     let id = hold.key.request;
     let state = hold.view.stop.state().unwrap_or(AccountState::Killed);
-    let denial = Denial::Account { account: hold.view.agent.clone(), reason: "stopped during the call".to_owned(), state };
+    let denial = gate.killed_above(&hold.view).unwrap_or_else(|| Denial::Account {
+        account: hold.view.agent.clone(),
+        reason: "stopped during the call".to_owned(),
+        state,
+    });
     settle(gate, hold, Ended::Unknown { outcome: Outcome::Stopped, status: status.map(|status| status.as_u16()) });
     refuse(&denial, id)
 }

@@ -44,6 +44,8 @@ pub struct Figures {
 pub struct AgentFigures {
     /// Its name.
     pub name: String,
+    /// The group above it.
+    pub group: Option<String>,
     /// Calls pass.
     pub is_active: bool,
     /// When it was made.
@@ -192,7 +194,8 @@ fn agent(reader: &Reader<'_>, id: AccountId, now: Stamp, tally: &Tallied) -> Res
     let budgets = reader.budgets(id)?.into_iter().map(|(period, limit)| budget(&row, period, limit)).collect();
     let (spent, reserved) = in_all(&row);
     Ok(Some(AgentFigures {
-        is_active: row.state == AccountState::Active,
+        is_active: row.state == AccountState::Active && is_open_above(reader, row.parent, now)?,
+        group: reader.groups_above(id)?.into_iter().next(),
         created_at: row.created_at,
         spent,
         reserved,
@@ -201,6 +204,18 @@ fn agent(reader: &Reader<'_>, id: AccountId, now: Stamp, tally: &Tallied) -> Res
         counts: tally.of(id),
         name: row.name,
     }))
+}
+
+/// Whether nothing above an account stops its calls.
+fn is_open_above(reader: &Reader<'_>, parent: Option<AccountId>, now: Stamp) -> Result<bool, LedgerFault> {
+    let mut next = parent;
+    while let Some(row) = next.map(|id| reader.account(id, now)).transpose()?.flatten() {
+        if row.state != AccountState::Active {
+            return Ok(false);
+        }
+        next = row.parent;
+    }
+    Ok(true)
 }
 
 /// A period that no call has opened yet is whole.

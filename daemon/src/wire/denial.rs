@@ -4,6 +4,7 @@
 
 pub mod page;
 mod policy;
+mod whose;
 
 use aex_core::decision::{AccountState, AuthCause, Denial, Named, RateKind};
 use aex_core::price::Unbounded;
@@ -12,6 +13,7 @@ use aex_proto::value::{RequestId, Stamp};
 use bytes::Bytes;
 use policy::{policy, ruled_out};
 use serde::Serialize;
+use whose::{called, inspect, is_run, reference, resume, subject};
 
 /// The longest wait that a client is told: SDKs ignore longer ones, or do not retry at all.
 const MAX_RETRY_MS: u64 = 60_000;
@@ -40,7 +42,11 @@ pub struct Refusal {
     pub retry_after_ms: Option<u64>,
     /// `x-should-retry: false` is sent: no wait lifts it.
     pub no_retry: bool,
-    /// `error.resets_at`: when the period of a budget ends.
+    /// `error.account`: whose budget does not suffice, as commands take it.
+    pub account: Option<String>,
+    /// `error.period`: the period of that budget.
+    pub period: Option<&'static str>,
+    /// `error.resets_at`: when it ends.
     pub resets_at: Option<Stamp>,
 }
 
@@ -57,6 +63,10 @@ struct ErrorObject<'a> {
     param: Option<&'a str>,
     code: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
+    account: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    period: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     resets_at: Option<Stamp>,
 }
 
@@ -64,8 +74,9 @@ impl Refusal {
     /// The JSON of the answer.
     #[must_use]
     pub fn body(&self) -> Bytes {
-        let Refusal { kind, code, param, message, resets_at, .. } = self;
-        object(&ErrorObject { message, kind, param: param.as_deref(), code, resets_at: *resets_at })
+        let Refusal { kind, code, param, message, account, period, resets_at, .. } = self;
+        let (param, account) = (param.as_deref(), account.as_deref());
+        object(&ErrorObject { message, kind, param, code, account, period: *period, resets_at: *resets_at })
     }
 
     /// The value of `retry-after`, in whole seconds.
@@ -76,7 +87,18 @@ impl Refusal {
 
     /// One that no retry lifts.
     fn lasting(status: u16, kind: &'static str, code: &'static str, message: String) -> Refusal {
-        Refusal { status, kind, code, param: None, message, retry_after_ms: None, no_retry: true, resets_at: None }
+        Refusal {
+            status,
+            kind,
+            code,
+            param: None,
+            message,
+            retry_after_ms: None,
+            no_retry: true,
+            account: None,
+            period: None,
+            resets_at: None,
+        }
     }
 
     /// One that a wait lifts.
@@ -148,18 +170,18 @@ fn refusal(denial: &Denial) -> Refusal {
         ),
         Denial::Budget { account, asked, left, limit, period, resets_at } => {
             let when = resets_at.map_or_else(|| "It does not reset".to_owned(), |at| format!("It resets at {at}"));
-            let name = &account.name;
-            let (of, lift) = if is_run(account) {
-                (format!("this run ({name})"), "start a new run with a larger --budget".to_owned())
-            } else {
-                (format!("`{name}`"), format!("ask for a larger budget; `aexctl agent inspect {name}` shows it"))
-            };
+            let of = called(account);
+            let lift = inspect(account).map_or_else(
+                || "start a new run with a larger --budget".to_owned(),
+                |command| format!("ask for a larger budget; `{command}` shows it"),
+            );
             let message = format!(
                 "The {period} budget of {of} does not suffice: this call may cost up to {asked}, {left} of {limit} are left. {when}: make a smaller \
                  call (lower max_tokens), or {lift}.",
                 period = period_adjective(*period),
             );
-            Refusal { resets_at: *resets_at, ..Refusal::lasting(402, "insufficient_quota", "insufficient_quota", message) }
+            let (account, period) = (Some(reference(account)), Some(period.name()));
+            Refusal { account, period, resets_at: *resets_at, ..Refusal::lasting(402, "insufficient_quota", "insufficient_quota", message) }
         }
         Denial::LedgerUnavailable => Refusal::passing(
             503,
@@ -172,11 +194,6 @@ fn refusal(denial: &Denial) -> Refusal {
             Refusal::passing(503, "api_error", "shutting_down", AWAY_RETRY_MS, "aexd is shutting down and admits no new call: try again when it is back.".to_owned())
         }
     }
-}
-
-/// A run is an account of its own, named by the daemon. No command takes its name: `aexctl run` ends it.
-fn is_run(account: &Named) -> bool {
-    account.name.strip_prefix("run-").is_some_and(|number| !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit()))
 }
 
 fn invalid(code: &'static str, message: String) -> Refusal {
@@ -206,45 +223,41 @@ fn unauthenticated(cause: AuthCause) -> &'static str {
 }
 
 fn inactive(account: &Named, reason: &str, state: AccountState) -> Refusal {
-    let name = &account.name;
+    let resume = resume(account);
+    let shown = inspect(account).map(|command| format!("look at `{command}`, then ")).unwrap_or_default();
     let (code, is, lift) = match state {
-        AccountState::Paused => ("account_paused", "is paused", format!("`aexctl agent resume {name}` lifts it")),
-        AccountState::Suspended => (
-            "account_suspended",
-            "is suspended",
-            format!("look at `aexctl agent inspect {name}`, then `aexctl agent resume {name}` lifts it"),
-        ),
-        AccountState::Killed => ("account_killed", "was killed", format!("`aexctl agent resume {name}` lifts it")),
+        AccountState::Paused => ("account_paused", "is paused", format!("`{resume}` lifts it")),
+        AccountState::Suspended => ("account_suspended", "is suspended", format!("{shown}`{resume}` lifts it")),
+        AccountState::Killed if is_run(account) => ("account_killed", "was killed", "start a new run with `aexctl run`".to_owned()),
+        AccountState::Killed => ("account_killed", "was killed", format!("`{resume}` lifts it")),
+        AccountState::Closed if is_run(account) => ("account_closed", "is over", "start a new run with `aexctl run`".to_owned()),
         AccountState::Closed => {
             ("account_closed", "is closed for ever", "`aexctl agent create NAME BUDGET RPM` makes a new one".to_owned())
         }
         // No decision denies an active account; should one do so, the answer is still a refusal.
-        AccountState::Active => (POLICY_VIOLATION, "is active", format!("see `aexctl agent inspect {name}`")),
+        AccountState::Active => (POLICY_VIOLATION, "is active", "see `aexctl budget show`".to_owned()),
     };
-    let lift = if is_run(account) { "start a new run with `aexctl run`".to_owned() } else { lift };
     let why = if reason.is_empty() { String::new() } else { format!(" ({reason})") };
-    forbidden(code, format!("Account `{name}` {is}{why}: {lift}."))
+    let who = if account.kind.is_some() || is_run(account) { subject(account) } else { format!("Account `{}`", account.name) };
+    forbidden(code, format!("{who} {is}{why}: {lift}."))
 }
 
 fn rate(account: &Named, kind: RateKind, limit: u32, retry_after_ms: u64) -> Refusal {
-    let name = &account.name;
+    let who = subject(account);
     let counted = match kind {
         RateKind::RequestsPerMinute => "requests per minute",
         RateKind::Concurrent => "concurrent requests",
     };
     if limit == 0 {
-        let shown = if is_run(account) { String::new() } else { format!(" `aexctl agent inspect {name}` shows it.") };
-        let message = format!("`{name}` may make no calls: its limit is 0 {counted}.{shown}");
+        let shown = inspect(account).map(|command| format!(" `{command}` shows it.")).unwrap_or_default();
+        let message = format!("{who} may make no calls: its limit is 0 {counted}.{shown}");
         return Refusal { retry_after_ms: None, no_retry: true, ..rate_limited(0, message) };
     }
-    rate_limited(
-        retry_after_ms,
-        format!("`{name}` has used up its limit of {limit} {counted}: wait {wait}.", wait = seconds(retry_after_ms)),
-    )
+    rate_limited(retry_after_ms, format!("{who} has used up its limit of {limit} {counted}: wait {wait}.", wait = seconds(retry_after_ms)))
 }
 
 fn token_rate(account: Option<&Named>, model: &str, asked: u64, limit: u32, retry_after_ms: Option<u64>) -> Refusal {
-    let whose = account.map_or_else(|| format!("model `{model}`"), |account| format!("`{}`", account.name));
+    let whose = account.map_or_else(|| format!("model `{model}`"), called);
     match retry_after_ms {
         Some(wait) => rate_limited(
             wait,
@@ -404,7 +417,7 @@ pub fn misdirected(cause: Misdirected, request: RequestId) -> Refusal {
 /// The event that ends a chat stream which cannot go on. The connection is broken after it, not ended cleanly.
 #[must_use]
 pub fn stream_error_event(message: &str, code: &str) -> Bytes {
-    let object = object(&ErrorObject { message, kind: UPSTREAM, param: None, code, resets_at: None });
+    let object = object(&ErrorObject { message, kind: UPSTREAM, param: None, code, account: None, period: None, resets_at: None });
     [b"data: ".as_slice(), &object, b"\n\n"].concat().into()
 }
 

@@ -81,6 +81,7 @@ fn default_model(client: &mut Client) -> Result<String, Failure> {
 fn with_agent(client: &mut Client, url: String, model: String) -> Result<Vec<Test>, Failure> {
     let name: AgentName = format!("doctor-{}", std::process::id()).parse().map_err(Failure::new)?;
     let wanted = AgentCreate {
+        group: None,
         name: name.clone(),
         budget_pico: BUDGET,
         per: Period::Total,

@@ -61,7 +61,7 @@ impl Account {
     /// As a denial names it.
     #[must_use]
     pub fn named(&self) -> Named {
-        Named { id: self.id, name: self.name.clone() }
+        Named { id: self.id, kind: Some(self.kind), name: self.name.clone() }
     }
 }
 

@@ -65,12 +65,19 @@ impl Balance {
         Ok(())
     }
 
-    /// Lets a hold go and charges. A bill is never refused: beyond the range of money it is recorded as the largest amount.
+    /// Lets a hold go and charges. A bill is never refused: beyond the range of money it is recorded as the largest amount that
+    /// still has room for what is held.
     pub(super) fn end(&mut self, held: Pico, charge: Pico) -> Result<(), BooksFault> {
         self.reserved = self.reserved.minus(held).filter(|left| !left.is_negative()).ok_or(BooksFault::OutOfRange(self.id))?;
         self.spent = self.spent.plus(charge).unwrap_or(Pico::MAX);
+        self.keep_in_range();
         self.measure_overdraft();
         Ok(())
+    }
+
+    /// spent + reserved stays an amount, so that every row of it can be stored.
+    pub(super) fn keep_in_range(&mut self) {
+        self.spent = self.spent.min(Pico::MAX.minus(self.reserved).unwrap_or(Pico::ZERO));
     }
 
     /// Sets or lifts the limit.

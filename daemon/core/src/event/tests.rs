@@ -51,7 +51,7 @@ fn a_body_is_canonical_and_is_read_back() {
         ask: None,
         card: None,
         denial: Denial::Budget {
-            account: crate::decision::Named { id: AccountId::new(3), name: "a".to_owned() },
+            account: crate::decision::Named { id: AccountId::new(3), kind: None, name: "a".to_owned() },
             asked: Pico::new(1),
             left: Pico::new(0),
             limit: Pico::new(1),

@@ -3,7 +3,8 @@
 use super::money::used;
 use super::rows::{Call, Hold};
 use super::{Audit, Place};
-use crate::books::HoldKey;
+use crate::books::{AccountKind, HoldKey};
+use crate::decision::AccountState;
 use crate::event::{CallHeld, CallReleased, CallSent, CallSettled, Outcome, Released, Settled};
 use crate::price::{Charge, Line, Price};
 use crate::usage::{Bucket, Usage};
@@ -116,8 +117,15 @@ impl Audit {
         let held = self.open.remove(&key);
         self.found.integrity.check(held.is_some(), || format!("{place}: ends {}, which is not held", key.request));
         let held = held?;
+        let mut overdrawn = false;
         for id in &held.row.balances {
-            self.money.end(*id, held.row.amount, charge);
+            overdrawn |= self.money.end(*id, held.row.amount, charge);
+        }
+        if overdrawn {
+            let path = self.tree.path(held.row.account);
+            let agent = path.iter().find(|node| node.row.kind == AccountKind::Agent);
+            let living = agent.filter(|agent| agent.row.state == AccountState::Active);
+            self.suspends = living.map(|agent| (place.seq, agent.row.id));
         }
         self.ended = self.ended.saturating_add(1);
         Some(held)

@@ -151,6 +151,9 @@ fn had_rate(node: &Node, of: impl Fn(&Limits) -> Option<u32>, limit: u32) -> Res
 fn on<'t>(path: &[&'t Node], named: &Named) -> Result<&'t Node, String> {
     let node =
         path.iter().find(|node| node.row.id == named.id).ok_or_else(|| format!("for account {}, which is not above it", named.id))?;
+    if named.kind.is_some_and(|kind| kind != node.row.kind) {
+        return Err(format!("for account {} as {:?}, it is {:?}", named.id, named.kind, node.row.kind));
+    }
     // An account that is gone is named by its number.
     if node.row.name == named.name || named.id.to_string() == named.name {
         return Ok(node);

@@ -3,6 +3,7 @@
 use super::tree::Node;
 use super::{Audit, Place};
 use crate::books::{Balance, HoldKey};
+use crate::decision::AccountState;
 use crate::event::{BudgetSet, Event, WindowOpened};
 use crate::window::{Period, Window};
 use aex_proto::value::{AccountId, BalanceId, Pico, Stamp};
@@ -38,17 +39,22 @@ impl Money {
         latest.copied().or_else(|| self.calendar(account, period, at, zone))
     }
 
-    /// The balances that have to hold a call, by number: of every account on its path the total, and one for each budget.
+    /// The balances that have to hold a call, by number: of every account on its path the total, one for each budget, and any
+    /// other whose window has begun: it counts to its end, also when the budget is taken away.
     ///
     /// # Errors
     /// The first of them that no event opened.
     pub(super) fn needed(&self, path: &[&Node], at: Stamp, zone: &TimeZone) -> Result<Vec<BalanceId>, String> {
         let mut needed = Vec::with_capacity(path.len().saturating_mul(2));
         for node in path {
-            let budgets = node.budgets.keys().filter(|period| **period != Period::Total);
-            for period in std::iter::once(&Period::Total).chain(budgets) {
-                let id = self.counting(node.row.id, *period, at, zone);
-                needed.push(id.ok_or_else(|| format!("no balance of account {} by {} is open", node.row.id, period.name()))?);
+            for period in Period::ALL {
+                match self.counting(node.row.id, period, at, zone) {
+                    Some(id) => needed.push(id),
+                    None if period == Period::Total || node.budgets.contains_key(&period) => {
+                        return Err(format!("no balance of account {} by {} is open", node.row.id, period.name()));
+                    }
+                    None => {}
+                }
             }
         }
         needed.sort_unstable();
@@ -58,15 +64,24 @@ impl Money {
     pub(super) fn hold(&mut self, id: BalanceId, amount: Pico) -> Option<&Balance> {
         let balance = self.balances.get_mut(&id)?;
         balance.reserved = balance.reserved.plus(amount).unwrap_or(Pico::MAX);
+        stay_in_range(balance);
         Some(balance)
     }
 
-    pub(super) fn end(&mut self, id: BalanceId, held: Pico, charge: Pico) {
-        if let Some(balance) = self.balances.get_mut(&id) {
-            balance.reserved = balance.reserved.minus(held).unwrap_or(Pico::ZERO);
-            balance.spent = balance.spent.plus(charge).unwrap_or(Pico::MAX);
-        }
+    /// Ends a hold on a balance. Whether the charge put it further beyond its limit.
+    pub(super) fn end(&mut self, id: BalanceId, held: Pico, charge: Pico) -> bool {
+        let Some(balance) = self.balances.get_mut(&id) else { return false };
+        let before = overdraft(balance);
+        balance.reserved = balance.reserved.minus(held).unwrap_or(Pico::ZERO);
+        balance.spent = balance.spent.plus(charge).unwrap_or(Pico::MAX);
+        stay_in_range(balance);
+        overdraft(balance) > before
     }
+}
+
+/// Bills beyond the range of money leave room for what is held.
+fn stay_in_range(balance: &mut Balance) {
+    balance.spent = balance.spent.min(Pico::MAX.minus(balance.reserved).unwrap_or(Pico::ZERO));
 }
 
 /// spent + reserved; what is beyond the range of money stays at its end.
@@ -80,8 +95,16 @@ pub(super) fn overdraft(balance: &Balance) -> Pico {
 }
 
 impl Audit {
-    /// Whether a window that only a budget can have opened is followed by that budget.
+    /// Whether what has to follow the last event does: the suspension that a bill brings about, the budget that opened a window.
     pub(super) fn pending(&mut self, next: Option<&Event>) {
+        if let Some((seq, agent)) = self.suspends.take() {
+            let follows = next.is_some_and(|next| {
+                matches!(next, Event::AccountStateChanged(changed) if changed.account == agent && changed.to == AccountState::Suspended)
+            });
+            self.found.budget.check(follows, || {
+                format!("event {seq}: its bill went beyond what may be spent, and agent {agent} is not suspended by the next event")
+            });
+        }
         let Some((seq, opened)) = self.money.pending.take() else { return };
         let follows = next.is_some_and(|next| {
             matches!(next, Event::BudgetSet(set) if set.balance == opened.balance

@@ -317,8 +317,10 @@ impl Scribe {
         let Some(Ended { overdrawn, .. }) = self.books.end(key, charge).unwrap() else { panic!("{key:?} is not held") };
         let rows::Hold { account, model, amount, held_at, held_seq, .. } = self.holds.remove(&key).unwrap();
         self.calls.push(Call { key, account, model, state, amount, charge, tokens, held_at, ended_at: self.now, held_seq, ended_seq });
-        if overdrawn {
-            self.state(account.get(), AccountState::Suspended);
+        let path: Vec<books::Account> = self.books.path(account).iter().filter_map(|id| self.books.account(*id)).cloned().collect();
+        let agent = path.iter().find(|above| above.kind == AccountKind::Agent);
+        if let Some(agent) = agent.filter(|agent| overdrawn && agent.state == AccountState::Active) {
+            self.state(agent.id.get(), AccountState::Suspended);
         }
     }
 

@@ -1,13 +1,17 @@
 //! `agent.update`: what an agent states, its limits and its budgets, changed while it lives.
 
-use super::{act_on, check_budget, check_models, one, view};
-use crate::control::fault::{Answer, unfit};
+use super::{act_on, check_budget, check_models, find, one, view};
+use crate::control::budgets::{warning, windows_turn};
+use crate::control::fault::{Answer, broken, unfit};
 use crate::gate::Gate;
-use crate::ledger::Refused;
+use crate::ledger::{BudgetChange, Refused};
 use aex_core::books::Limits;
 use aex_core::event::By;
 use aex_core::policy::Fields;
 use aex_proto::account::{AgentPolicy, AgentUpdate, AgentUpdated};
+
+/// How often a change is tried when a new window begins meanwhile.
+const TRIES: u32 = 3;
 
 pub(in crate::control) async fn update(gate: &Gate, by: By, wanted: AgentUpdate) -> Answer<AgentUpdated> {
     check_budget(wanted.budget_pico)?;
@@ -21,25 +25,37 @@ pub(in crate::control) async fn update(gate: &Gate, by: By, wanted: AgentUpdate)
         return Err(unfit("nothing is to be changed").hint("aexctl agent update --help"));
     }
     check_clear(&wanted)?;
-    let (id, warnings) = act_on(gate, wanted.name.clone(), move |writer, account| {
-        let mut warnings = Vec::new();
-        if changes_account {
-            let Some(own) = writer.policy(account.id).cloned() else {
-                return Ok(Err(Refused::State(format!("the stored policy of agent '{}' cannot be read", account.name))));
-            };
-            let (stated, limits) = changed(&wanted, own, account.limits);
-            writer.update_account(&account, &stated, limits, wanted.reason.clone(), Some(by.clone()))?;
-        }
-        if let Some(limit) = wanted.budget_pico {
-            let used = writer.set_budget(account.id, wanted.per, limit, wanted.reason, Some(by))?;
-            if used > limit {
-                warnings.push(format!("{used} is spent or held already, which is more than {limit}: no call passes"));
+    for _ in 0..TRIES {
+        let account = find(gate, &wanted.name).await?;
+        let past = match wanted.budget_pico {
+            Some(_) => gate.ledger().past(account, wanted.per).await.map_err(|fault| broken(&fault))?,
+            None => None,
+        };
+        let (wanted, by, per) = (wanted.clone(), by.clone(), wanted.per);
+        let done = act_on(gate, wanted.name.clone(), move |writer, account| {
+            if wanted.budget_pico.is_some() && !writer.is_past(account.id, wanted.per, past.as_ref())? {
+                return Ok(Ok(None));
             }
+            if changes_account {
+                let Some(own) = writer.policy(account.id).cloned() else {
+                    return Ok(Err(Refused::State(format!("the stored policy of agent '{}' cannot be read", account.name))));
+                };
+                let (stated, limits) = changed(&wanted, own, account.limits);
+                writer.update_account(&account, &stated, limits, wanted.reason.clone(), Some(by.clone()))?;
+            }
+            if let Some(limit) = wanted.budget_pico {
+                let change = BudgetChange { account: account.id, period: wanted.per, limit: Some(limit), reason: wanted.reason };
+                writer.set_budget(&change, past.as_ref(), Some(by))?;
+            }
+            Ok(Ok(Some(account.id)))
+        });
+        if let Some(id) = done.await? {
+            let agent = one(gate, id).await?;
+            let warnings = agent.budgets.iter().filter(|budget| budget.period == per).filter_map(warning).collect();
+            return Ok(AgentUpdated { agent, warnings });
         }
-        Ok(Ok((account.id, warnings)))
-    })
-    .await?;
-    Ok(AgentUpdated { agent: one(gate, id).await?, warnings })
+    }
+    Err(windows_turn())
 }
 
 /// What is cleared must be there to be cleared, and not be set by the same request.

@@ -1,6 +1,6 @@
 //! PURE: rows of the ledger as the protocol shows an agent.
 
-use crate::ledger::{AccountRow, BalanceRow, TokenRow};
+use crate::ledger::{AccountRow, BalanceRow, LedgerFault, Reader, TokenRow};
 use aex_core::policy::{Effective, Fields, Policy, Profile, Profiles, Stated, sources};
 use aex_core::window::Window;
 use aex_proto::account::{AccountState, Agent, AgentPolicy, Budget, Period};
@@ -13,16 +13,17 @@ use std::collections::BTreeMap;
 pub(super) struct Parts {
     pub(super) row: AccountRow,
     pub(super) budgets: BTreeMap<Period, Pico>,
+    /// Names of the groups above it, the nearest first.
+    pub(super) groups: Vec<String>,
     pub(super) tokens: Vec<TokenRow>,
     pub(super) last_activity: Option<Stamp>,
 }
 
 impl Parts {
     pub(super) fn agent(self, now: Stamp, zone: &TimeZone, profiles: &Profiles) -> Agent {
-        let Parts { row, budgets, tokens, last_activity } = self;
+        let Parts { row, budgets, groups, tokens, last_activity } = self;
         let newest = tokens.iter().find(|token| is_living(token, now));
-        // No command makes groups yet; an agent's are none.
-        let bound = profiles.bound_to(&row.name, &[]);
+        let bound = profiles.bound_to(&row.name, &groups);
         let why_closed = match (&row.policy, &bound) {
             (None, _) => Some("its stored policy cannot be read, so every call is denied".to_owned()),
             (_, Err([first, second])) => Some(format!("two profiles are bound to it, {first} and {second}, so every call is denied")),
@@ -33,6 +34,7 @@ impl Parts {
         Agent {
             id: row.id,
             name: row.name,
+            group: groups.into_iter().next(),
             state: row.state,
             state_reason: reason.or(why_closed),
             scope: newest.map(scope),
@@ -48,6 +50,16 @@ impl Parts {
             last_activity_at: last_activity,
         }
     }
+}
+
+/// The budgets of any account.
+pub(in crate::control) fn budgets_of(
+    reader: &Reader<'_>,
+    row: &AccountRow,
+    now: Stamp,
+    zone: &TimeZone,
+) -> Result<Vec<Budget>, LedgerFault> {
+    Ok(reader.budgets(row.id)?.into_iter().map(|(period, limit)| budget(period, limit, &row.balances, now, zone)).collect())
 }
 
 /// A budget whose window no call has opened yet is whole.
@@ -210,7 +222,8 @@ mod tests {
             created_at: Stamp::new(0),
             balances: Vec::new(),
         };
-        Parts { row, budgets: BTreeMap::from([(Period::Day, Pico::new(9))]), tokens: Vec::new(), last_activity: None }
+        let budgets = BTreeMap::from([(Period::Day, Pico::new(9))]);
+        Parts { row, budgets, groups: vec!["near".to_owned(), "far".to_owned()], tokens: Vec::new(), last_activity: None }
     }
 
     #[test]
@@ -221,7 +234,7 @@ mod tests {
             (budget.remaining_pico, budget.since, budget.resets_at),
             (Pico::new(9), Some(Stamp::new(0)), Some(Stamp::new(86_400_000_000)))
         );
-        assert_eq!(agent.policy, AgentPolicy::seed());
+        assert_eq!((agent.policy.clone(), agent.group.as_deref()), (AgentPolicy::seed(), Some("near")));
         assert_eq!(stored_policy(agent.policy).resolve(), Policy::seed());
     }
 

@@ -133,7 +133,7 @@ async fn a_run_ends_when_its_time_is_over() {
 fn denied(run: &Value) -> CallDenied {
     let account = AccountId::new(run["account"].as_i64().unwrap());
     let denial = Denial::Budget {
-        account: Named { id: account, name: "run".to_owned() },
+        account: Named { id: account, kind: None, name: "run".to_owned() },
         asked: Pico::new(2),
         left: Pico::new(1),
         limit: Pico::new(1),

@@ -133,8 +133,7 @@ impl Pair {
             }
             Op::Budget { account, period, limit } => {
                 let account = self.naive.account(account);
-                let act = move |writer: &mut Writer<'_>| writer.set_budget(account, period, Pico::new(limit), None, None).map(Ok);
-                let used = self.house.ledger.admin(act).await.unwrap().unwrap();
+                let used = self.house.set_budget(account, period, limit).await;
                 assert_eq!(used.get(), self.naive.set_budget(account, period, limit));
             }
             Op::State(at, state) => {
@@ -218,8 +217,10 @@ impl Pair {
         if let Some(key) = end.and_then(|at| self.naive.open(at)) {
             self.end(key, End::Full);
         }
+        let past = self.house.ledger.past(account, Period::Week).await.unwrap();
+        let change = BudgetChange { account, period: Period::Week, limit: Some(Pico::new(limit)), reason: None };
         let act = move |writer: &mut Writer<'_>| -> Result<Result<(), Refused>, LedgerFault> {
-            writer.set_budget(account, Period::Week, Pico::new(limit), None, None)?;
+            writer.set_budget(&change, past.as_ref(), None)?;
             writer.revoke_tokens(account, writer.now(), "never", None)?;
             writer.close_account(account, "never", None)?;
             writer.conn.execute("UPDATE chain SET next_account = 0", [])?;

@@ -14,6 +14,7 @@ fn usd(text: &str) -> Pico {
 
 fn made(ago_s: i64, spent: &str, budgets: Vec<BudgetFigures>) -> AgentFigures {
     AgentFigures {
+        group: None,
         name: "bot".to_owned(),
         is_active: true,
         created_at: NOW.offset(-ago_s * 1_000_000),

@@ -1,13 +1,14 @@
 //! Tests of `denial`.
 
 use super::*;
+use aex_core::books::AccountKind;
 use aex_core::policy::{Breach, Effect, NearMiss, Rule, Ruled};
 use aex_proto::value::{AccountId, Pico};
 
 const REQUEST: RequestId = RequestId::from_bits(0x0100_0000_0001);
 
 fn bot() -> Named {
-    Named { id: AccountId::new(7), name: "bot".to_owned() }
+    Named { id: AccountId::new(7), kind: None, name: "bot".to_owned() }
 }
 
 /// `status retry-after-ms no_retry body`, as a client gets it.
@@ -134,22 +135,48 @@ fn budgets_tell_what_is_left_and_when_they_reset() {
     };
     check(
         &budget(Period::Day, Some(Stamp::new(0))),
-        r##"402 - final {"error":{"The daily budget of `bot` does not suffice: this call may cost up to $2.00, $0.50 of $5.00 are left. It resets at 1970-01-01T00:00:00.000000Z: make a smaller call (lower max_tokens), or ask for a larger budget; `aexctl agent inspect bot` shows it.#","insufficient_quota","param":null,"code":"insufficient_quota","resets_at":"1970-01-01T00:00:00.000000Z"}}"##,
+        r##"402 - final {"error":{"The daily budget of `bot` does not suffice: this call may cost up to $2.00, $0.50 of $5.00 are left. It resets at 1970-01-01T00:00:00.000000Z: make a smaller call (lower max_tokens), or ask for a larger budget; `aexctl agent inspect bot` shows it.#","insufficient_quota","param":null,"code":"insufficient_quota","account":"bot","period":"day","resets_at":"1970-01-01T00:00:00.000000Z"}}"##,
     );
     assert!(openai(&budget(Period::Total, None), REQUEST).message.contains("It does not reset"));
 }
 
 #[test]
 fn a_run_is_not_called_an_agent() {
-    let run = || Named { id: AccountId::new(9), name: "run-9".to_owned() };
+    let run = || Named { id: AccountId::new(9), kind: None, name: "run-9".to_owned() };
     let (asked, left, limit) = (Pico::new(2_000_000_000_000), Pico::ZERO, Pico::new(1_000_000_000_000));
     check(
         &Denial::Budget { account: run(), asked, left, limit, period: Period::Total, resets_at: None },
-        r##"402 - final {"error":{"The total budget of this run (run-9) does not suffice: this call may cost up to $2.00, $0.00 of $1.00 are left. It does not reset: make a smaller call (lower max_tokens), or start a new run with a larger --budget.#","insufficient_quota","param":null,"code":"insufficient_quota"}}"##,
+        r##"402 - final {"error":{"The total budget of this run (run-9) does not suffice: this call may cost up to $2.00, $0.00 of $1.00 are left. It does not reset: make a smaller call (lower max_tokens), or start a new run with a larger --budget.#","insufficient_quota","param":null,"code":"insufficient_quota","account":"run_9","period":"total"}}"##,
     );
     for state in [AccountState::Paused, AccountState::Suspended, AccountState::Killed, AccountState::Closed] {
         let message = openai(&Denial::Account { account: run(), reason: String::new(), state }, REQUEST).message;
-        assert!(message.contains("`run-9`") && !message.contains("aexctl agent"), "{message}");
+        assert!(message.contains("This run (run-9)") && !message.contains("aexctl agent"), "{message}");
+    }
+}
+
+#[test]
+fn each_level_of_the_tree_is_called_by_what_it_is() {
+    let named = |id, kind, name: &str| Named { id: AccountId::new(id), kind: Some(kind), name: name.to_owned() };
+    let rows = [
+        (named(1, AccountKind::Root, "root"), "This machine (account `root`)", "aexctl budget show root", "aexctl resume --all"),
+        (named(2, AccountKind::Group, "lab"), "Group `lab`", "aexctl budget show group:lab", "aexctl resume group:lab"),
+        (named(3, AccountKind::Agent, "bot"), "Agent `bot`", "aexctl agent inspect bot", "aexctl agent resume bot"),
+    ];
+    for (account, called, shown, resumed) in rows {
+        let message = |denial| openai(&denial, REQUEST).message;
+        for (state, is) in
+            [(AccountState::Paused, "is paused"), (AccountState::Killed, "was killed"), (AccountState::Suspended, "is suspended")]
+        {
+            let said = message(Denial::Account { account: account.clone(), reason: "why".to_owned(), state });
+            assert!(said.starts_with(&format!("{called} {is} (why): ")) && said.contains(&format!("`{resumed}` lifts it")), "{said}");
+        }
+        let rate = Denial::Rate { account: account.clone(), kind: RateKind::RequestsPerMinute, limit: 0, retry_after_ms: 1 };
+        assert!(message(rate).starts_with(&format!("{called} may make no calls")));
+        let (asked, left, limit) = (Pico::new(2), Pico::new(1), Pico::new(1));
+        let money = message(Denial::Budget { account, asked, left, limit, period: Period::Week, resets_at: Some(Stamp::new(0)) });
+        let whose = called.split_once(' ').map(|(first, rest)| format!("{} {rest}", first.to_lowercase())).unwrap();
+        assert!(money.starts_with(&format!("The weekly budget of {whose} does not suffice")) && money.contains(shown), "{money}");
+        assert!(money.contains("It resets at 1970-01-01T00:00:00.000000Z"), "{money}");
     }
 }
 
@@ -217,7 +244,7 @@ fn rules_of_a_profile_and_tokens_of_a_minute() {
         r##"403 - final {"error":{"No rule of the agent's profile (policy.yaml:7) lets this call pass; nearest is `work`, but for hour: 3 is not within 9-17; `aexctl policy show NAME` shows the rules.#","permission_error","param":null,"code":"policy_violation"}}"##,
     );
     let tokens = |account: Option<&str>, retry_after_ms| Denial::TokenRate {
-        account: account.map(|name| Named { id: AccountId::new(3), name: name.to_owned() }),
+        account: account.map(|name| Named { id: AccountId::new(3), kind: None, name: name.to_owned() }),
         asked: 52,
         limit: 50,
         model: "m".to_owned(),

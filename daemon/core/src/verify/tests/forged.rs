@@ -206,8 +206,21 @@ fn a_refusal_is_what_its_account_and_inputs_say() {
     check(decisions, "never had", money!(period, Period::Month));
     check(decisions, "asked and a reset", money!(left, Pico::new(4_999)));
     check(decisions, "asked and a reset", money!(resets_at, None));
-    check(decisions, "which is not above it", money!(account, crate::decision::Named { id: AccountId::new(9), name: "a9".to_owned() }));
-    check(decisions, "its name is", money!(account, crate::decision::Named { id: AccountId::new(2), name: "x".to_owned() }));
+    check(
+        decisions,
+        "which is not above it",
+        money!(account, crate::decision::Named { id: AccountId::new(9), kind: None, name: "a9".to_owned() }),
+    );
+    check(decisions, "its name is", money!(account, crate::decision::Named { id: AccountId::new(2), kind: None, name: "x".to_owned() }));
+    check(
+        decisions,
+        "it is Group",
+        budget(|denial| {
+            if let Denial::Budget { account, .. } = denial {
+                account.kind = Some(AccountKind::Run);
+            }
+        }),
+    );
     check(decisions, "its inputs are not told", |events| nth!(events, CallDenied, 0).ask = None);
     check(decisions, "the refusal is one by", |events| nth!(events, CallDenied, 0).rule = "rpm".to_owned());
     check(decisions, "by its inputs it is", |events| nth!(events, CallDenied, 2).ask = Some(ask(1)));
@@ -215,6 +228,33 @@ fn a_refusal_is_what_its_account_and_inputs_say() {
         let Denial::Account { state, .. } = &mut nth!(events, CallDenied, 3).denial else { panic!("not refused by its state") };
         *state = AccountState::Killed;
     });
+}
+
+#[test]
+fn a_bill_beyond_the_budget_suspends_its_agent_at_once() {
+    let mut scribe = story();
+    // A run's bill: its agent is suspended, not the run and not the group.
+    let run = scribe.account(Some(3), AccountKind::Run, &[]);
+    let beyond = scribe.call(run, 50, true).unwrap();
+    scribe.settle(beyond, Settled::Exact, Outcome::Answered, &Usage::text(9, 9_000));
+    assert_eq!(scribe.broken(), Vec::<String>::new());
+    let at = scribe.events.len() - 1;
+    let Event::AccountStateChanged(suspended) = scribe.events[at].1.clone() else { panic!("the agent is suspended") };
+    assert_eq!((suspended.account, suspended.to), (AccountId::new(3), AccountState::Suspended));
+    let told = |events: &[(Stamp, Event)]| {
+        let findings = scribe.audit(events);
+        let budget = findings.iter().find(|found| found.name == "spent_within_budget").unwrap();
+        budget.broken.iter().any(|what| what.contains("agent 3 is not suspended by the next event"))
+    };
+    assert!(!told(&scribe.events) && told(&scribe.events[..at]), "left out");
+    let mut other = scribe.events.clone();
+    other[at].1 = AccountStateChanged { account: AccountId::new(2), ..(*suspended).clone() }.into();
+    assert!(told(&other), "another account");
+    other[at].1 = AccountStateChanged { to: AccountState::Paused, ..(*suspended).clone() }.into();
+    assert!(told(&other), "another state");
+    let mut late = scribe.events.clone();
+    late.insert(at, late[0].clone());
+    assert!(told(&late), "too late");
 }
 
 #[test]
