@@ -1,6 +1,6 @@
 //! The one table of methods and notifications. What is not in it does not exist on the socket.
 
-use crate::{account, audit, check, config, daemon, event, metrics, model, policy, run, status, token};
+use crate::{account, audit, check, config, daemon, event, explain, metrics, model, policy, run, status, token};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -154,6 +154,8 @@ methods! {
     Read "audit.run" AuditRun(Nothing) -> audit::Audit;
     /// A part of the event chain.
     Read "event.list" EventList(event::EventQuery) -> event::EventList;
+    /// The story of a request, a run or an event, recomputed from what is stored.
+    Read "explain.get" ExplainGet(explain::ExplainGet) -> explain::Story;
     /// The event chain as it grows, as notifications on this connection.
     Read "event.tail" EventTail(event::EventTail) -> event::Subscription;
 }
