@@ -8,6 +8,7 @@ pub(crate) use agent::{AgentCreate, AgentUpdate};
 
 use crate::units;
 use aex_proto::account::{AgentName, Period};
+use aex_proto::explain::ExplainId;
 use aex_proto::token::Scope;
 use aex_proto::value::Pico;
 use clap::{Args, Parser, Subcommand};
@@ -87,6 +88,11 @@ pub(crate) enum Command {
     Audit,
     /// Show the ledger's events
     Events(Events),
+    /// Tell the story of a request, a run or an event in plain words; works without the daemon, too
+    Explain {
+        /// A request (`x-aex-request-id` of the answer), a run such as run_17, or the number of an event
+        id: ExplainId,
+    },
     /// List or check the models, or read the configuration again
     #[command(subcommand)]
     Models(Models),

@@ -10,6 +10,7 @@ mod config;
 mod daemon;
 mod doctor;
 mod event;
+mod explain;
 mod group;
 mod init;
 mod metrics;
@@ -69,6 +70,7 @@ pub(crate) fn run(cli: Cli, view: &View) -> Result<Exit, Failure> {
         Command::Metrics => metrics::run(&context),
         Command::Audit => audit::run(&context),
         Command::Events(query) => event::run(&context, query),
+        Command::Explain { id } => explain::run(&context, id),
         Command::Models(verb) => model::run(&context, verb),
         Command::Config => config::run(&context),
         Command::Doctor(wanted) => doctor::run(&context, wanted),

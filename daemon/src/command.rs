@@ -5,13 +5,14 @@
 mod init;
 
 use crate::config::{Overrides, Problem};
-use crate::control::{self, audit_reply};
+use crate::control::{self, absent_words, audit_reply};
 use crate::gate::Source;
 use crate::ledger;
 use crate::os::{clock, paths, port};
 use crate::{daemon, log};
 use aex_core::paths::Paths;
 use aex_proto::check::{Checked, Finding};
+use aex_proto::explain::ExplainId;
 use anyhow::Context;
 use init::Saying;
 use std::collections::HashMap;
@@ -63,6 +64,15 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Tell a story from the ledger of a daemon that is not running, for `aexctl explain`; answers in JSON.
+    #[command(hide = true)]
+    Explain {
+        /// A request, a run or the number of an event.
+        id: ExplainId,
+        /// The folder of the daemon's files [default: $AEX_HOME, else ~/.aex]
+        #[arg(long)]
+        home: Option<PathBuf>,
+    },
     /// Check configuration, models and providers without a daemon, for `aexctl doctor`; answers in JSON.
     #[command(hide = true)]
     Check {
@@ -84,6 +94,7 @@ impl Command {
             }
             Command::Init { home, json, import_aex, before_start } => init::run(home, import_aex, Saying::of(json, before_start)),
             Command::Audit { home, json } => audit(home, json),
+            Command::Explain { id, home } => explain(id, home),
             Command::Check { home } => check(home),
             Command::Version => {
                 println!("aexd {}", env!("CARGO_PKG_VERSION"));
@@ -152,6 +163,24 @@ fn audit(home: Option<PathBuf>, json: bool) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(if reply.passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What is asked for is not there: as `aexctl` says it.
+const NOT_FOUND: u8 = 4;
+
+fn explain(id: ExplainId, home: Option<PathBuf>) -> anyhow::Result<ExitCode> {
+    let source = source(home, &Overrides::default())?;
+    match ledger::read_only_explain(&source.paths.ledger, id).context("reading the ledger at rest")? {
+        Ok(story) => {
+            println!("{}", serde_json::to_string(&story)?);
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(absent) => {
+            let (message, hint) = absent_words(absent);
+            eprintln!("error: {message}\nhint: {hint}");
+            Ok(ExitCode::from(NOT_FOUND))
+        }
+    }
 }
 
 fn port_is_free(address: SocketAddr) -> Finding {

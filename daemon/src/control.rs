@@ -12,6 +12,7 @@ mod config;
 mod connection;
 mod daemon;
 mod events;
+mod explain;
 mod fault;
 mod groups;
 mod keeper;
@@ -26,6 +27,7 @@ mod tokens;
 
 pub use audit::reply as audit_reply;
 pub use check::check;
+pub use explain::words as absent_words;
 pub use listen::bind;
 
 use crate::config::Settings;

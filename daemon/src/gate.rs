@@ -19,6 +19,7 @@ pub use policy::InForce;
 pub use refuse::Evidence;
 pub use settle::{Ended, Passed, settle};
 
+use crate::config::ProviderKind;
 use crate::ledger::{Ledger, LedgerFault};
 use crate::os::clock;
 use aex_core::event::By;
@@ -165,7 +166,11 @@ impl Gate {
         let cards = active.config.catalog.models.clone();
         let default_model = Some(active.config.catalog.default_model.clone());
         let charged = active.config.settings.charge_on_gateway_error.value;
-        let done = self.inner.ledger.admin(move |writer| writer.config_loaded(&cards, default_model, charged, by).map(Ok)).await?;
+        let away = active.config.catalog.providers.values().filter(|provider| provider.kind != ProviderKind::Echo);
+        let providers =
+            away.map(|provider| (provider.name.clone(), provider.base_url.to_string().trim_end_matches('/').to_owned())).collect();
+        let done =
+            self.inner.ledger.admin(move |writer| writer.config_loaded(&cards, default_model, charged, providers, by).map(Ok)).await?;
         done.map_err(|refused| LedgerFault::Broken(refused.to_string()))
     }
 

@@ -18,6 +18,7 @@ pub mod check;
 pub mod config;
 pub mod daemon;
 pub mod event;
+pub mod explain;
 pub mod group;
 pub mod metrics;
 pub mod model;

@@ -1,6 +1,6 @@
 //! The one table of methods and notifications. What is not in it does not exist on the socket.
 
-use crate::{account, audit, budget, check, config, daemon, event, group, metrics, model, policy, run, status, token, tree};
+use crate::{account, audit, budget, check, config, daemon, event, explain, group, metrics, model, policy, run, status, token, tree};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -181,6 +181,8 @@ methods! {
     Read "audit.run" AuditRun(Nothing) -> audit::Audit;
     /// A part of the event chain.
     Read "event.list" EventList(event::EventQuery) -> event::EventList;
+    /// The story of a request, a run or an event, recomputed from what is stored.
+    Read "explain.get" ExplainGet(explain::ExplainGet) -> explain::Story;
     /// The event chain as it grows, as notifications on this connection.
     Read "event.tail" EventTail(event::EventTail) -> event::Subscription;
 }

@@ -314,6 +314,9 @@ events! {
         default_model: Option<String>,
         /// What is done when a gateway error leaves a bill unknown.
         gateway_errors_charged: bool,
+        /// Where each provider is reached, by its name; empty in events of the first versions.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        providers: BTreeMap<String, String>,
     }
     /// The daemon stopped in good order.
     EpochClosed "epoch.closed" {

@@ -24,6 +24,7 @@ pub mod chain;
 pub mod decision;
 pub mod ended;
 pub mod event;
+pub mod explain;
 pub mod hold;
 pub mod paths;
 pub mod policy;

@@ -9,10 +9,10 @@ pub mod glob;
 mod profile;
 mod rules;
 
-pub use checks::{Breach, Rule, breaches};
+pub use checks::{Breach, Rule, breaches, checked};
 pub use fields::{Fields, Policy, Stated, sources};
 pub use profile::{Profile, Profiles};
-pub use rules::{Change, Changed, Effect, Hours, LimitSpec, NearMiss, RuleSpec, Ruled, Span, When};
+pub use rules::{Change, Changed, Effect, Hours, LimitSpec, NearMiss, RuleSpec, Ruled, Span, Weighed, When};
 
 use crate::ask::Ask;
 use crate::decision::Denial;
@@ -152,8 +152,18 @@ pub fn decide(ask: &Ask, card: &ModelCard, policy: &Effective, facts: Option<&Fa
     if let Some(first) = broken.next() {
         return Err(Denial::Policy { breach: first, also: broken.map(|breach| breach.rule).collect() });
     }
+    rules::decide(&call(ask, card, policy, facts), policy)
+}
+
+fn call<'a>(ask: &'a Ask, card: &'a ModelCard, policy: &Effective, facts: Option<&'a Facts>) -> rules::Call<'a> {
     let max_tokens = ask.max_tokens.unwrap_or_else(|| policy.fields.output_limit(card));
-    rules::decide(&rules::Call { ask, card, facts, max_tokens }, policy)
+    rules::Call { ask, card, facts, max_tokens }
+}
+
+/// How each rule of a policy stands to a call, in the order of the file: what a decision is made of.
+#[must_use]
+pub fn weigh<'p>(ask: &Ask, card: &ModelCard, policy: &'p Effective, facts: Option<&Facts>) -> Vec<Weighed<'p>> {
+    rules::weigh(&call(ask, card, policy, facts), policy)
 }
 
 #[cfg(test)]

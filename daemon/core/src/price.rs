@@ -8,6 +8,14 @@ use serde::{Deserialize, Serialize};
 /// Service tiers for which the standard prices hold at OpenAI and Groq; any other is priced differently.
 pub const STANDARD_TIERS: [&str; 4] = ["auto", "default", "standard", "on_demand"];
 
+/// At OpenAI a project's settings decide the tier of a request that names none, or `auto`. Elsewhere the field may be refused.
+#[must_use]
+pub fn is_tier_by_project(host: &str) -> bool {
+    const OPENAI: &str = "api.openai.com";
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    host == OPENAI || host.strip_suffix(OPENAI).is_some_and(|region| region.ends_with('.'))
+}
+
 /// Tokens that a provider may add to what the client sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -35,9 +43,10 @@ impl Overhead {
         Overhead { request: if prompted { 1_024 } else { Overhead::WIDEST.request }, ..Overhead::WIDEST }
     }
 
-    fn around(&self, ask: &Ask) -> u64 {
-        let once = if ask.tools > 0 { self.request.saturating_add(self.tools) } else { self.request };
-        once.saturating_add(ask.messages.saturating_mul(self.message)).saturating_add(ask.tools.saturating_mul(self.tool))
+    /// What is added around a request, part by part: its name, how many of it, tokens for each.
+    fn around(&self, ask: &Ask) -> [(&'static str, u64, u64); 4] {
+        let once = u64::from(ask.tools > 0);
+        [("request", 1, self.request), ("tools", once, self.tools), ("message", ask.messages, self.message), ("tool", ask.tools, self.tool)]
     }
 }
 
@@ -187,14 +196,48 @@ pub enum Unbounded {
     TooLarge,
 }
 
-/// The bound of a call whose output is limited to `max_tokens` per choice.
+/// What a bound is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reckoning {
+    /// Input that bytes show: what, how many of it, tokens at most for each.
+    pub shown: [(&'static str, u64, u64); 6],
+    /// The model's context, where the request has parts whose size does not show in bytes.
+    pub context: Option<u64>,
+    /// The dearest price that a token of input could have.
+    pub input_unit: Pico,
+    /// Output: what, how many of it, tokens at most for each.
+    pub output: [(&'static str, u64, u64); 2],
+    /// The dearest price that a token of output could have.
+    pub output_unit: Pico,
+    /// The price of the call itself.
+    pub call: Pico,
+}
+
+/// The sum of parts.
+fn sum(parts: &[(&'static str, u64, u64)]) -> u64 {
+    parts.iter().fold(0, |sum, (_, count, each)| sum.saturating_add(count.saturating_mul(*each)))
+}
+
+impl Reckoning {
+    /// What it comes to; `None` when that is more money than can be held.
+    #[must_use]
+    pub fn bound(&self) -> Option<Bound> {
+        let input_tokens = sum(&self.shown).max(self.context.unwrap_or(0));
+        let output_tokens = sum(&self.output);
+        let input = self.input_unit.times(input_tokens)?;
+        let amount = input.plus(self.output_unit.times(output_tokens)?)?.plus(self.call)?;
+        Some(Bound { amount, input_tokens, output_tokens })
+    }
+}
+
+/// The parts of the bound of a call whose output is limited to `max_tokens` per choice.
 ///
 /// Input tokens never exceed the bytes of the request plus what a provider adds around it: a byte-level tokeniser has no
 /// token shorter than a byte.
 ///
 /// # Errors
 /// When nothing known bounds the call; it is denied then.
-pub fn bound(ask: &Ask, card: &ModelCard, max_tokens: u64) -> Result<Bound, Unbounded> {
+pub fn reckon(ask: &Ask, card: &ModelCard, max_tokens: u64) -> Result<Reckoning, Unbounded> {
     let price = card.price.as_ref().ok_or(Unbounded::Unpriced)?;
     if let Some(tool) = ask.hosted_tools.first() {
         return Err(Unbounded::HostedTool(tool.clone()));
@@ -204,16 +247,20 @@ pub fn bound(ask: &Ask, card: &ModelCard, max_tokens: u64) -> Result<Bound, Unbo
     }
     let input_unit = price.dearest_input(ask).ok_or(Unbounded::AudioUnpriced)?;
     let output_unit = price.dearest_output(ask).ok_or(Unbounded::AudioUnpriced)?;
-    let shown = ask.body_bytes.saturating_add(ask.nfkc_extra_bytes).saturating_add(card.overhead.around(ask));
+    let [request, tools, message, tool] = card.overhead.around(ask);
+    let shown = [("byte", ask.body_bytes, 1), ("nfkc_byte", ask.nfkc_extra_bytes, 1), request, tools, message, tool];
     let hidden = ask.images > 0 || ask.attachments > 0 || ask.audio_in > 0;
-    let input_tokens = if hidden { card.context_tokens.ok_or(Unbounded::ContextUnknown)?.max(shown) } else { shown };
-    let output_tokens = max_tokens.saturating_mul(ask.choices.max(1)).saturating_add(ask.prediction_bytes);
-    let amount = input_unit
-        .times(input_tokens)
-        .and_then(|input| input.plus(output_unit.times(output_tokens)?))
-        .and_then(|tokens| tokens.plus(price.call.unwrap_or(Pico::ZERO)))
-        .ok_or(Unbounded::TooLarge)?;
-    Ok(Bound { amount, input_tokens, output_tokens })
+    let context = if hidden { Some(card.context_tokens.ok_or(Unbounded::ContextUnknown)?) } else { None };
+    let output = [("choice", ask.choices.max(1), max_tokens), ("prediction_byte", ask.prediction_bytes, 1)];
+    Ok(Reckoning { shown, context, input_unit, output, output_unit, call: price.call.unwrap_or(Pico::ZERO) })
+}
+
+/// The bound of a call whose output is limited to `max_tokens` per choice: the sum of its parts.
+///
+/// # Errors
+/// When nothing known bounds the call; it is denied then.
+pub fn bound(ask: &Ask, card: &ModelCard, max_tokens: u64) -> Result<Bound, Unbounded> {
+    reckon(ask, card, max_tokens)?.bound().ok_or(Unbounded::TooLarge)
 }
 
 /// One line of a charge. In JSON: `["input", 12, "150000"]`.
@@ -333,7 +380,7 @@ mod tests {
         #[track_caller]
         fn check(model: &str, messages: u64, tools: u64, added: u64) {
             let ask = Ask { messages, tools, ..Ask::default() };
-            let overhead = Overhead::of_model(model).around(&ask);
+            let overhead = sum(&Overhead::of_model(model).around(&ask));
             assert!(added <= overhead, "{model} adds {added}, of {overhead}");
         }
         // OpenAI's cookbook: 3 a message, 1 for its name, 3 that prime the answer; 7 a function, 12 for all of them.

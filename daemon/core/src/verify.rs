@@ -8,11 +8,14 @@ mod calls;
 mod compare;
 mod decisions;
 mod finding;
+mod look;
 mod money;
 pub mod rows;
 mod tree;
 
+pub use calls::repriced;
 pub use finding::Finding;
+pub use look::{Holder, Purse, Standing};
 pub use rows::Record;
 
 use crate::books::HoldKey;

@@ -389,7 +389,7 @@ impl Writer<'_> {
         Ok(nodes.iter().map(|node| node.id).collect())
     }
 
-    /// Records a configuration that came into force, and what its models cost.
+    /// Records a configuration that came into force, what its models cost and where its providers are reached.
     ///
     /// # Errors
     /// When the ledger cannot be written.
@@ -398,6 +398,7 @@ impl Writer<'_> {
         cards: &[ModelCard],
         default_model: Option<String>,
         gateway_errors_charged: bool,
+        providers: BTreeMap<String, String>,
         by: Option<By>,
     ) -> Result<(), LedgerFault> {
         let mut digests = BTreeMap::new();
@@ -406,7 +407,7 @@ impl Writer<'_> {
             self.snapshot("card", digest, &text)?;
             digests.insert(card.name.clone(), digest);
         }
-        self.append(&ConfigLoaded { by, cards: digests, default_model, gateway_errors_charged }.into())?;
+        self.append(&ConfigLoaded { by, cards: digests, default_model, gateway_errors_charged, providers }.into())?;
         Ok(())
     }
 

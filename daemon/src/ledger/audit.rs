@@ -122,7 +122,7 @@ const STRAY: &str = "SELECT request, attempt FROM calls c WHERE NOT EXISTS (SELE
     AND e.body ->> 'attempt' = c.attempt)";
 
 /// A zone by its name; the ledger names UTC when a zone has no name.
-fn zone(name: &str) -> Option<TimeZone> {
+pub(super) fn zone(name: &str) -> Option<TimeZone> {
     if name == "UTC" { Some(TimeZone::UTC) } else { TimeZone::get(name).ok() }
 }
 
@@ -153,7 +153,7 @@ fn text(row: &Row<'_>, at: usize) -> Result<String, SqlError> {
     row.get(at)
 }
 
-fn snapshot(row: &Row<'_>) -> Result<(Digest, String, String), LedgerFault> {
+pub(super) fn snapshot(row: &Row<'_>) -> Result<(Digest, String, String), LedgerFault> {
     Ok((digest(row, 0)?, text(row, 1)?, text(row, 2)?))
 }
 

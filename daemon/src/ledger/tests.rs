@@ -69,7 +69,11 @@ impl House {
     }
 
     async fn config(&self, charged: bool) {
-        self.ledger.admin(move |writer| writer.config_loaded(&[card()], None, charged, None).map(Ok)).await.unwrap().unwrap();
+        self.ledger
+            .admin(move |writer| writer.config_loaded(&[card()], None, charged, std::collections::BTreeMap::new(), None).map(Ok))
+            .await
+            .unwrap()
+            .unwrap();
     }
 
     async fn account(&self, parent: i64, kind: AccountKind, name: &str, budgets: &[(Period, i64)]) -> AccountId {

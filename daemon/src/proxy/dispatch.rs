@@ -12,9 +12,10 @@ use crate::wire::denial::UpstreamFault;
 use crate::wire::echo::{self, EchoAnswer};
 use crate::wire::edit::{self, Edits};
 use aex_core::policy::Changed;
+use aex_core::price::is_tier_by_project;
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, Request, StatusCode, Uri, response};
+use http::{Method, Request, StatusCode, response};
 use http_body_util::Full;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -81,17 +82,10 @@ fn edited(hold: &Hold, message: &Message) -> Bytes {
         max_tokens: Some((card.max_tokens_field, hold.permit.max_tokens)),
         temperature: hold.permit.changed(Changed::Temperature),
         no_stream: hold.permit.changed(Changed::Stream).is_some(),
-        service_tier: tier_by_project(&hold.card.provider.base_url).then_some("default"),
+        service_tier: is_tier_by_project(hold.card.provider.base_url.host().unwrap_or_default()).then_some("default"),
         include_usage: true,
     };
     edit::edit(&message.body, &message.request, &edits)
-}
-
-/// At OpenAI a project's settings decide the tier of a request that names none, or `auto`. Elsewhere the field may be refused.
-fn tier_by_project(base_url: &Uri) -> bool {
-    const OPENAI: &str = "api.openai.com";
-    let host = base_url.host().unwrap_or_default().trim_end_matches('.').to_ascii_lowercase();
-    host == OPENAI || host.strip_suffix(OPENAI).is_some_and(|region| region.ends_with('.'))
 }
 
 fn request(active: &Active, hold: &Hold, message: &Message, body: Bytes) -> Option<Request<Full<Bytes>>> {
@@ -139,7 +133,7 @@ mod tests {
 
     #[test]
     fn only_openai_is_told_a_tier() {
-        let told = |url: &str| tier_by_project(&url.parse().unwrap());
+        let told = |url: &str| is_tier_by_project(url.parse::<http::Uri>().unwrap().host().unwrap_or_default());
         assert!(told("https://api.openai.com/v1") && told("https://API.openai.com.:443/v1") && told("https://eu.api.openai.com/v1"));
         assert!(!told("https://api.groq.com/openai/v1") && !told("https://notapi.openai.com/v1") && !told("http://127.0.0.1:9/v1"));
     }

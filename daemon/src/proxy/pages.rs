@@ -3,6 +3,7 @@
 use super::headers;
 use super::reply::{self, REQUEST_ID, Reply};
 use crate::gate::{Evidence, Facts, Gate};
+use crate::ledger::AccountView;
 use crate::os::clock;
 use crate::wire::denial::{self, Misdirected, Refusal};
 use aex_core::decision::Denial;
@@ -145,7 +146,7 @@ async fn ready(State(here): State<Here>) -> Page {
 }
 
 /// The models that a caller may use; a read-only token may look too.
-fn usable(here: &Here, peer: Peer, headers: &HeaderMap) -> Result<Vec<ModelCard>, Box<Page>> {
+fn usable(here: &Here, peer: Peer, headers: &HeaderMap) -> Result<(Arc<AccountView>, Vec<ModelCard>), Box<Page>> {
     let request = here.gate.next_request();
     let refuse = |denial: &Denial| Box::new(error_page(&denial::openai(denial, request), request));
     let (view, _) = here.gate.authenticate(headers::token(headers), peer.0).map_err(|denial| {
@@ -163,7 +164,8 @@ fn usable(here: &Here, peer: Peer, headers: &HeaderMap) -> Result<Vec<ModelCard>
         Some(None) => true,
         Some(Some(names)) => names.contains(&card.name),
     };
-    Ok(active.config.catalog.models.iter().filter(may_use).cloned().collect())
+    let cards = active.config.catalog.models.iter().filter(may_use).cloned().collect();
+    Ok((view, cards))
 }
 
 fn shape(here: &Here, card: &ModelCard) -> serde_json::Value {
@@ -172,7 +174,7 @@ fn shape(here: &Here, card: &ModelCard) -> serde_json::Value {
 
 async fn models(State(here): State<Here>, Extension(peer): Extension<Peer>, headers: HeaderMap) -> Page {
     match usable(&here, peer, &headers) {
-        Ok(cards) => {
+        Ok((_, cards)) => {
             let data: Vec<_> = cards.iter().map(|card| shape(&here, card)).collect();
             Json(json!({"object": "list", "data": data})).into_response()
         }
@@ -182,11 +184,13 @@ async fn models(State(here): State<Here>, Extension(peer): Extension<Peer>, head
 
 async fn model(State(here): State<Here>, Extension(peer): Extension<Peer>, Path(id): Path<String>, headers: HeaderMap) -> Page {
     match usable(&here, peer, &headers) {
-        Ok(cards) => match cards.iter().find(|card| card.name == id) {
+        Ok((view, cards)) => match cards.iter().find(|card| card.name == id) {
             Some(card) => Json(shape(&here, card)).into_response(),
             None => {
                 let request = here.gate.next_request();
-                error_page(&denial::openai(&Denial::UnknownModel { model: id }, request), request)
+                let denial = Denial::UnknownModel { model: id };
+                here.gate.refused(request, Some(&view), &denial, Evidence::default());
+                error_page(&denial::openai(&denial, request), request)
             }
         },
         Err(page) => *page,

@@ -63,6 +63,12 @@ impl RequestId {
         RequestId(u64::from(epoch).wrapping_shl(Self::COUNTER_BITS) | low)
     }
 
+    /// The epoch that it was given out in.
+    #[must_use]
+    pub fn epoch(self) -> u32 {
+        u32::try_from(self.0.wrapping_shr(Self::COUNTER_BITS)).unwrap_or(u32::MAX)
+    }
+
     /// From its number.
     #[must_use]
     pub const fn from_bits(bits: u64) -> RequestId {

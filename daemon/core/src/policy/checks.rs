@@ -71,42 +71,62 @@ pub struct Breach {
 #[must_use]
 pub fn breaches(ask: &Ask, card: &ModelCard, policy: &Policy) -> Vec<Breach> {
     let mut found = Vec::new();
-    let mut breach = |broken: bool, rule: Rule, asked: &dyn Fn() -> String, limit: &dyn Fn() -> String| {
+    each(ask, card, policy, |broken, rule, asked, limit| {
         if broken {
             found.push(Breach { asked: asked(), limit: limit(), rule });
         }
-    };
-    let off = || "false".to_owned();
+    });
+    found
+}
+
+/// Every check of a field in its order, and whether the call breaks it.
+#[must_use]
+pub fn checked(ask: &Ask, card: &ModelCard, policy: &Policy) -> Vec<(Breach, bool)> {
+    let mut found = Vec::new();
+    each(ask, card, policy, |broken, rule, asked, limit| found.push((Breach { asked: asked(), limit: limit(), rule }, broken)));
+    found
+}
+
+type Value<'v> = &'v dyn Fn() -> String;
+
+/// The one list of the checks. Values are made only for who wants them.
+fn each(ask: &Ask, card: &ModelCard, policy: &Policy, mut check: impl FnMut(bool, Rule, Value<'_>, Value<'_>)) {
     let listed = |list: &Option<Vec<String>>, name: &String| list.as_ref().is_none_or(|names| names.contains(name));
     let tools = || format!("{} tools", ask.tools);
     let images = || format!("{} images", ask.images);
-    breach(!listed(&policy.allowed_models, &card.name), Rule::AllowedModels, &|| card.name.clone(), &|| names(&policy.allowed_models));
-    breach(ask.tools > 0 && !card.tools, Rule::ModelTools, &tools, &off);
-    breach(ask.images > 0 && !card.vision, Rule::ModelVision, &images, &off);
-    breach(ask.stream && !policy.allow_streaming, Rule::AllowStreaming, &|| "stream: true".to_owned(), &off);
-    breach(ask.tools > 0 && !policy.allow_tools, Rule::AllowTools, &tools, &off);
-    let foreign = ask.tool_names.iter().chain(&ask.hosted_tools).find(|name| !listed(&policy.allowed_tool_names, name));
+    check(!listed(&policy.allowed_models, &card.name), Rule::AllowedModels, &|| card.name.clone(), &|| names(&policy.allowed_models));
+    check(ask.tools > 0 && !card.tools, Rule::ModelTools, &tools, &|| card.tools.to_string());
+    check(ask.images > 0 && !card.vision, Rule::ModelVision, &images, &|| card.vision.to_string());
+    check(ask.stream && !policy.allow_streaming, Rule::AllowStreaming, &|| format!("stream: {}", ask.stream), &|| {
+        policy.allow_streaming.to_string()
+    });
+    check(ask.tools > 0 && !policy.allow_tools, Rule::AllowTools, &tools, &|| policy.allow_tools.to_string());
+    let offered = || ask.tool_names.iter().chain(&ask.hosted_tools);
+    let foreign = offered().find(|name| !listed(&policy.allowed_tool_names, name));
     let unnamed = policy.allowed_tool_names.is_some() && ask.tools > named(ask);
-    breach(
-        foreign.is_some() || unnamed,
-        Rule::AllowedToolNames,
-        &|| foreign.cloned().unwrap_or_else(|| "a tool without a name".to_owned()),
-        &|| names(&policy.allowed_tool_names),
-    );
-    breach(ask.function_calling && !policy.allow_function_calling, Rule::AllowFunctionCalling, &|| "tool_choice".to_owned(), &off);
-    breach(ask.images > 0 && !policy.allow_vision, Rule::AllowVision, &images, &off);
+    let tool = || match foreign {
+        Some(name) => name.clone(),
+        None if unnamed => "a tool without a name".to_owned(),
+        None => offered().cloned().collect::<Vec<_>>().join(", "),
+    };
+    check(foreign.is_some() || unnamed, Rule::AllowedToolNames, &tool, &|| names(&policy.allowed_tool_names));
+    let choice = || if ask.function_calling { "tool_choice".to_owned() } else { String::new() };
+    check(ask.function_calling && !policy.allow_function_calling, Rule::AllowFunctionCalling, &choice, &|| {
+        policy.allow_function_calling.to_string()
+    });
+    check(ask.images > 0 && !policy.allow_vision, Rule::AllowVision, &images, &|| policy.allow_vision.to_string());
     let unknown = ask.unknown_fields.first().or(ask.hosted_tools.first());
-    breach(policy.strict && unknown.is_some(), Rule::Strict, &|| unknown.cloned().unwrap_or_default(), &|| {
-        "known fields and functions only".to_owned()
+    check(policy.strict && unknown.is_some(), Rule::Strict, &|| unknown.cloned().unwrap_or_default(), &|| {
+        if policy.strict { "known fields and functions only".to_owned() } else { String::new() }
     });
     let input = ask.estimated_input_tokens();
     let over = |limit: Option<u64>, asked: u64| limit.is_some_and(|limit| asked > limit);
     let limit = |limit: Option<u64>| limit.map(|limit| limit.to_string()).unwrap_or_default();
-    breach(over(policy.max_input_tokens, input), Rule::MaxInputTokens, &|| input.to_string(), &|| limit(policy.max_input_tokens));
+    check(over(policy.max_input_tokens, input), Rule::MaxInputTokens, &|| input.to_string(), &|| limit(policy.max_input_tokens));
     let output = ask.max_tokens.unwrap_or(0);
-    breach(over(policy.max_output_tokens, output), Rule::MaxOutputTokens, &|| output.to_string(), &|| limit(policy.max_output_tokens));
-    breach(output > card.max_tokens, Rule::ModelMaxTokens, &|| output.to_string(), &|| card.max_tokens.to_string());
-    found
+    let stated = || ask.max_tokens.map(|tokens| tokens.to_string()).unwrap_or_default();
+    check(over(policy.max_output_tokens, output), Rule::MaxOutputTokens, &stated, &|| limit(policy.max_output_tokens));
+    check(output > card.max_tokens, Rule::ModelMaxTokens, &stated, &|| card.max_tokens.to_string());
 }
 
 pub(super) fn named(ask: &Ask) -> u64 {

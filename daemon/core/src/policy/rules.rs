@@ -232,30 +232,35 @@ enum Holds {
     Unknown(String),
 }
 
-/// Whether a rule matches.
-enum Match {
-    Yes,
-    /// Conditions that do not hold.
-    No(Vec<String>),
-    Broken(String),
+/// How one rule stands to a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Weighed<'p> {
+    /// The rule.
+    pub rule: &'p RuleSpec,
+    /// Conditions that do not hold; none of them: it matches.
+    pub failed: Vec<String>,
+    /// Why it could not be evaluated.
+    pub error: Option<String>,
+}
+
+/// How each rule stands to the call, in the order of the file.
+pub(super) fn weigh<'p>(call: &Call<'_>, policy: &'p Effective) -> Vec<Weighed<'p>> {
+    let mut rules: Vec<&RuleSpec> = policy.rules.iter().collect();
+    rules.sort_by(|a, b| (a.line, &a.name).cmp(&(b.line, &b.name)));
+    rules.into_iter().map(|rule| rule.weigh(call)).collect()
 }
 
 /// Decides by rules alone. The result does not depend on their order.
 pub(super) fn decide(call: &Call<'_>, policy: &Effective) -> Result<Permit, Denial> {
-    let mut rules: Vec<&RuleSpec> = policy.rules.iter().collect();
-    rules.sort_by(|a, b| (a.line, &a.name).cmp(&(b.line, &b.name)));
     let mut matched: Vec<&RuleSpec> = Vec::new();
     let mut broken: Option<(&RuleSpec, String)> = None;
     let mut near = Vec::new();
-    for rule in rules {
-        match rule.matches(call) {
-            Match::Yes => matched.push(rule),
-            Match::No(failed) => {
-                if let [condition] = failed.as_slice() {
-                    near.push((rule.effect, NearMiss { condition: condition.clone(), rule: rule.name.clone() }));
-                }
-            }
-            Match::Broken(why) => broken = broken.or(Some((rule, why))),
+    for Weighed { rule, failed, error } in weigh(call, policy) {
+        match (error, failed.as_slice()) {
+            (Some(why), _) => broken = broken.or(Some((rule, why))),
+            (None, []) => matched.push(rule),
+            (None, [condition]) => near.push((rule.effect, NearMiss { condition: condition.clone(), rule: rule.name.clone() })),
+            (None, _) => {}
         }
     }
     let names: Vec<String> = matched.iter().map(|rule| rule.name.clone()).collect();
@@ -333,7 +338,7 @@ fn limited(call: &Call<'_>, matched: &[&RuleSpec]) -> (u64, Vec<Change>) {
 }
 
 impl RuleSpec {
-    fn matches(&self, call: &Call<'_>) -> Match {
+    fn weigh(&self, call: &Call<'_>) -> Weighed<'_> {
         let (mut failed, mut unknown) = (Vec::new(), None);
         for (name, holds) in self.conditions(call) {
             match holds {
@@ -343,11 +348,8 @@ impl RuleSpec {
             }
         }
         // A condition that surely fails decides, whatever is not known of the others.
-        match unknown {
-            _ if !failed.is_empty() => Match::No(failed),
-            Some(why) => Match::Broken(why),
-            None => Match::Yes,
-        }
+        let error = unknown.filter(|_| failed.is_empty());
+        Weighed { rule: self, failed, error }
     }
 
     fn conditions(&self, call: &Call<'_>) -> Vec<(&'static str, Holds)> {

@@ -167,8 +167,10 @@ impl Audit {
     }
 }
 
-/// The charge for the quantities of a settled call, by the card: one line a bucket, the price of the call beside them.
-fn repriced(settled: &CallSettled, price: &Price) -> Option<Charge> {
+/// The charge for the quantities of a settled call, by the card: one line a bucket, the price of the call beside them. `None`
+/// when their sum is out of range.
+#[must_use]
+pub fn repriced(settled: &CallSettled, price: &Price) -> Option<Charge> {
     let mut usage = Usage { unknown: settled.unknown_usage.clone(), ..Usage::default() };
     for (bucket, quantity) in quantities(settled) {
         usage.add(bucket, quantity);

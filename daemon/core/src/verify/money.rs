@@ -34,7 +34,7 @@ impl Money {
 
     /// The balance that counts an account's calls of an instant. The window opened last counts to its end, even when the
     /// daemon has been given another zone since.
-    fn counting(&self, account: AccountId, period: Period, at: Stamp, zone: &TimeZone) -> Option<BalanceId> {
+    pub(super) fn counting(&self, account: AccountId, period: Period, at: Stamp, zone: &TimeZone) -> Option<BalanceId> {
         let latest = self.latest.get(&(account, period)).filter(|id| self.balances.get(id).is_some_and(|balance| balance.window.holds(at)));
         latest.copied().or_else(|| self.calendar(account, period, at, zone))
     }

@@ -126,7 +126,7 @@ impl Scribe {
 
     fn config(&mut self, gateway_errors_charged: bool) {
         let cards = BTreeMap::from([("m".to_owned(), card().snapshot().1)]);
-        self.write(ConfigLoaded { by: None, cards, default_model: None, gateway_errors_charged });
+        self.write(ConfigLoaded { by: None, cards, default_model: None, gateway_errors_charged, providers: BTreeMap::new() });
     }
 
     fn account(&mut self, parent: Option<i64>, kind: AccountKind, budgets: &[(Period, i64)]) -> i64 {
