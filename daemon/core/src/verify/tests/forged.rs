@@ -50,7 +50,11 @@ macro_rules! nth {
 /// Forges events, and demands that the finding says these words of them.
 #[track_caller]
 fn check(finding: &str, words: &str, forge: impl FnOnce(&mut Vec<(Stamp, Event)>)) {
-    let scribe = story();
+    check_in(&story(), finding, words, forge);
+}
+
+#[track_caller]
+fn check_in(scribe: &Scribe, finding: &str, words: &str, forge: impl FnOnce(&mut Vec<(Stamp, Event)>)) {
     let mut events = scribe.events.clone();
     forge(&mut events);
     assert!(events != scribe.events, "nothing was forged");
@@ -230,4 +234,22 @@ fn accounts_and_tokens_follow_from_each_other() {
     check(integrity, "which account 2 has not", |events| nth!(events, TokenRevoked, 0).account = AccountId::new(2));
     check(integrity, "was to be next", |events| nth!(events, EpochOpened, 1).epoch = 5);
     check(integrity, "another ledger", |events| nth!(events, EpochOpened, 1).ledger = "1".repeat(32));
+}
+
+#[test]
+fn a_restore_lets_starts_be_left_out_and_nothing_else_does() {
+    let mut scribe = story();
+    scribe.restore(7);
+    scribe.start("UTC");
+    assert_eq!(scribe.broken(), Vec::<String>::new());
+    let check = |words: &str, forge: fn(&mut Vec<(Stamp, Event)>)| check_in(&scribe, "event_log_integrity", words, forge);
+    check("epoch 4 begins, 8 was to be next", |events| nth!(events, EpochOpened, 2).epoch = 4);
+    check("epoch 15 begins, 9 was to be next", |events| nth!(events, EpochOpened, 3).epoch = 15);
+    check("there were 2 already", |events| nth!(events, LedgerRestored, 0).epoch = 1);
+    check("is said to end at event 2 ", |events| nth!(events, LedgerRestored, 0).head.seq = 2);
+    check("is said to end at event ", |events| nth!(events, LedgerRestored, 0).head.hash = Digest::ZERO);
+    check("is not followed by a start", |events| {
+        let at = events.iter().position(|(_, event)| matches!(event, Event::LedgerRestored(_))).unwrap();
+        events.remove(at + 1);
+    });
 }
