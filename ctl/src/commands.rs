@@ -2,6 +2,7 @@
 
 mod agent;
 mod audit;
+mod backup;
 mod check;
 mod completions;
 mod config;
@@ -12,6 +13,7 @@ mod init;
 mod metrics;
 mod model;
 mod policy;
+mod restore;
 mod status;
 mod token;
 mod unit;
@@ -60,6 +62,8 @@ pub(crate) fn run(cli: Cli, view: &View) -> Result<Exit, Failure> {
         Command::Status => status::run(&context),
         Command::Metrics => metrics::run(&context),
         Command::Audit => audit::run(&context),
+        Command::Backup { file } => backup::run(&context, &file),
+        Command::Restore { file, accept_loss } => restore::run(&context, &file, accept_loss),
         Command::Events(query) => event::run(&context, query),
         Command::Models(verb) => model::run(&context, verb),
         Command::Config => config::run(&context),

@@ -12,6 +12,7 @@ mod daemon;
 mod events;
 mod fault;
 mod keeper;
+mod ledger;
 mod listen;
 mod methods;
 mod metrics;
@@ -23,6 +24,7 @@ mod tokens;
 
 pub use audit::reply as audit_reply;
 pub use check::check;
+pub use ledger::reply as backup_reply;
 pub use listen::bind;
 
 use crate::config::Settings;

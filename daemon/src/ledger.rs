@@ -7,14 +7,20 @@
 mod admin;
 mod aex;
 mod audit;
+mod backup;
+mod check;
+mod copy;
 mod directory;
 mod disk;
 mod entries;
+mod fault;
 mod load;
+mod migrate;
 mod queue;
 mod read;
 mod replay;
 mod report;
+mod restore;
 mod schema;
 mod shell;
 mod tally;
@@ -24,9 +30,13 @@ mod writer;
 pub use admin::{NewAccount, NewTokenRow, Refused};
 pub use aex::{AexAgent, AexDatabase, AexFault, AexToken, Cell, read_aex};
 pub use audit::{AuditReport, read_only_audit};
+pub use backup::backup_at_rest;
+pub use copy::Copied;
 pub use directory::{AccountView, Directory, StopFlag, TokenView};
+pub use fault::LedgerFault;
 pub use read::{AccountRow, BalanceRow, EventFilter, EventRow, Reader};
 pub use report::{OwnedEvent, RunSums, TokenRow};
+pub use restore::{Lost, NotRestored, Restored, restore};
 pub use tally::{Counts, Denied, Ends, Span, Sums, Tallied};
 pub use writer::{EndCall, Ending, Held, HoldCall, Snapshot, Writer};
 
@@ -37,6 +47,7 @@ use aex_core::decision::Denial;
 use aex_core::event::Event;
 use aex_proto::value::AccountId;
 use arc_swap::ArcSwap;
+use fault::file_fault;
 use queue::{Job, Queue};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -57,52 +68,6 @@ pub struct Options {
     pub wal_limit: u64,
 }
 
-/// Something broke. No path leads from here to an admitted call.
-#[derive(Debug, thiserror::Error)]
-pub enum LedgerFault {
-    /// The database refused.
-    #[error("ledger: {0}")]
-    Sql(#[from] rusqlite::Error),
-    /// No reader was free in time.
-    #[error("ledger: no reader was free: {0}")]
-    Pool(#[from] r2d2::Error),
-    /// A file could not be used.
-    #[error("ledger: {path}: {fault}")]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        fault: std::io::Error,
-    },
-    /// Another daemon has it open.
-    #[error("ledger: {} is in use by another aexd{holder} (its lock is held)", path.display())]
-    Locked {
-        /// The ledger.
-        path: PathBuf,
-        /// ` with pid N`; empty when it has not said so.
-        holder: String,
-    },
-    /// The books do not fit together.
-    #[error("ledger: {0}")]
-    Books(#[from] aex_core::books::BooksFault),
-    /// The rows do not fit together.
-    #[error("ledger: {0}")]
-    Broken(String),
-    /// It was written by a newer version.
-    #[error("ledger: {path} has schema {found}, this aexd knows {known}: use the newer aexd, or restore a backup")]
-    Newer {
-        /// The file.
-        path: PathBuf,
-        /// The version found.
-        found: u32,
-        /// The newest version that this program knows.
-        known: u32,
-    },
-    /// The writer has stopped, or the queue before it is full.
-    #[error("ledger: not available")]
-    Unavailable,
-}
-
 /// A handle on the open ledger. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Ledger {
@@ -111,6 +76,8 @@ pub struct Ledger {
 
 #[derive(Debug)]
 struct Inner {
+    path: PathBuf,
+    backup: backup::Turn,
     queue: Arc<Queue>,
     directory: Arc<ArcSwap<Directory>>,
     disk: disk::Disk,
@@ -124,6 +91,7 @@ struct Inner {
     /// What they did is in the tally.
     replayed: tokio::sync::OnceCell<()>,
     writer: std::sync::Mutex<Option<JoinHandle<()>>>,
+    checker: std::sync::Mutex<Option<JoinHandle<()>>>,
     _lock: nix::fcntl::Flock<std::fs::File>,
 }
 
@@ -135,8 +103,11 @@ impl Ledger {
     pub fn open(options: &Options) -> Result<Ledger, LedgerFault> {
         schema::assert_sqlite_version()?;
         let lock = lock(&options.path)?;
-        let conn = schema::open_for_writing(&options.path)?;
-        let state = load::load(&conn, options.zone.clone())?;
+        restore::tidy(&options.path)?;
+        let path = options.path.as_path();
+        let conn = schema::open_for_writing(path).map_err(|fault| check::damaged(path, fault))?;
+        let looked = check::at_start(&conn, path)?;
+        let state = load::load(&conn, options.zone.clone()).map_err(|fault| check::damaged(path, fault))?;
         let inherited = state.head.seq;
         let directory = Arc::new(ArcSwap::from_pointee(Directory::default()));
         let queue = Arc::new(Queue::default());
@@ -157,7 +128,13 @@ impl Ledger {
         let thread = thread.map_err(|fault| LedgerFault::File { path: options.path.clone(), fault })?;
         let opened = ready.recv().map_err(|_| LedgerFault::Unavailable)??;
         let readers = read::Readers::open(&options.path)?;
+        let checker = match looked {
+            check::Looked::Whole => None,
+            check::Looked::Part => Some(check::beside(path, &queue, &disk)?),
+        };
         let inner = Inner {
+            path: options.path.clone(),
+            backup: backup::Turn::default(),
             queue,
             directory,
             disk,
@@ -169,6 +146,7 @@ impl Ledger {
             inherited,
             replayed: tokio::sync::OnceCell::new(),
             writer: std::sync::Mutex::new(Some(thread)),
+            checker: std::sync::Mutex::new(checker),
             _lock: lock,
         };
         Ok(Ledger { inner: Arc::new(inner) })
@@ -208,6 +186,12 @@ impl Ledger {
     #[must_use]
     pub fn is_available(&self) -> bool {
         !self.inner.queue.is_closed() && !self.inner.disk.has_failed()
+    }
+
+    /// What was found damaged since the start: the ledger admits nothing any more.
+    #[must_use]
+    pub fn damage(&self) -> Option<&str> {
+        self.inner.disk.damage()
     }
 
     /// Resolves when the disk has refused a flush. The daemon has to end then: what it promised may not be on disk.
@@ -361,9 +345,11 @@ impl Ledger {
             tracing::error!("the ledger's writer had stopped before the daemon did");
         }
         self.inner.queue.close();
-        let thread = self.inner.writer.lock().ok().and_then(|mut slot| slot.take());
-        if thread.is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the ledger's writer ended by a panic");
+        for (slot, name) in [(&self.inner.writer, "writer"), (&self.inner.checker, "checker")] {
+            let thread = slot.lock().ok().and_then(|mut slot| slot.take());
+            if thread.is_some_and(|thread| thread.join().is_err()) {
+                tracing::error!("the ledger's {name} ended by a panic");
+            }
         }
         self.inner.disk.stop();
         if self.inner.disk.has_refused() {

@@ -17,6 +17,7 @@ pub mod check;
 pub mod config;
 pub mod daemon;
 pub mod event;
+pub mod ledger;
 pub mod metrics;
 pub mod model;
 pub mod run;

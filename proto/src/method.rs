@@ -1,6 +1,6 @@
 //! The one table of methods and notifications. What is not in it does not exist on the socket.
 
-use crate::{account, audit, check, config, daemon, event, metrics, model, policy, run, status, token};
+use crate::{account, audit, check, config, daemon, event, ledger, metrics, model, policy, run, status, token};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -152,6 +152,8 @@ methods! {
     Read "metrics.get" MetricsGet(Nothing) -> metrics::Metrics;
     /// Recomputes the ledger from its events.
     Read "audit.run" AuditRun(Nothing) -> audit::Audit;
+    /// Copies the living ledger into a new file, which is read back before the reply.
+    Write "ledger.backup" LedgerBackup(ledger::BackupWanted) -> ledger::Backup;
     /// A part of the event chain.
     Read "event.list" EventList(event::EventQuery) -> event::EventList;
     /// The event chain as it grows, as notifications on this connection.

@@ -67,6 +67,10 @@ pub(crate) fn facts(event: &Event) -> String {
             let limit = window.limit.map_or_else(|| "no limit".to_owned(), |limit| format!("limit {limit}"));
             format!("{}, {limit}", span_of(&window))
         }
+        Ok(Known::LedgerRestored(restored)) => {
+            let replaced = restored.replaced.map_or_else(|| "none that could be read".to_owned(), |end| format!("one of {}", end.seq));
+            format!("from a backup of {} events, in place of {replaced}", restored.head.seq)
+        }
         Ok(Known::CallDeniedAgain(again)) => format!("{} more denied by {}", again.count, again.rule),
         _ => generic(&event.body),
     }
