@@ -126,7 +126,7 @@ impl Ledger {
         let (ready_sender, ready) = std::sync::mpsc::sync_channel(1);
         let thread = std::thread::Builder::new().name("aex-ledger".to_owned()).spawn(move || shell::run(start, &ready_sender));
         let thread = thread.map_err(|fault| LedgerFault::File { path: options.path.clone(), fault })?;
-        let opened = ready.recv().map_err(|_| LedgerFault::Unavailable)??;
+        let opened = ready.recv().map_err(|_| LedgerFault::Unavailable)?.map_err(|fault| check::damaged(path, fault))?;
         let readers = read::Readers::open(&options.path)?;
         let checker = match looked {
             check::Looked::Whole => None,

@@ -65,6 +65,15 @@ impl House {
     }
 }
 
+/// Ends the clients when it is dropped.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// The numbers that a backup tells of itself, from the file alone.
 #[track_caller]
 fn is_sound(file: &Path, said: &Value) {
@@ -88,13 +97,14 @@ fn backups_under_load_hold_all_that_was_committed_and_stop_no_call() {
                 }
             });
         }
+        // However this ends, the clients do.
+        let _stop = Stop(&stop);
         for number in 0..4 {
             let before = answered.load(Ordering::Relaxed);
             ledger::until("calls between two backups", || (answered.load(Ordering::Relaxed) >= before + 20).then_some(()));
             let committed = answered.load(Ordering::Relaxed);
             backups.push((committed, house.backup(&format!("backup-{number}.db"))));
         }
-        stop.store(true, Ordering::Relaxed);
     });
     let books = settled_and_audited(&house.daemon, &house.provider);
     let all = events(&house.daemon);
@@ -356,8 +366,8 @@ fn a_restore_that_was_killed_leaves_a_ledger_that_starts() {
         house.daemon.run();
         audited(&house.daemon);
         house.daemon.stop();
-        let leftovers = house.kept().into_iter().filter(|path| path.to_string_lossy().contains("restoring"));
-        assert_eq!(leftovers.count(), 0);
+        let left: Vec<_> = house.kept().into_iter().filter(|path| path.to_string_lossy().contains("restoring")).collect();
+        assert_eq!(left, Vec::<PathBuf>::new());
         if done {
             break;
         }

@@ -99,6 +99,15 @@ fn limit(daemon: &Daemon, bytes: &str) {
     .ok();
 }
 
+/// Ends the clients when it is dropped.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Takes the disk away in the middle of a load and gives it back, twice.
 #[track_caller]
 fn taken_under_load(is_small: bool, durability: &str) {
@@ -129,6 +138,8 @@ fn taken_under_load(is_small: bool, durability: &str) {
                 }
             });
         }
+        // However this ends, the clients do.
+        let _stop = Stop(&stop);
         let more = |count: &AtomicUsize, what: &str| {
             let before = count.load(Ordering::Relaxed);
             ledger::until(what, || (count.load(Ordering::Relaxed) >= before + 20).then_some(()));
@@ -147,7 +158,6 @@ fn taken_under_load(is_small: bool, durability: &str) {
             disk.give(&daemon);
         }
         more(&passed, "calls that pass again");
-        stop.store(true, Ordering::Relaxed);
     });
     let books = settled_and_audited(&daemon, &provider);
     // A call that was answered is charged, once, by what the provider bills.
@@ -219,7 +229,7 @@ fn a_disk_without_room_is_refused_at_the_start_and_the_ledger_is_as_it_was() {
     let before = fs::read(daemon.home().join("ledger.db")).expect("read the ledger");
     for limit in ["--fsize=2000:", "--fsize=6000:"] {
         daemon.set_config(|config| config.under(["prlimit", limit]));
-        refused(&mut daemon, &["ledger: "]);
+        refused(&mut daemon, &["ledger: ", "ledger.db: is the disk full"]);
         assert_eq!(fs::read(daemon.home().join("ledger.db")).expect("read the ledger"), before);
     }
     daemon.set_config(|config| config.under(Vec::<String>::new()));
@@ -235,7 +245,7 @@ fn a_migration_without_room_leaves_the_ledger_as_it_was() {
     let mut daemon = Daemon::prepare(Config::new(&provider));
     let path = daemon.home().join("ledger.db");
     fs::copy(&sample, &path).expect("copy the sample");
-    for limit in ["--fsize=2000:", "--fsize=60000:"] {
+    for limit in ["--fsize=40000:", "--fsize=60000:"] {
         daemon.set_config(|config| config.under(["prlimit", limit]));
         refused(&mut daemon, &["from schema 1 to ", "it is as it was"]);
         assert_eq!(fs::read(&path).expect("read the ledger"), fs::read(&sample).expect("read the sample"));

@@ -3,7 +3,7 @@
 use super::agents;
 use super::config::durability_name;
 use super::connection::After;
-use super::fault::{Answer, read, tallied};
+use super::fault::{Answer, broken, read, settled, tallied};
 use super::models::key_state;
 use crate::config::{Config, Settings};
 use crate::gate::{Facts, Gate};
@@ -30,7 +30,10 @@ pub(super) fn hello(gate: &Gate, facts: &Facts) -> Hello {
 }
 
 pub(super) async fn status(gate: &Gate, facts: &Facts) -> Answer<DaemonStatus> {
-    let (head_seq, head_hash) = read(gate, |reader| reader.head().map(|head| (head.seq.unsigned_abs(), head.hash))).await?;
+    // A ledger that cannot commit can still be read, and who asks for its health has to hear of it.
+    drop(settled(gate).await);
+    let head = gate.ledger().read(|reader| reader.head().map(|head| (head.seq.unsigned_abs(), head.hash))).await;
+    let (head_seq, head_hash) = head.map_err(|fault| broken(&fault))?;
     let active = gate.active();
     let checks = vec![ledger_check(gate), config_check(&active.config)];
     let state = match (gate.is_draining(), checks.iter().all(|check| check.passed)) {

@@ -19,12 +19,14 @@ const SMALL_EVENTS: i64 = 4_000;
 const SMALL_PAGES: i64 = 8_192;
 /// Tables that the writer has in memory.
 const HOT: [&str; 6] = ["chain", "accounts", "tokens", "budgets", "balances", "holds"];
+/// What a snapshot may be of.
+const KINDS: [&str; 3] = ["card", "fields", "policy"];
 /// Events at the end of the chain that are linked at every start.
 const LAST: i64 = 64;
 /// Events that the slow thread links in one transaction.
 const SLICE: i64 = 512;
-/// What the audit tells of rows that were changed. What else it tells follows from events, which their hashes hold; or, as holds
-/// of a daemon that died, it is what a start puts right.
+/// The invariants that speak of rows. What follows from events alone, their hashes hold; and holds of a daemon that died are put right
+/// by the start.
 const OF_ROWS: [&str; 2] = ["event_log_integrity", "spent_matches_events"];
 
 /// How much a start has looked at.
@@ -44,14 +46,16 @@ pub(super) fn at_start(conn: &Connection, path: &Path) -> Result<Looked, LedgerF
     schema::check(conn).and_then(|()| look(conn)).map_err(|fault| damaged(path, fault))
 }
 
-/// Says of a fault that it comes from the file, where it does.
+/// Says of a fault that it comes from the file, or from the disk below it, where it does.
 pub(super) fn damaged(path: &Path, fault: LedgerFault) -> LedgerFault {
-    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    use rusqlite::ErrorCode::{DatabaseBusy, DatabaseCorrupt, DatabaseLocked, NotADatabase, Unknown};
     let what = match &fault {
         LedgerFault::Sql(sql) => match sql.sqlite_error_code() {
-            Some(DatabaseCorrupt | NotADatabase) => sql.to_string(),
-            // Anything else that SQLite tells by a code is of the system: a lock, the disk, memory.
-            Some(_) => return fault,
+            // The last one is SQLITE_ERROR: a table or column that is missing, a format that it does not know.
+            Some(DatabaseCorrupt | NotADatabase | Unknown) => sql.to_string(),
+            Some(DatabaseBusy | DatabaseLocked) => return fault,
+            // Anything else that SQLite tells by a code is of the system.
+            Some(_) => return LedgerFault::Disk { path: path.to_owned(), fault: Box::new(fault) },
             None => format!("a row does not fit its table: {sql}"),
         },
         LedgerFault::Broken(what) => what.clone(),
@@ -91,10 +95,15 @@ fn rows(conn: &Connection) -> Result<(), LedgerFault> {
     let zones = |name: &str| super::audit::zone(name).or(Some(jiff::tz::TimeZone::UTC));
     let report = Reader::new(&transaction).audit_with(zones, super::now(), None)?;
     let broken = report.findings.into_iter().filter(|finding| OF_ROWS.contains(&finding.name) && !finding.passed());
-    match broken.flat_map(|finding| finding.broken).next() {
-        None => Ok(()),
+    match broken.flat_map(|finding| finding.broken).find(|what| is_damage(what)) {
+        None => snapshots(&transaction),
         Some(what) => Err(LedgerFault::Broken(what)),
     }
+}
+
+/// Whether a finding is of what is stored, not of what an event says: an event that is odd was written so.
+fn is_damage(what: &str) -> bool {
+    !what.starts_with("event ") || what.ends_with(" was expected") || what.ends_with("its hash does not follow from what it holds")
 }
 
 /// Links events behind a number, at most so many; where the chain is then. The first of them is taken as it is when nothing is
@@ -170,10 +179,13 @@ fn slowly(path: &Path, queue: &Arc<Queue>) -> Result<(), LedgerFault> {
 
 /// Prices and policies against their digests.
 fn snapshots(conn: &Connection) -> Result<(), LedgerFault> {
-    let mut statement = conn.prepare("SELECT digest, body FROM snapshots")?;
+    let mut statement = conn.prepare("SELECT digest, body, kind FROM snapshots")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        let (name, body): (Digest, String) = (digest(row, 0)?, row.get(1)?);
+        let (name, body, kind): (Digest, String, String) = (digest(row, 0)?, row.get(1)?, row.get(2)?);
+        if !KINDS.contains(&kind.as_str()) {
+            return Err(LedgerFault::Broken(format!("snapshot {name}: `{kind}` is no kind of snapshot")));
+        }
         if Digest::of(body.as_bytes()) != name {
             return Err(LedgerFault::Broken(format!("snapshot {name}: its text has another digest")));
         }

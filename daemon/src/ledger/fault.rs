@@ -57,6 +57,14 @@ pub enum LedgerFault {
         /// What went wrong.
         fault: Box<LedgerFault>,
     },
+    /// The system refuses it: the disk may be full, read-only or broken.
+    #[error("{fault} ({path}: is the disk full, read-only, or is there a limit on the size of files?)")]
+    Disk {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite said.
+        fault: Box<LedgerFault>,
+    },
     /// What it holds is not what was written.
     #[error("ledger: {path} is damaged: {what}. `aexctl audit` says more; `aexctl restore FILE` puts a backup in its place")]
     Damaged {

@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 /// The version that a step starts from, and its SQL.
 pub(super) type Step = (u32, &'static str);
 
+/// Columns that a version got without a number of its own: some ledgers of that version have them, and some do not.
+const LATE: [(u32, &str, &str, &str); 1] = [(1, "tokens", "label", "TEXT NOT NULL DEFAULT ''")];
+
 /// Runs the steps that are due. A fault leaves the ledger as it was, and the copy where it is.
 pub(super) fn run(conn: &Connection, path: &Path, found: u32, steps: &[Step]) -> Result<(), LedgerFault> {
     let failed = |backup: Option<&Path>, fault: LedgerFault| LedgerFault::Migration {
@@ -26,7 +29,13 @@ pub(super) fn run(conn: &Connection, path: &Path, found: u32, steps: &[Step]) ->
 
 /// The steps alone, for a file that is a copy itself.
 pub(super) fn in_one_transaction(conn: &Connection, found: u32, steps: &[Step]) -> Result<(), rusqlite::Error> {
-    let due: String = steps.iter().filter(|(from, _)| *from >= found).map(|(_, step)| format!("{step}\n")).collect();
+    let mut due: String = steps.iter().filter(|(from, _)| *from >= found).map(|(_, step)| format!("{step}\n")).collect();
+    for (_, table, column, definition) in LATE.iter().filter(|(version, ..)| found <= *version) {
+        let sql = "SELECT EXISTS (SELECT 1 FROM pragma_table_info(?) WHERE name = ?)";
+        if !conn.query_row(sql, [table, column], |row| row.get::<_, bool>(0))? {
+            due.push_str(&format!("ALTER TABLE {table} ADD COLUMN {column} {definition};\n"));
+        }
+    }
     let done = conn.execute_batch(&format!("BEGIN IMMEDIATE; {due} PRAGMA user_version = {VERSION}; COMMIT"));
     if done.is_err() && !conn.is_autocommit() {
         conn.execute_batch("ROLLBACK")?;

@@ -8,8 +8,10 @@ use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// What SQLite keeps beside a database.
-const BESIDE: [&str; 2] = ["-wal", "-shm"];
+/// What SQLite keeps beside a database, and takes for that of any database of the name.
+const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
+/// What of that holds rows.
+const LOGS: [&str; 2] = ["-wal", "-journal"];
 
 /// Where a backup is made ready.
 pub(super) fn staged(ledger: &Path) -> PathBuf {
@@ -17,10 +19,8 @@ pub(super) fn staged(ledger: &Path) -> PathBuf {
 }
 
 pub(super) fn remove_staged(staged: &Path) {
-    for suffix in ["", "-wal", "-shm"] {
-        if let Err(fault) = remove(&with_suffix(staged, suffix)) {
-            tracing::warn!(%fault, "what a restore left could not be removed");
-        }
+    if let Err(fault) = remove_all(staged) {
+        tracing::warn!(%fault, "what a restore left could not be removed");
     }
 }
 
@@ -30,9 +30,7 @@ pub(super) fn remove_staged(staged: &Path) {
 /// When a name cannot be removed.
 pub(in crate::ledger) fn tidy(ledger: &Path) -> Result<(), LedgerFault> {
     let staged = staged(ledger);
-    for suffix in ["", "-wal", "-shm"] {
-        remove(&with_suffix(&staged, suffix))?;
-    }
+    remove_all(&staged)?;
     let Ok(own) = std::fs::metadata(ledger) else { return Ok(()) };
     if own.nlink() < 2 {
         return Ok(());
@@ -74,8 +72,8 @@ fn steps<'s>(staged: &'s Path, ledger: &'s Path, kept: &'s Path, current: Curren
         Current::Unreadable(_) => {
             steps.push(Box::new(move || if ledger.exists() { keep(ledger, kept) } else { Ok(()) }));
             steps.push(Box::new(move || {
-                let log = with_suffix(ledger, "-wal");
-                if log.exists() { keep(&log, &with_suffix(kept, "-wal")) } else { Ok(()) }
+                let mut logs = LOGS.iter().map(|suffix| (with_suffix(ledger, suffix), with_suffix(kept, suffix)));
+                logs.try_for_each(|(log, kept)| if log.exists() { keep(&log, &kept) } else { Ok(()) })
             }));
             // SQLite would take the old log for one of the new database.
             steps.push(Box::new(move || BESIDE.iter().try_for_each(|suffix| remove(&with_suffix(ledger, suffix)))));
@@ -116,6 +114,10 @@ fn free_name(ledger: &Path) -> PathBuf {
     let first = with_suffix(ledger, &format!("{KEPT}{}", file_time(now())));
     let numbered = (2_u32..).map(|number| with_suffix(&first, &format!("-{number}")));
     std::iter::once(first.clone()).chain(numbered).find(|name| name.symlink_metadata().is_err()).unwrap_or(first)
+}
+
+fn remove_all(database: &Path) -> Result<(), LedgerFault> {
+    BESIDE.iter().chain([&""]).try_for_each(|suffix| remove(&with_suffix(database, suffix)))
 }
 
 fn remove(path: &Path) -> Result<(), LedgerFault> {

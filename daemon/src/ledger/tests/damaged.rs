@@ -106,7 +106,7 @@ async fn a_bit_that_turned_over_is_found_at_the_start_unless_nothing_was_in_it()
             // A version that is another one: refused as what it says, or no step of a migration fits.
             Err(LedgerFault::Newer { .. } | LedgerFault::Migration { .. }) if (60..64).contains(&at) => found += 1,
             // A write version that this SQLite does not know makes the file read-only.
-            Err(LedgerFault::Sql(_)) if (18..20).contains(&at) => found += 1,
+            Err(LedgerFault::Disk { .. }) if (18..20).contains(&at) => found += 1,
             Err(fault) => panic!("byte {at}, bit {bit}: {fault}"),
         }
     }
