@@ -118,7 +118,10 @@ fn backups_under_load_hold_all_that_was_committed_and_stop_no_call() {
         let audit = other.ctl(["audit", "--json"]).ok().json();
         let charged: u64 = ["exact", "worst_case"].iter().filter_map(|state| audit[state].as_u64()).sum();
         // What a client has seen was settled before; what was in flight is charged in full.
-        assert!(usize::try_from(charged).is_ok_and(|charged| charged >= committed && charged <= books.exact + CLIENTS), "{committed}: {audit}");
+        assert!(
+            usize::try_from(charged).is_ok_and(|charged| charged >= committed && charged <= books.exact + CLIENTS),
+            "{committed}: {audit}"
+        );
     }
 }
 
@@ -200,7 +203,10 @@ fn a_restore_that_would_lose_calls_is_refused_and_says_how_many_until_that_is_ac
     let events = events(&house.daemon);
     let restore = events.iter().find(|event| event["kind"] == "ledger.restored").expect("its event");
     let body = &restore["body"];
-    assert_eq!((&body["head"]["seq"], &body["head"]["hash"], &body["file"]), (&backup["head_seq"], &backup["head_hash"], &backup["sha256"]));
+    assert_eq!(
+        (&body["head"]["seq"], &body["head"]["hash"], &body["file"]),
+        (&backup["head_seq"], &backup["head_hash"], &backup["sha256"])
+    );
     assert_eq!(body["replaced"]["seq"].as_u64(), lost.last().and_then(|event| event["seq"].as_u64()).map(|last| last + 1));
     assert_eq!(body["by"]["uid"], nix::unistd::Uid::current().as_raw());
     house.calls(1);
@@ -224,14 +230,20 @@ fn what_was_revoked_deleted_or_paused_since_the_backup_stays_so() {
     house.daemon.rpc("agent.pause", &json!({"name": "held", "reason": "on leave"}));
     let newcomer = house.daemon.agent("newcomer", &[]);
     let before = |token: &str| house.status(token);
-    assert_eq!([&house.bot, &spare, &gone, &held, &free, &rotated, &newcomer].map(|token| before(token)), [401, 401, 401, 403, 200, 200, 200]);
+    assert_eq!(
+        [&house.bot, &spare, &gone, &held, &free, &rotated, &newcomer].map(|token| before(token)),
+        [401, 401, 401, 403, 200, 200, 200]
+    );
     house.daemon.stop();
     let restored = house.restore(&file, &["--accept-loss"]).ok().json();
     assert_eq!((&restored["revoked"], &restored["stopped"], &restored["warnings"]), (&json!(2), &json!(2), &json!([])), "{restored}");
     house.daemon.run();
     audited(&house.daemon);
     // Tokens and agents that were made since are gone with the events that made them.
-    assert_eq!([&house.bot, &spare, &gone, &held, &free, &rotated, &newcomer].map(|token| house.status(token)), [401, 401, 401, 403, 200, 401, 401]);
+    assert_eq!(
+        [&house.bot, &spare, &gone, &held, &free, &rotated, &newcomer].map(|token| house.status(token)),
+        [401, 401, 401, 403, 200, 401, 401]
+    );
     let paused = client::post_json(&house.daemon.chat_url(), &held, &chat());
     assert!(paused.text().contains("on leave"), "{paused}");
     let revoked = |event: &&Value| event["kind"] == "token.revoked" && event["body"]["reason"] == "revoked before the restore";

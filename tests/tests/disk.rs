@@ -192,9 +192,7 @@ fn a_read_only_disk_is_refused_at_the_start_by_its_name() {
     let home = daemon.home();
     let then = format!("cp '{}/ledger.db' '{1}' && mount -o remount,ro '{1}' &&", home.display(), folder.path().display());
     let words = on_small_disk(folder.path(), &then);
-    daemon.set_config(|config| {
-        config.env("AEX_DB_PATH", folder.path().join("ledger.db").to_str().expect("a path of UTF-8")).under(words)
-    });
+    daemon.set_config(|config| config.env("AEX_DB_PATH", folder.path().join("ledger.db").to_str().expect("a path of UTF-8")).under(words));
     refused(&mut daemon, &["ledger: ", folder.path().to_str().expect("a path"), "Read-only file system"]);
 }
 

@@ -89,7 +89,8 @@ fn a_ledger_of_each_version_that_was_killed_opens_passes_the_audit_and_serves() 
 #[test]
 fn every_version_has_a_sample_that_is_small() {
     let folder = sample(1).parent().expect("the samples' folder").to_owned();
-    let count = fs::read_dir(&folder).expect("list the samples").filter(|entry| entry.as_ref().is_ok_and(|entry| entry.path().is_dir())).count();
+    let count =
+        fs::read_dir(&folder).expect("list the samples").filter(|entry| entry.as_ref().is_ok_and(|entry| entry.path().is_dir())).count();
     assert_eq!(u32::try_from(count), Ok(NEWEST));
     for version in 1..=NEWEST {
         for file in ["ledger.db", "crashed/ledger.db", "crashed/ledger.db-wal"] {

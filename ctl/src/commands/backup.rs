@@ -33,11 +33,7 @@ fn at_rest(context: &Context<'_>, file: &Path) -> Result<Backup, Failure> {
 
 fn text(backup: &Backup) -> String {
     let Backup { file, bytes, sha256, head_seq, head_hash, .. } = backup;
-    format!(
-        "{file}: {} bytes, {}, whole\nsha256 {sha256}\nhead   {head_seq} {head_hash}",
-        grouped(*bytes),
-        count(*head_seq, "event")
-    )
+    format!("{file}: {} bytes, {}, whole\nsha256 {sha256}\nhead   {head_seq} {head_hash}", grouped(*bytes), count(*head_seq, "event"))
 }
 
 #[cfg(test)]

@@ -136,7 +136,13 @@ impl Audit {
         let read = match kind {
             "card" => serde_json::from_str(text).map(|card| drop(snapshots.cards.insert(digest, card))),
             "fields" => serde_json::from_str(text).map(|fields| drop(snapshots.fields.insert(digest, fields))),
-            "policy" => Effective::parse(text).map(|policy| drop(snapshots.policies.insert(digest, policy))),
+            "policy" => {
+                // The first ledgers keep what an account states as a policy; later events go on naming it.
+                if let Ok(fields) = serde_json::from_str(text) {
+                    snapshots.fields.insert(digest, fields);
+                }
+                Effective::parse(text).map(|policy| drop(snapshots.policies.insert(digest, policy)))
+            }
             _ => Ok(()),
         };
         if let Err(fault) = read {

@@ -85,7 +85,8 @@ mod tests {
 
     fn backups(folder: &Path) -> Vec<String> {
         let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        let mut names: Vec<String> = names.filter(|name| !matches!(name.as_str(), "ledger.db" | "ledger.db-wal" | "ledger.db-shm")).collect();
+        let mut names: Vec<String> =
+            names.filter(|name| !matches!(name.as_str(), "ledger.db" | "ledger.db-wal" | "ledger.db-shm")).collect();
         names.sort();
         names
     }

@@ -1,7 +1,7 @@
 //! Limits that the system sets on the process.
 
-use nix::sys::signal::{SigSet, Signal};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{SigSet, Signal};
 
 /// Raises the limit on open files to what is allowed: each call holds two sockets.
 pub fn raise_open_files() {

@@ -117,7 +117,8 @@ async fn a_bit_that_turned_over_is_found_at_the_start_unless_nothing_was_in_it()
 async fn a_damaged_ledger_is_refused_with_what_to_do() {
     let (home, bytes) = sample().await;
     let path = home.path().join("ledger.db");
-    let place = bytes.windows(13).rposition(|window| window == b"\"call.settled").or_else(|| bytes.windows(8).rposition(|w| w == b"answered"));
+    let place =
+        bytes.windows(13).rposition(|window| window == b"\"call.settled").or_else(|| bytes.windows(8).rposition(|w| w == b"answered"));
     let mut bytes = bytes;
     bytes[place.unwrap()] ^= 1;
     fs::write(&path, &bytes).unwrap();
@@ -146,9 +147,9 @@ async fn what_is_damaged_in_a_large_ledger_ends_the_one_that_serves_it() {
     let conn = Connection::open(&path).unwrap();
     conn.execute_batch("DROP TRIGGER events_are_final").unwrap();
     let trigger = schema::TABLES.split_inclusive("END;").find(|sql| sql.contains("events_are_final")).unwrap();
-    let trigger = &trigger[trigger.find("CREATE TRIGGER").unwrap()..];
+    let (_, trigger) = trigger.split_once("CREATE TRIGGER").unwrap();
     conn.execute("UPDATE events SET at_us = at_us + 1 WHERE seq = 100", []).unwrap();
-    conn.execute_batch(trigger).unwrap();
+    conn.execute_batch(&format!("CREATE TRIGGER {trigger}")).unwrap();
     conn.close().unwrap();
     let ledger = open(home.path(), TimeZone::UTC);
     ledger.failed().await;
