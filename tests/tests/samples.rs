@@ -71,8 +71,8 @@ fn check(version: u32, folder: &str, story: &str) {
     assert_eq!((call(&wanted["token"]), call(&wanted["revoked"])), (200, 401));
     audited(&daemon);
     let backup = daemon.home().join(format!("ledger.db.schema-{version}.backup"));
-    let events = all.iter().filter(|event| event["kind"] == "epoch.opened");
-    let schema = events.last().and_then(|event| event["body"]["schema"].as_u64()).expect("a version");
+    let mut events = all.iter().filter(|event| event["kind"] == "epoch.opened");
+    let schema = events.next_back().and_then(|event| event["body"]["schema"].as_u64()).expect("a version");
     assert_eq!(backup.exists(), schema > u64::from(version), "a copy is kept of what was changed");
 }
 
