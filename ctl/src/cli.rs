@@ -86,6 +86,19 @@ pub(crate) enum Command {
     Metrics,
     /// Recompute the ledger from its events and check what must hold; works without the daemon, too
     Audit,
+    /// Copy the ledger into a new file, which is checked before it is called good; works without the daemon, too
+    Backup {
+        /// The file, which must not be there yet
+        file: PathBuf,
+    },
+    /// Put a backup in the ledger's place and keep what was there beside it; with the daemon stopped
+    Restore {
+        /// The backup
+        file: PathBuf,
+        /// Even when events, calls and money of the ledger that is there are not in the backup
+        #[arg(long)]
+        accept_loss: bool,
+    },
     /// Show the ledger's events
     Events(Events),
     /// Tell the story of a request, a run or an event in plain words; works without the daemon, too

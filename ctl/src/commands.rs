@@ -3,6 +3,7 @@
 mod account;
 mod agent;
 mod audit;
+mod backup;
 mod budget;
 mod check;
 mod completions;
@@ -16,6 +17,7 @@ mod init;
 mod metrics;
 mod model;
 mod policy;
+mod restore;
 mod status;
 mod token;
 mod unit;
@@ -69,6 +71,8 @@ pub(crate) fn run(cli: Cli, view: &View) -> Result<Exit, Failure> {
         Command::Status => status::run(&context),
         Command::Metrics => metrics::run(&context),
         Command::Audit => audit::run(&context),
+        Command::Backup { file } => backup::run(&context, &file),
+        Command::Restore { file, accept_loss } => restore::run(&context, &file, accept_loss),
         Command::Events(query) => event::run(&context, query),
         Command::Explain { id } => explain::run(&context, id),
         Command::Models(verb) => model::run(&context, verb),

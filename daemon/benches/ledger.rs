@@ -7,6 +7,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, missing_docs, reason = "a benchmark may fail loudly, and is no library")]
 #![allow(clippy::print_stdout, reason = "its report")]
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -107,7 +108,7 @@ impl House {
         let ledger = open(folder.path().join("ledger.db"), durability);
         let card = card();
         let cards = [card.clone()];
-        ledger.admin(move |writer| writer.config_loaded(&cards, None, true, None).map(Ok)).await.unwrap().unwrap();
+        ledger.admin(move |writer| writer.config_loaded(&cards, None, true, BTreeMap::new(), None).map(Ok)).await.unwrap().unwrap();
         for period in [Period::Total, Period::Day] {
             let past = ledger.past(AccountId::ROOT, period).await.unwrap();
             let change = BudgetChange { account: AccountId::ROOT, period, limit: Some(AMPLE), reason: None };

@@ -2,13 +2,14 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "the one place of the daemon that speaks to a terminal")]
 
+mod backup;
 mod init;
 
 use crate::config::{Overrides, Problem};
 use crate::control::{self, absent_words, audit_reply};
 use crate::gate::Source;
 use crate::ledger;
-use crate::os::{clock, paths, port};
+use crate::os::{clock, limits, paths, port};
 use crate::{daemon, log};
 use aex_core::paths::Paths;
 use aex_proto::check::{Checked, Finding};
@@ -73,6 +74,27 @@ pub enum Command {
         #[arg(long)]
         home: Option<PathBuf>,
     },
+    /// Copy the ledger of a daemon that is not running into a new file; answers in JSON.
+    #[command(hide = true)]
+    Backup {
+        /// The folder of the daemon's files [default: $AEX_HOME, else ~/.aex]
+        #[arg(long)]
+        home: Option<PathBuf>,
+        /// The file.
+        file: PathBuf,
+    },
+    /// Put a backup in the ledger's place, for `aexctl restore`; answers in JSON.
+    #[command(hide = true)]
+    Restore {
+        /// The folder of the daemon's files [default: $AEX_HOME, else ~/.aex]
+        #[arg(long)]
+        home: Option<PathBuf>,
+        /// Even when the ledger that is there holds more.
+        #[arg(long)]
+        accept_loss: bool,
+        /// The backup.
+        file: PathBuf,
+    },
     /// Check configuration, models and providers without a daemon, for `aexctl doctor`; answers in JSON.
     #[command(hide = true)]
     Check {
@@ -88,6 +110,7 @@ impl Command {
     /// Runs it.
     #[must_use]
     pub fn run(self) -> ExitCode {
+        limits::survive_full_files();
         let done = match self {
             Command::Serve { home, port, listen, log_stderr } => {
                 serve(home, &Overrides { listen, port, ..Overrides::default() }, log::Place::of(log_stderr))
@@ -95,6 +118,8 @@ impl Command {
             Command::Init { home, json, import_aex, before_start } => init::run(home, import_aex, Saying::of(json, before_start)),
             Command::Audit { home, json } => audit(home, json),
             Command::Explain { id, home } => explain(id, home),
+            Command::Backup { home, file } => backup::backup(home, &file),
+            Command::Restore { home, accept_loss, file } => backup::restore(home, &file, accept_loss),
             Command::Check { home } => check(home),
             Command::Version => {
                 println!("aexd {}", env!("CARGO_PKG_VERSION"));

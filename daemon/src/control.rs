@@ -16,6 +16,7 @@ mod explain;
 mod fault;
 mod groups;
 mod keeper;
+mod ledger;
 mod listen;
 mod methods;
 mod metrics;
@@ -28,6 +29,7 @@ mod tokens;
 pub use audit::reply as audit_reply;
 pub use check::check;
 pub use explain::words as absent_words;
+pub use ledger::reply as backup_reply;
 pub use listen::bind;
 
 use crate::config::Settings;

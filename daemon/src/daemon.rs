@@ -78,6 +78,9 @@ async fn serve(source: Source, active: Active) -> anyhow::Result<()> {
     drop(pid_file);
     let closing = ledger.clone();
     tokio::task::spawn_blocking(move || closing.close()).await.context("closing the ledger")?;
+    if let Some(what) = ledger.damage() {
+        anyhow::bail!("the ledger is damaged: {what}; `aexctl audit` says more, `aexctl restore FILE` puts a backup in its place");
+    }
     // A flush may have failed as late as in the last checkpoint.
     if broken || ledger.has_refused() {
         anyhow::bail!("the disk refused a flush of the ledger: what was promised may not be on disk");

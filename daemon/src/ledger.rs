@@ -7,18 +7,24 @@
 mod admin;
 mod aex;
 mod audit;
+mod backup;
+mod check;
+mod copy;
 mod directory;
 mod disk;
 mod entries;
 mod explain;
+mod fault;
 mod jump;
 mod kill;
 mod load;
+mod migrate;
 mod past;
 mod queue;
 mod read;
 mod replay;
 mod report;
+mod restore;
 mod schema;
 mod shell;
 mod tally;
@@ -29,13 +35,17 @@ pub use admin::{NewAccount, NewTokenRow, Refused};
 pub use aex::{AexAgent, AexDatabase, AexFault, AexToken, Cell, read_aex};
 pub use aex_core::hold::{Durability, Ending};
 pub use audit::{AuditReport, read_only_audit};
+pub use backup::backup_at_rest;
+pub use copy::Copied;
 pub use directory::{AccountView, Directory, StopFlag, TokenView};
 pub use explain::{Absent, read_only_explain};
+pub use fault::LedgerFault;
 pub use jump::Jump;
 pub use kill::Killed;
 pub use past::Past;
 pub use read::{AccountRow, BalanceRow, EventFilter, EventRow, Reader};
 pub use report::{OwnedEvent, RunSums, TokenRow};
+pub use restore::{Lost, NotRestored, Restored, restore};
 pub use tally::{Counts, Denied, Ends, Span, Sums, Tallied};
 pub use update::BudgetChange;
 pub use writer::{EndCall, Held, HoldCall, Snapshot, Writer};
@@ -47,6 +57,7 @@ use aex_core::decision::Denial;
 use aex_core::event::Event;
 use aex_proto::value::AccountId;
 use arc_swap::ArcSwap;
+use fault::file_fault;
 use queue::{Job, Queue};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -67,69 +78,6 @@ pub struct Options {
     pub wal_limit: u64,
 }
 
-/// Something broke. No path leads from here to an admitted call.
-#[derive(Debug, thiserror::Error)]
-pub enum LedgerFault {
-    /// The database refused.
-    #[error("ledger: {0}")]
-    Sql(#[from] rusqlite::Error),
-    /// No reader was free in time.
-    #[error("ledger: no reader was free: {0}")]
-    Pool(#[from] r2d2::Error),
-    /// A file could not be used.
-    #[error("ledger: {path}: {fault}")]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        fault: std::io::Error,
-    },
-    /// The disk refused a flush.
-    #[error("ledger: a flush failed: {0}")]
-    Flush(std::io::Error),
-    /// Another daemon has it open.
-    #[error("ledger: {} is in use by another aexd{holder} (its lock is held)", path.display())]
-    Locked {
-        /// The ledger.
-        path: PathBuf,
-        /// ` with pid N`; empty when it has not said so.
-        holder: String,
-    },
-    /// The books do not fit together.
-    #[error("ledger: {0}")]
-    Books(#[from] aex_core::books::BooksFault),
-    /// The rows do not fit together.
-    #[error("ledger: {0}")]
-    Broken(String),
-    /// It was written by a newer version.
-    #[error("ledger: {path} has schema {found}, this aexd knows {known}: use the newer aexd, or restore a backup")]
-    Newer {
-        /// The file.
-        path: PathBuf,
-        /// The version found.
-        found: u32,
-        /// The newest version that this program knows.
-        known: u32,
-    },
-    /// The writer has stopped, or the queue before it is full.
-    #[error("ledger: not available")]
-    Unavailable,
-}
-
-impl LedgerFault {
-    /// Whether a flush has failed, SQLite's own ones included: final, whoever asked for it.
-    fn is_failed_flush(&self) -> bool {
-        use rusqlite::ffi::{SQLITE_IOERR_DIR_FSYNC, SQLITE_IOERR_FSYNC};
-        match self {
-            LedgerFault::Flush(_) => true,
-            LedgerFault::Sql(rusqlite::Error::SqliteFailure(error, _)) => {
-                [SQLITE_IOERR_FSYNC, SQLITE_IOERR_DIR_FSYNC].contains(&error.extended_code)
-            }
-            _ => false,
-        }
-    }
-}
-
 /// A handle on the open ledger. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Ledger {
@@ -138,6 +86,8 @@ pub struct Ledger {
 
 #[derive(Debug)]
 struct Inner {
+    path: PathBuf,
+    backup: backup::Turn,
     queue: Arc<Queue>,
     directory: Arc<ArcSwap<Directory>>,
     disk: disk::Disk,
@@ -153,6 +103,7 @@ struct Inner {
     /// What they did is in the tally.
     replayed: tokio::sync::OnceCell<()>,
     writer: std::sync::Mutex<Option<JoinHandle<()>>>,
+    checker: std::sync::Mutex<Option<JoinHandle<()>>>,
     _lock: nix::fcntl::Flock<std::fs::File>,
 }
 
@@ -172,9 +123,12 @@ impl Ledger {
     pub fn open_at(options: &Options, wall: clock::Wall) -> Result<Ledger, LedgerFault> {
         schema::assert_sqlite_version()?;
         let lock = lock(&options.path)?;
-        disk::renew(&options.path)?;
-        let conn = schema::open_for_writing(&options.path)?;
-        let state = load::load(&conn, options.zone.clone())?;
+        restore::tidy(&options.path)?;
+        let path = options.path.as_path();
+        disk::renew(path)?;
+        let conn = schema::open_for_writing(path).map_err(|fault| check::damaged(path, fault))?;
+        let looked = check::at_start(&conn, path)?;
+        let state = load::load(&conn, options.zone.clone()).map_err(|fault| check::damaged(path, fault))?;
         let inherited = state.head.seq;
         let directory = Arc::new(ArcSwap::from_pointee(Directory::default()));
         let queue = Arc::new(Queue::default());
@@ -196,10 +150,16 @@ impl Ledger {
         let (ready_sender, ready) = std::sync::mpsc::sync_channel(1);
         let thread = std::thread::Builder::new().name("aex-ledger".to_owned()).spawn(move || shell::run(start, &ready_sender));
         let thread = thread.map_err(|fault| LedgerFault::File { path: options.path.clone(), fault })?;
-        let opened = ready.recv().map_err(|_| LedgerFault::Unavailable)??;
-        let readers = read::Readers::open(&options.path, read::READERS)?;
-        let kept_reader = read::Readers::open(&options.path, read::KEPT)?;
+        let opened = ready.recv().map_err(|_| LedgerFault::Unavailable)?.map_err(|fault| check::damaged(path, fault))?;
+        let readers = read::Readers::open(path, read::READERS)?;
+        let kept_reader = read::Readers::open(path, read::KEPT)?;
+        let checker = match looked {
+            check::Looked::Whole => None,
+            check::Looked::Part => Some(check::beside(path, &queue, &disk)?),
+        };
         let inner = Inner {
+            path: options.path.clone(),
+            backup: backup::Turn::default(),
             queue,
             directory,
             disk,
@@ -213,6 +173,7 @@ impl Ledger {
             inherited,
             replayed: tokio::sync::OnceCell::new(),
             writer: std::sync::Mutex::new(Some(thread)),
+            checker: std::sync::Mutex::new(checker),
             _lock: lock,
         };
         Ok(Ledger { inner: Arc::new(inner) })
@@ -259,6 +220,12 @@ impl Ledger {
     #[must_use]
     pub fn is_available(&self) -> bool {
         !self.inner.queue.is_closed() && !self.inner.disk.has_failed()
+    }
+
+    /// What was found damaged since the start: the ledger admits nothing any more.
+    #[must_use]
+    pub fn damage(&self) -> Option<&str> {
+        self.inner.disk.damage()
     }
 
     /// Resolves when the disk has refused a flush. The daemon has to end then: what it promised may not be on disk.
@@ -439,9 +406,11 @@ impl Ledger {
             tracing::error!("the ledger's writer had stopped before the daemon did");
         }
         self.inner.queue.close();
-        let thread = self.inner.writer.lock().ok().and_then(|mut slot| slot.take());
-        if thread.is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the ledger's writer ended by a panic");
+        for (slot, name) in [(&self.inner.writer, "writer"), (&self.inner.checker, "checker")] {
+            let thread = slot.lock().ok().and_then(|mut slot| slot.take());
+            if thread.is_some_and(|thread| thread.join().is_err()) {
+                tracing::error!("the ledger's {name} ended by a panic");
+            }
         }
         failpoint::reached("close.written");
         self.inner.disk.stop();

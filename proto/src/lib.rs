@@ -20,6 +20,7 @@ pub mod daemon;
 pub mod event;
 pub mod explain;
 pub mod group;
+pub mod ledger;
 pub mod metrics;
 pub mod model;
 pub mod run;

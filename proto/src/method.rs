@@ -1,6 +1,8 @@
 //! The one table of methods and notifications. What is not in it does not exist on the socket.
 
-use crate::{account, audit, budget, check, config, daemon, event, explain, group, metrics, model, policy, run, status, token, tree};
+use crate::{
+    account, audit, budget, check, config, daemon, event, explain, group, ledger, metrics, model, policy, run, status, token, tree,
+};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -179,6 +181,8 @@ methods! {
     Read "metrics.get" MetricsGet(Nothing) -> metrics::Metrics;
     /// Recomputes the ledger from its events.
     Read "audit.run" AuditRun(Nothing) -> audit::Audit;
+    /// Copies the living ledger into a new file, which is read back before the reply.
+    Write "ledger.backup" LedgerBackup(ledger::BackupWanted) -> ledger::Backup;
     /// A part of the event chain.
     Read "event.list" EventList(event::EventQuery) -> event::EventList;
     /// The story of a request, a run or an event, recomputed from what is stored.

@@ -83,6 +83,11 @@ impl Daemon {
         Self { dir, config, running: None }
     }
 
+    /// Has the next start go another way.
+    pub fn set_config(&mut self, change: impl FnOnce(Config) -> Config) {
+        self.config = change(self.config.clone());
+    }
+
     /// Starts it in its home, and waits until it is ready.
     #[track_caller]
     pub fn run(&mut self) {
@@ -103,6 +108,10 @@ impl Daemon {
         let log = self.dir.path().join("stderr");
         let log = OpenOptions::new().create(true).append(true).open(log).expect("open the log");
         let mut command = self.command("aexd");
+        if let Some((program, words)) = self.config.under.split_first() {
+            command = self.command_of(Path::new(program));
+            command.args(words).arg(binary("aexd"));
+        }
         command.arg("serve").arg("--home").arg(self.home()).args(["--port", "0"]).args(&self.config.flags);
         command.env("NOTIFY_SOCKET", &socket_path).envs(self.config.env.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
@@ -130,7 +139,11 @@ impl Daemon {
     #[must_use]
     #[track_caller]
     pub fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(binary(program));
+        self.command_of(&binary(program))
+    }
+
+    fn command_of(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
         command.env_clear().env("AEX_HOME", self.home()).env("HOME", self.dir.path()).env("LANG", "C.UTF-8");
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).current_dir(self.dir.path());
         command

@@ -80,6 +80,10 @@ pub(crate) fn facts(event: &Event) -> String {
             let by = span(jump.to.since(jump.from).unsigned_abs() / 1_000);
             format!("set {way} by {by}, from {} to {}", instant(jump.from), instant(jump.to))
         }
+        Ok(Known::LedgerRestored(restored)) => {
+            let replaced = restored.replaced.map_or_else(|| "none that could be read".to_owned(), |end| format!("one of {}", end.seq));
+            format!("from a backup of {} events, in place of {replaced}", restored.head.seq)
+        }
         Ok(Known::CallDeniedAgain(again)) => format!("{} more denied by {}", again.count, again.rule),
         _ => generic(&event.body),
     }

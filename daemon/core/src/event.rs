@@ -4,8 +4,10 @@
 //! ones; none may be removed, renamed or given another meaning: old ledgers must verify for ever.
 
 mod end;
+mod parts;
 
 pub use end::{Outcome, Released, Settled};
+pub use parts::{By, ChainEnd, Imported};
 
 use crate::ask::Ask;
 use crate::books::{AccountKind, Limits};
@@ -16,28 +18,6 @@ use crate::window::Period;
 use aex_proto::value::{AccountId, BalanceId, Digest, Pico, RequestId, Stamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-
-/// Who did an admin action: the peer of the control socket.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct By {
-    /// Its process.
-    pub pid: i32,
-    /// Its user.
-    pub uid: u32,
-}
-
-/// What an account brought along from the database of an earlier program.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Imported {
-    /// When that program had made it.
-    pub created_at: Stamp,
-    /// The SHA-256 of that database.
-    pub database: Digest,
-    /// What it had spent there: its total begins with it.
-    pub spent: Pico,
-}
 
 macro_rules! events {
     ($($(#[$doc:meta])* $name:ident $kind:literal { $($(#[$fdoc:meta])* $field:ident: $ty:ty,)* })*) => {
@@ -337,6 +317,22 @@ events! {
         version: String,
         /// The zone in which windows are counted.
         zone: String,
+    }
+    /// The ledger was put back from a backup. The next start counts on from what is known of the ledger that it replaced, so
+    /// that no request has the id of one that is lost.
+    LedgerRestored "ledger.restored" {
+        /// Who did it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<By>,
+        /// The last start that may have been: the next one has the number behind it.
+        epoch: u32,
+        /// The SHA-256 of the backup's file.
+        file: Digest,
+        /// Where the backup's chain ends: the event before this one.
+        head: ChainEnd,
+        /// Where the chain of the ledger ended that it replaced; absent when there was none, or none that could be read.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        replaced: Option<ChainEnd>,
     }
     /// A token was created.
     TokenCreated "token.created" {

@@ -20,7 +20,7 @@ pub use rows::Record;
 
 use crate::books::HoldKey;
 use crate::chain::Head;
-use crate::event::{ConfigLoaded, EpochClosed, EpochOpened, Event};
+use crate::event::{ConfigLoaded, EpochClosed, EpochOpened, Event, LedgerRestored};
 use crate::policy::{Effective, Fields};
 use crate::price::ModelCard;
 use aex_proto::value::{AccountId, Digest, Pico, Stamp};
@@ -92,6 +92,8 @@ pub struct Audit {
     zone: Option<TimeZone>,
     head: Head,
     epoch: u32,
+    /// The last event was a restore: the start from which it has the ledger count on.
+    restored: Option<u32>,
     ledger: Option<String>,
     snapshots: Snapshots,
     configs: Configs,
@@ -117,6 +119,7 @@ impl Audit {
             zone: None,
             head: Head::START,
             epoch: 0,
+            restored: None,
             ledger: None,
             snapshots: Snapshots::default(),
             configs: Configs::default(),
@@ -139,7 +142,13 @@ impl Audit {
         let read = match kind {
             "card" => serde_json::from_str(text).map(|card| drop(snapshots.cards.insert(digest, card))),
             "fields" => serde_json::from_str(text).map(|fields| drop(snapshots.fields.insert(digest, fields))),
-            "policy" => Effective::parse(text).map(|policy| drop(snapshots.policies.insert(digest, policy))),
+            "policy" => {
+                // The first ledgers keep what an account states as a policy; later events go on naming it.
+                if let Ok(fields) = serde_json::from_str(text) {
+                    snapshots.fields.insert(digest, fields);
+                }
+                Effective::parse(text).map(|policy| drop(snapshots.policies.insert(digest, policy)))
+            }
             _ => Ok(()),
         };
         if let Err(fault) = read {
@@ -153,9 +162,9 @@ impl Audit {
         let expected = self.head.link(record.at, &record.kind, &Digest::of(record.body.as_bytes()));
         self.found.integrity.check(expected.seq == record.seq, || format!("{place}: {} was expected", expected.seq));
         self.found.integrity.check(expected.hash == record.hash, || format!("{place}: its hash does not follow from what it holds"));
-        self.head = Head { seq: record.seq, hash: record.hash };
+        let before = std::mem::replace(&mut self.head, Head { seq: record.seq, hash: record.hash });
         match Event::parse(&record.kind, &record.body) {
-            Ok(event) => self.replay(place, event),
+            Ok(event) => self.replay(place, before, event),
             Err(fault) => {
                 self.found.integrity.fail(format!("{place}: {fault}"));
                 None
@@ -163,16 +172,21 @@ impl Audit {
         }
     }
 
-    fn replay(&mut self, place: Place, event: Event) -> Option<Call> {
+    /// `before`: where the chain ended before the event.
+    fn replay(&mut self, place: Place, before: Head, event: Event) -> Option<Call> {
         self.pending(Some(&event));
+        let restored = self.restored.take();
+        let opens = restored.is_none() || matches!(event, Event::EpochOpened(_));
+        self.found.integrity.check(opens, || format!("{place}: a restore is not followed by a start of the daemon"));
         match event {
-            Event::EpochOpened(opened) => self.epoch_opened(place, *opened),
+            Event::EpochOpened(opened) => self.epoch_opened(place, restored, *opened),
             Event::EpochClosed(closed) => self.epoch_closed(place, *closed),
             Event::ClockJumped(jumped) => {
                 let at = place.at;
                 self.found.integrity.check(jumped.to == at, || format!("{place}: the clock went to {}, and it stands at {at}", jumped.to));
             }
             Event::ConfigLoaded(loaded) => self.config_loaded(place, *loaded),
+            Event::LedgerRestored(restored) => self.ledger_restored(place, before, &restored),
             Event::AccountCreated(created) => self.account_created(place, *created),
             Event::AccountStateChanged(changed) => self.account_state(place, *changed),
             Event::AccountUpdated(updated) => self.account_updated(place, &updated),
@@ -190,8 +204,9 @@ impl Audit {
         None
     }
 
-    fn epoch_opened(&mut self, place: Place, opened: EpochOpened) {
-        let next = self.epoch.saturating_add(1);
+    /// `restored`: the start from which a restore, the event before, has the ledger count on.
+    fn epoch_opened(&mut self, place: Place, restored: Option<u32>, opened: EpochOpened) {
+        let next = restored.unwrap_or(self.epoch).saturating_add(1);
         self.found.integrity.check(opened.epoch == next, || format!("{place}: epoch {} begins, {next} was to be next", opened.epoch));
         let same = self.ledger.as_ref().is_none_or(|ledger| *ledger == opened.ledger);
         self.found.integrity.check(same, || format!("{place}: it belongs to another ledger, {}", opened.ledger));
@@ -207,6 +222,18 @@ impl Audit {
     fn epoch_closed(&mut self, place: Place, closed: EpochClosed) {
         let current = self.epoch;
         self.found.integrity.check(closed.epoch == current, || format!("{place}: epoch {} ends in epoch {current}", closed.epoch));
+    }
+
+    /// The ledger is the backup from here on. Nothing but this lets the numbers of starts leave any out.
+    fn ledger_restored(&mut self, place: Place, before: Head, restored: &LedgerRestored) {
+        self.found.integrity.check(restored.head == before.into(), || {
+            format!("{place}: the backup is said to end at event {} ({}), it ends at {}", restored.head.seq, restored.head.hash, before.seq)
+        });
+        let epoch = self.epoch;
+        self.found.integrity.check(restored.epoch >= epoch, || {
+            format!("{place}: the restore counts starts from {}, there were {epoch} already", restored.epoch)
+        });
+        self.restored = Some(restored.epoch);
     }
 
     fn config_loaded(&mut self, place: Place, loaded: ConfigLoaded) {

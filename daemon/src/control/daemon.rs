@@ -114,8 +114,11 @@ fn in_flight(gate: &Gate) -> u32 {
 fn ledger_check(gate: &Gate) -> Check {
     let ledger = gate.ledger();
     let passed = ledger.is_available();
-    let detail =
-        if passed { recovered_text(ledger.recovered()) } else { "cannot commit: no call is admitted; the log says why".to_owned() };
+    let detail = match (passed, ledger.damage()) {
+        (true, _) => recovered_text(ledger.recovered()),
+        (false, Some(what)) => format!("damaged: {what}; no call is admitted"),
+        (false, None) => "cannot commit: no call is admitted; the log says why".to_owned(),
+    };
     Check { name: "ledger".to_owned(), passed, detail }
 }
 

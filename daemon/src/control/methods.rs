@@ -2,7 +2,10 @@
 
 use super::connection::After;
 use super::fault::Answer;
-use super::{Control, accounts, agents, audit, budgets, check, config, daemon, events, explain, groups, metrics, models, policies, runs, tokens};
+use super::{
+    Control, accounts, agents, audit, budgets, check, config, daemon, events, explain, groups, ledger, metrics, models, policies, runs,
+    tokens,
+};
 use aex_core::event::By;
 use aex_proto::method::{self as m, Method, Verb};
 use aex_proto::rpc::{ErrorObject, Id, Request, Response, Standard};
@@ -79,6 +82,7 @@ async fn dispatch(control: &Control, by: By, verb: Verb, request: Request, after
         Verb::StatusGet => reply::<m::StatusGet, _>(request, async |_| daemon::figures(gate, facts).await).await,
         Verb::MetricsGet => reply::<m::MetricsGet, _>(request, async |_| metrics::get(gate).await).await,
         Verb::AuditRun => reply::<m::AuditRun, _>(request, async |_| audit::run(gate).await).await,
+        Verb::LedgerBackup => reply::<m::LedgerBackup, _>(request, async |wanted| ledger::backup(gate, &by, wanted).await).await,
         Verb::EventList => reply::<m::EventList, _>(request, async |query| events::list(gate, query).await).await,
         Verb::ExplainGet => reply::<m::ExplainGet, _>(request, async |wanted| explain::get(gate, wanted).await).await,
         Verb::EventTail => {

@@ -327,7 +327,14 @@ impl Writer<'_> {
         Ok(Ok(()))
     }
 
-    fn revoke(&mut self, account: AccountId, hash: &[u8; 32], at: Stamp, reason: &str, by: Option<&By>) -> Result<(), LedgerFault> {
+    pub(super) fn revoke(
+        &mut self,
+        account: AccountId,
+        hash: &[u8; 32],
+        at: Stamp,
+        reason: &str,
+        by: Option<&By>,
+    ) -> Result<(), LedgerFault> {
         let mut statement = self.conn.prepare_cached("UPDATE tokens SET revoked_us = ? WHERE hash = ?")?;
         statement.execute(params![at.micros(), hash])?;
         let revoked = TokenRevoked { account, at, by: by.cloned(), reason: reason.to_owned(), token: Digest::from_bytes(*hash) };

@@ -6,7 +6,7 @@ use super::read::{Reader, count, record};
 use super::{LedgerFault, schema};
 use aex_core::books::{HoldKey, Limits};
 use aex_core::chain::Head;
-use aex_core::verify::{Audit, Counts, Finding, rows};
+use aex_core::verify::{Audit, Counts, Finding, Zones, rows};
 use aex_proto::value::{AccountId, BalanceId, Digest, Pico, Stamp};
 use jiff::tz::TimeZone;
 use rusqlite::{Error as SqlError, OptionalExtension, Row, params};
@@ -45,7 +45,12 @@ impl Reader<'_> {
     /// # Errors
     /// When a query fails. A row that cannot be read is a finding.
     pub fn audit(&self, now: Stamp, living: Option<u32>) -> Result<AuditReport, LedgerFault> {
-        let mut audit = Audit::new(zone);
+        self.audit_with(zone, now, living)
+    }
+
+    /// The same with other rules of zones.
+    pub(super) fn audit_with(&self, zones: Zones, now: Stamp, living: Option<u32>) -> Result<AuditReport, LedgerFault> {
+        let mut audit = Audit::new(zones);
         self.each(&mut audit, "snapshots", "SELECT digest, kind, body FROM snapshots", |audit, row| {
             snapshot(row).map(|(digest, kind, body)| audit.snapshot(digest, &kind, &body))
         })?;

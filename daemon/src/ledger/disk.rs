@@ -10,7 +10,7 @@ use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -37,7 +37,9 @@ struct Shared {
     writing: Mutex<()>,
     /// The last group was written.
     writable: AtomicBool,
-    /// A flush has failed, or the writer has panicked.
+    /// What was found damaged on it.
+    damage: OnceLock<String>,
+    /// A flush has failed, the writer has panicked, or something is damaged.
     refused: watch::Sender<bool>,
     flushes: AtomicU64,
     flushing_us: AtomicU64,
@@ -66,6 +68,7 @@ impl Disk {
             wake_checkpointer: Condvar::new(),
             writing: Mutex::new(()),
             writable: AtomicBool::new(true),
+            damage: OnceLock::new(),
             refused: refuse,
             flushes: AtomicU64::new(0),
             flushing_us: AtomicU64::new(0),
@@ -145,6 +148,19 @@ impl Disk {
     /// Says that what was promised may not be on disk.
     pub(super) fn refuse(&self) {
         self.shared.refused.send_replace(true);
+    }
+
+    /// Says that what is on the disk is not what was written.
+    pub(super) fn condemn(&self, what: String) {
+        // The first finding is the one that is told.
+        if self.shared.damage.set(what).is_ok() {
+            self.refuse();
+        }
+    }
+
+    /// What was found damaged.
+    pub(super) fn damage(&self) -> Option<&str> {
+        self.shared.damage.get().map(String::as_str)
     }
 
     /// Resolves when a flush has failed.

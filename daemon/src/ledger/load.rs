@@ -73,7 +73,7 @@ pub(super) fn load(conn: &Connection, zone: TimeZone) -> Result<State, LedgerFau
 }
 
 /// The head that is kept beside the events has to be the last event: a tail cut off is noticed at once.
-fn check_head(conn: &Connection, head: Head) -> Result<(), LedgerFault> {
+pub(super) fn check_head(conn: &Connection, head: Head) -> Result<(), LedgerFault> {
     let last = conn.query_row("SELECT seq, hash FROM events ORDER BY seq DESC LIMIT 1", [], |row| {
         Ok(Head { seq: row.get(0)?, hash: digest(row, 1)? })
     });

@@ -1,7 +1,8 @@
 //! The tables, their version, and how connections are opened.
 
-use super::LedgerFault;
+use super::{LedgerFault, migrate};
 use rusqlite::{Connection, OpenFlags};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ const MIN_SQLITE: i32 = 3_051_003;
 const BUSY: Duration = Duration::from_secs(5);
 
 /// Money is whole pico-USD, time whole microseconds since 1970, a hash 32 bytes, a request the 64 bits of its id.
-const TABLES: &str = "
+pub(super) const TABLES: &str = "
 CREATE TABLE chain (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     seq INTEGER NOT NULL,
@@ -141,7 +142,7 @@ CREATE TRIGGER events_are_kept BEFORE DELETE ON events
 ";
 
 /// What makes tables of a version those of the next one.
-const STEPS: [(u32, &str); 1] = [(1, "ALTER TABLE accounts ADD COLUMN tpm INTEGER CHECK (tpm >= 0);")];
+pub(super) const STEPS: [migrate::Step; 1] = [(1, "ALTER TABLE accounts ADD COLUMN tpm INTEGER CHECK (tpm >= 0);")];
 
 /// Refuses to run on a SQLite that can corrupt a WAL.
 pub(super) fn assert_sqlite_version() -> Result<(), LedgerFault> {
@@ -156,27 +157,69 @@ pub(super) fn assert_sqlite_version() -> Result<(), LedgerFault> {
 pub(super) fn open_for_writing(path: &Path) -> Result<Connection, LedgerFault> {
     let conn = Connection::open(path)?;
     conn.busy_timeout(BUSY)?;
-    let found: u32 = conn.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    let is_new: bool = conn.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| row.get(0))?;
-    if found > VERSION {
-        return Err(LedgerFault::Newer { path: path.to_owned(), found, known: VERSION });
-    }
-    if found == 0 && !is_new {
-        return Err(LedgerFault::Broken(format!("{} is a database of another program", path.display())));
-    }
+    let found = version(&conn, path)?;
+    let is_new = found == 0;
     if is_new {
         conn.execute_batch("PRAGMA page_size = 2048")?;
     }
     configure(&conn)?;
     if is_new {
         conn.execute_batch(&format!("BEGIN IMMEDIATE; {TABLES} PRAGMA user_version = {VERSION}; COMMIT"))?;
-    } else {
-        for (from, step) in STEPS.into_iter().filter(|(from, _)| *from >= found) {
-            let to = from.saturating_add(1);
-            conn.execute_batch(&format!("BEGIN IMMEDIATE; {step} PRAGMA user_version = {to}; COMMIT"))?;
-        }
+    } else if found < VERSION {
+        migrate::run(&conn, path, found, &STEPS)?;
     }
     Ok(conn)
+}
+
+/// The version of a ledger's tables; 0 when there is nothing in the file.
+pub(super) fn version(conn: &Connection, path: &Path) -> Result<u32, LedgerFault> {
+    let found: u32 = conn.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let is_new: bool = conn.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| row.get(0))?;
+    if found > VERSION {
+        return Err(LedgerFault::Newer { path: path.to_owned(), found, known: VERSION });
+    }
+    if (found == 0) != is_new {
+        return Err(LedgerFault::Broken(format!("{} is a database of another program", path.display())));
+    }
+    Ok(found)
+}
+
+/// Whether tables, indexes and triggers are those of this version. Columns that a step added stand at the end of their table.
+pub(super) fn check(conn: &Connection) -> Result<(), LedgerFault> {
+    let ours = Connection::open_in_memory()?;
+    ours.execute_batch(TABLES)?;
+    let (wanted, found) = (objects(&ours)?, objects(conn)?);
+    match wanted.iter().find(|(name, parts)| found.get(*name) != Some(*parts)) {
+        None => Ok(()),
+        Some((name, _)) => Err(LedgerFault::Broken(format!("`{name}` is not what this version makes"))),
+    }
+}
+
+/// What makes up each object, by its name, in no order and without white space.
+fn objects(conn: &Connection) -> Result<BTreeMap<String, Vec<String>>, LedgerFault> {
+    let mut statement = conn.prepare("SELECT type || ' ' || name || ' on ' || tbl_name, sql FROM sqlite_schema WHERE sql IS NOT NULL")?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, parts(&row.get::<_, String>(1)?))))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+fn parts(sql: &str) -> Vec<String> {
+    let (mut parts, mut part, mut depth) = (Vec::new(), String::new(), 0_u32);
+    for letter in sql.chars() {
+        depth = match letter {
+            '(' => depth.saturating_add(1),
+            ')' => depth.saturating_sub(1),
+            _ => depth,
+        };
+        // Between the columns of a table, and around all of them.
+        if depth <= 1 && matches!(letter, ',' | '(' | ')') {
+            parts.push(std::mem::take(&mut part));
+        } else if !letter.is_ascii_whitespace() {
+            part.push(letter);
+        }
+    }
+    parts.push(part);
+    parts.sort_unstable();
+    parts
 }
 
 /// A connection that only reads.

@@ -1,5 +1,6 @@
 //! The ledger as it is, on a disk: what the audit says of it, whatever was done through the daemon and by hand.
 
+mod damaged;
 mod history;
 mod model;
 mod past;

@@ -18,6 +18,7 @@ pub struct Config {
     pub(super) dotenv: String,
     pub(super) env: Vec<(String, String)>,
     pub(super) flags: Vec<String>,
+    pub(super) under: Vec<String>,
 }
 
 impl Config {
@@ -44,6 +45,7 @@ impl Config {
             dotenv: format!("MOCK_API_KEY={key}\n"),
             env: Vec::new(),
             flags: Vec::new(),
+            under: Vec::new(),
         }
     }
 
@@ -107,6 +109,13 @@ impl Config {
     #[must_use]
     pub fn flag(mut self, flag: &str) -> Self {
         self.flags.push(flag.to_owned());
+        self
+    }
+
+    /// Has another program start aexd: it is given aexd's command line behind these words, and has to become aexd in the end.
+    #[must_use]
+    pub fn under<Word: Into<String>>(mut self, words: impl IntoIterator<Item = Word>) -> Self {
+        self.under = words.into_iter().map(Into::into).collect();
         self
     }
 

@@ -127,6 +127,9 @@ impl Audit {
     #[must_use]
     pub fn finish(mut self) -> Vec<Finding> {
         self.pending(None);
+        self.found
+            .integrity
+            .check(self.restored.is_none(), || "the last event is a restore that no start of the daemon followed".to_owned());
         for (id, node) in &self.tree.accounts {
             if !self.seen.contains(id) {
                 self.found.integrity.fail(format!("account {id}: its row is missing"));

@@ -66,11 +66,9 @@ impl Audit {
     fn is_its_agents(&self, path: &[&Node], policy: Digest) -> Result<(), String> {
         let agent = governor(path).ok_or("and it has no agent")?;
         let effective = self.snapshots.policies.get(&policy);
-        let follows = |own: &Digest| match (effective, self.snapshots.fields.get(own)) {
-            (Some(effective), Some(own)) => effective.follows(own),
-            // Where what is stored could not be read, the refusal names that text.
-            _ => *own == policy,
-        };
+        // In the first ledgers a policy is what its agent states. Where what is stored could not be read, the refusal names that text.
+        let states = |own: &Digest| effective.zip(self.snapshots.fields.get(own)).is_some_and(|(effective, own)| effective.follows(own));
+        let follows = |own: &Digest| *own == policy || states(own);
         if agent.policies_had.iter().any(follows) { Ok(()) } else { Err(format!("by policy {policy}, which is not its agent's")) }
     }
 

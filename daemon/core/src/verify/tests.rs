@@ -124,6 +124,15 @@ impl Scribe {
         self.config(true);
     }
 
+    /// A backup of all that is here takes the place of a ledger that had been started more often.
+    fn restore(&mut self, epoch: u32) {
+        let link = |head: Head, (at, event): &(Stamp, Event)| head.link(*at, event.kind(), &Digest::of(event.body().as_bytes()));
+        let head = self.events.iter().fold(Head::START, link).into();
+        self.epoch = epoch;
+        self.write(LedgerRestored { by: None, epoch, file: Digest::ZERO, head, replaced: None });
+        self.start("UTC");
+    }
+
     fn config(&mut self, gateway_errors_charged: bool) {
         let cards = BTreeMap::from([("m".to_owned(), card().snapshot().1)]);
         self.write(ConfigLoaded { by: None, cards, default_model: None, gateway_errors_charged, providers: BTreeMap::new() });

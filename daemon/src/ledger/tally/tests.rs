@@ -7,7 +7,7 @@ use aex_core::ask::Ask;
 use aex_core::books::{Account, AccountKind, HoldKey, Limits};
 use aex_core::decision::{AccountState, Denial};
 use aex_core::event::{AuthFailed, CallDenied, CallDeniedAgain, Outcome, Released, Settled};
-use aex_core::policy::Fields;
+use aex_core::policy::{Effective, Fields};
 use aex_core::price::Line;
 use aex_core::usage::Bucket;
 use aex_proto::value::Digest;
@@ -153,12 +153,13 @@ async fn account(ledger: &Ledger, parent: AccountId, kind: AccountKind, name: &s
 
 async fn call(ledger: &Ledger, account: AccountId, number: u64, ending: Ending) {
     let key = HoldKey { request: RequestId::new(ledger.epoch(), number), attempt: 0 };
+    let (text, digest) = Effective::of(Fields::default(), None).snapshot();
     let hold = HoldCall {
         key,
         account,
         ask: Ask { model: "m".to_owned(), ..Ask::default() },
         card: Digest::ZERO,
-        policy: Arc::new(crate::ledger::Snapshot { digest: Digest::ZERO, text: String::new() }),
+        policy: Arc::new(crate::ledger::Snapshot { digest, text }),
         facts: None,
         changes: Vec::new(),
         rule: None,

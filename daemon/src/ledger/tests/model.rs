@@ -260,8 +260,12 @@ impl Pair {
             Ok(found)
         };
         assert_eq!(self.house.ledger.read(read).await.unwrap(), expected, "in the tables");
-        let holds =
-            self.house.ledger.look(|writer| writer.state.books.holds().map(|(key, hold)| (*key, hold.sent)).collect::<Vec<_>>()).await.unwrap();
+        let holds = self
+            .house
+            .ledger
+            .look(|writer| writer.state.books.holds().map(|(key, hold)| (*key, hold.sent)).collect::<Vec<_>>())
+            .await
+            .unwrap();
         assert_eq!(holds, self.naive.holds());
         let directory = self.house.ledger.directory();
         let active: Vec<AccountId> = directory.accounts.values().filter(|view| view.stopped.is_none()).map(|view| view.named.id).collect();

@@ -14,7 +14,7 @@ async fn room(house: &House, pages: u32) {
     house.ledger.admin(act).await.unwrap().unwrap();
 }
 
-fn exact(tokens: u64) -> Ending {
+pub(super) fn exact(tokens: u64) -> Ending {
     let lines = vec![Line(Bucket::Input, tokens, Pico::new(2)), Line(Bucket::Call, 1, Pico::new(7))];
     Ending::Settle { state: Settled::Exact, lines, outcome: Outcome::Answered, status: Some(200), unknown_usage: Vec::new() }
 }

@@ -8,7 +8,7 @@ use rusqlite::Connection;
 
 /// root 1, group 2 with 5,000 a day, agent 3 with 20,000 in all, its run 4, agent 5 that is closed. Calls 1 to 4 ended exactly, by
 /// an estimate, in full and released; call 5 is open. Agent 3 has a token and a revoked one.
-async fn house() -> House {
+pub(super) async fn house() -> House {
     let mut house = House::new().await;
     house.account(1, AccountKind::Group, "g", &[(Period::Day, 5_000)]).await;
     let agent = house.account(2, AccountKind::Agent, "a", &[(Period::Total, 20_000)]).await;

@@ -50,7 +50,11 @@ macro_rules! nth {
 /// Forges events, and demands that the finding says these words of them.
 #[track_caller]
 fn check(finding: &str, words: &str, forge: impl FnOnce(&mut Vec<(Stamp, Event)>)) {
-    let scribe = story();
+    check_in(&story(), finding, words, forge);
+}
+
+#[track_caller]
+fn check_in(scribe: &Scribe, finding: &str, words: &str, forge: impl FnOnce(&mut Vec<(Stamp, Event)>)) {
     let mut events = scribe.events.clone();
     forge(&mut events);
     assert!(events != scribe.events, "nothing was forged");
@@ -280,4 +284,22 @@ fn a_jump_of_the_clock_leads_to_the_time_at_which_it_was_seen() {
     scribe.events.push((at, jump(at)));
     assert!(scribe.audit(&scribe.events).iter().all(|found| found.broken.is_empty()), "{:#?}", scribe.audit(&scribe.events));
     check("event_log_integrity", "the clock went to", |events| events.push((at, jump(at.offset(1)))));
+}
+
+#[test]
+fn a_restore_lets_starts_be_left_out_and_nothing_else_does() {
+    let mut scribe = story();
+    scribe.restore(7);
+    scribe.start("UTC");
+    assert_eq!(scribe.broken(), Vec::<String>::new());
+    let check = |words: &str, forge: fn(&mut Vec<(Stamp, Event)>)| check_in(&scribe, "event_log_integrity", words, forge);
+    check("epoch 4 begins, 8 was to be next", |events| nth!(events, EpochOpened, 2).epoch = 4);
+    check("epoch 15 begins, 9 was to be next", |events| nth!(events, EpochOpened, 3).epoch = 15);
+    check("there were 2 already", |events| nth!(events, LedgerRestored, 0).epoch = 1);
+    check("is said to end at event 2 ", |events| nth!(events, LedgerRestored, 0).head.seq = 2);
+    check("is said to end at event ", |events| nth!(events, LedgerRestored, 0).head.hash = Digest::ZERO);
+    check("is not followed by a start", |events| {
+        let at = events.iter().position(|(_, event)| matches!(event, Event::LedgerRestored(_))).unwrap();
+        events.remove(at + 1);
+    });
 }

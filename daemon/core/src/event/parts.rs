@@ -1,0 +1,43 @@
+//! What bodies of several kinds of events are made of.
+
+use crate::chain::Head;
+use aex_proto::value::{Digest, Pico, Stamp};
+use serde::{Deserialize, Serialize};
+
+/// Who did an admin action: the peer of the control socket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct By {
+    /// Its process.
+    pub pid: i32,
+    /// Its user.
+    pub uid: u32,
+}
+
+/// What an account brought along from the database of an earlier program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Imported {
+    /// When that program had made it.
+    pub created_at: Stamp,
+    /// The SHA-256 of that database.
+    pub database: Digest,
+    /// What it had spent there: its total begins with it.
+    pub spent: Pico,
+}
+
+/// Where a chain ended: the event's number and hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChainEnd {
+    /// Its hash.
+    pub hash: Digest,
+    /// Its number.
+    pub seq: i64,
+}
+
+impl From<Head> for ChainEnd {
+    fn from(head: Head) -> ChainEnd {
+        ChainEnd { hash: head.hash, seq: head.seq }
+    }
+}
