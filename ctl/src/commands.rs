@@ -8,6 +8,7 @@ mod config;
 mod daemon;
 mod doctor;
 mod event;
+mod export;
 mod init;
 mod metrics;
 mod model;
@@ -59,7 +60,8 @@ pub(crate) fn run(cli: Cli, view: &View) -> Result<Exit, Failure> {
         Command::Run(run) => crate::run::run(&context, run),
         Command::Status => status::run(&context),
         Command::Metrics => metrics::run(&context),
-        Command::Audit => audit::run(&context),
+        Command::Audit(wanted) => audit::run(&context, &wanted),
+        Command::Export(wanted) => export::run(&context, &wanted),
         Command::Events(query) => event::run(&context, query),
         Command::Models(verb) => model::run(&context, verb),
         Command::Config => config::run(&context),

@@ -10,6 +10,7 @@ mod config;
 mod connection;
 mod daemon;
 mod events;
+mod export;
 mod fault;
 mod keeper;
 mod listen;
@@ -21,8 +22,9 @@ mod policies;
 mod runs;
 mod tokens;
 
-pub use audit::reply as audit_reply;
+pub use audit::{noted, reply as audit_reply};
 pub use check::check;
+pub use export::{note_head, told_head, wanted as export_wanted};
 pub use listen::bind;
 
 use crate::config::Settings;
@@ -42,6 +44,8 @@ use tokio::time::{sleep, timeout};
 const MAX_CONNECTIONS: usize = 64;
 /// Connections at the same time that a run is tied to. They last as long as the run, so they take no place from administrators.
 const MAX_TIED: usize = 4_096;
+/// Exports at the same time: each keeps a reader of the ledger for as long as its client reads.
+const MAX_EXPORTS: usize = 2;
 /// Orders to the keeper of runs that may wait.
 const ORDERS: usize = 256;
 /// How long a refused peer has to take its error.
@@ -61,6 +65,8 @@ struct Control {
     subscriptions: AtomicU64,
     /// Places of connections that a run is tied to.
     tied: Arc<Semaphore>,
+    /// Exports that may run at once.
+    exports: Arc<Semaphore>,
 }
 
 /// Serves the socket until `shutdown` turns true. Runs on a current-thread runtime; the socket's file is removed at the end.
@@ -68,8 +74,8 @@ pub async fn serve(listener: UnixListener, gate: Gate, facts: Arc<Facts>, mut sh
     let (runs, orders) = mpsc::channel(ORDERS);
     let keeper = tokio::spawn(keeper::keep(gate.clone(), orders, shutdown.clone()));
     let started = gate.active().config.settings.clone();
-    let control =
-        Arc::new(Control { gate, facts, started, runs, subscriptions: AtomicU64::new(0), tied: Arc::new(Semaphore::new(MAX_TIED)) });
+    let (tied, exports) = (Arc::new(Semaphore::new(MAX_TIED)), Arc::new(Semaphore::new(MAX_EXPORTS)));
+    let control = Arc::new(Control { gate, facts, started, runs, subscriptions: AtomicU64::new(0), tied, exports });
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
     let mut number: u64 = 0;

@@ -17,6 +17,8 @@ use tokio::sync::watch;
 
 /// How long refusals are counted before they are handed to the ledger.
 const GATHER: Duration = Duration::from_secs(1);
+/// How often the head of the chain is noted in the log.
+const HEAD: Duration = Duration::from_secs(3600);
 /// How often holds past their deadline are looked for.
 const SWEEP: Duration = Duration::from_secs(60);
 
@@ -81,8 +83,16 @@ async fn serve(source: Source, active: Active) -> anyhow::Result<()> {
     if broken {
         anyhow::bail!("the disk refused a flush of the ledger: what was promised may not be on disk");
     }
+    // What is noted here and found changed at the next start was changed while no daemon ran.
+    note_head(&ledger).await;
     tracing::info!("stopped");
     Ok(())
+}
+
+async fn note_head(ledger: &Ledger) {
+    if let Err(fault) = control::note_head(ledger).await {
+        tracing::warn!(%fault, "the ledger's head could not be noted");
+    }
 }
 
 async fn count(ledger: Ledger) {
@@ -109,6 +119,8 @@ impl Signals {
 async fn attend(gate: &Gate, signals: Signals) -> bool {
     let Signals { mut terminate, mut interrupt, mut reload } = signals;
     let mut sweep = tokio::time::interval(SWEEP);
+    // The first tick is at once.
+    let mut head = tokio::time::interval(HEAD);
     let mut draining = gate.draining();
     let mut beat = pin!(beat(gate));
     let mut gather = pin!(gather(gate));
@@ -121,6 +133,7 @@ async fn attend(gate: &Gate, signals: Signals) -> bool {
             _ = draining.wait_for(|draining| *draining) => return false,
             () = gate.ledger().failed() => return true,
             _ = reload.recv() => reread(gate).await,
+            _ = head.tick() => note_head(gate.ledger()).await,
             _ = sweep.tick() => {
                 gate.forget_past();
                 end_overdue(gate).await;

@@ -10,6 +10,7 @@ mod audit;
 mod directory;
 mod disk;
 mod entries;
+mod export;
 mod load;
 mod queue;
 mod read;
@@ -23,8 +24,9 @@ mod writer;
 
 pub use admin::{NewAccount, NewTokenRow, Refused};
 pub use aex::{AexAgent, AexDatabase, AexFault, AexToken, Cell, read_aex};
-pub use audit::{AuditReport, read_only_audit};
+pub use audit::{AuditReport, read_only, read_only_audit};
 pub use directory::{AccountView, Directory, StopFlag, TokenView};
+pub use export::{ExportWanted, Since, Sink};
 pub use read::{AccountRow, BalanceRow, EventFilter, EventRow, Reader};
 pub use report::{OwnedEvent, RunSums, TokenRow};
 pub use tally::{Counts, Denied, Ends, Span, Sums, Tallied};
@@ -118,6 +120,8 @@ struct Inner {
     head: watch::Receiver<i64>,
     durability: Durability,
     epoch: u32,
+    /// Its own name.
+    name: String,
     recovered: u64,
     /// The newest event of the daemons before this one.
     inherited: i64,
@@ -137,7 +141,7 @@ impl Ledger {
         let lock = lock(&options.path)?;
         let conn = schema::open_for_writing(&options.path)?;
         let state = load::load(&conn, options.zone.clone())?;
-        let inherited = state.head.seq;
+        let (inherited, name) = (state.head.seq, state.ledger.clone());
         let directory = Arc::new(ArcSwap::from_pointee(Directory::default()));
         let queue = Arc::new(Queue::default());
         let disk = disk::Disk::start(&options.path, options.wal_limit)?;
@@ -165,6 +169,7 @@ impl Ledger {
             head,
             durability: options.durability,
             epoch: opened.epoch,
+            name,
             recovered: opened.recovered,
             inherited,
             replayed: tokio::sync::OnceCell::new(),
@@ -178,6 +183,12 @@ impl Ledger {
     #[must_use]
     pub fn epoch(&self) -> u32 {
         self.inner.epoch
+    }
+
+    /// The ledger's own name: a copy that lives on shares it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.inner.name
     }
 
     /// Holds of dead daemons that were ended when this one opened the ledger.

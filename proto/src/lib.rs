@@ -6,6 +6,7 @@
 pub mod value;
 
 pub mod frame;
+pub mod ledger;
 pub mod policy;
 pub mod rpc;
 

@@ -1,6 +1,6 @@
 //! The one table of methods and notifications. What is not in it does not exist on the socket.
 
-use crate::{account, audit, check, config, daemon, event, metrics, model, policy, run, status, token};
+use crate::{account, audit, check, config, daemon, event, ledger, metrics, model, policy, run, status, token};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -151,7 +151,11 @@ methods! {
     /// What was used, by whom and how fast.
     Read "metrics.get" MetricsGet(Nothing) -> metrics::Metrics;
     /// Recomputes the ledger from its events.
-    Read "audit.run" AuditRun(Nothing) -> audit::Audit;
+    Read "audit.run" AuditRun(audit::AuditQuery) -> audit::Audit;
+    /// Where the event chain ends; the daemon notes it in its log, too.
+    Read "ledger.head" LedgerHead(Nothing) -> ledger::LedgerHead;
+    /// The ledger as a file that proves itself, as notifications on this connection.
+    Read "ledger.export" LedgerExport(ledger::ExportQuery) -> ledger::ExportBegun;
     /// A part of the event chain.
     Read "event.list" EventList(event::EventQuery) -> event::EventList;
     /// The event chain as it grows, as notifications on this connection.
@@ -182,6 +186,15 @@ pub struct EventPushed;
 impl Notice for EventPushed {
     const NAME: &'static str = "event";
     type Params = event::EventNotice;
+}
+
+/// Lines of an export.
+#[derive(Clone, Copy, Debug)]
+pub struct ExportPushed;
+
+impl Notice for ExportPushed {
+    const NAME: &'static str = "export";
+    type Params = ledger::ExportPart;
 }
 
 #[cfg(test)]

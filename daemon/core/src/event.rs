@@ -3,6 +3,10 @@
 //! Fields are declared in alphabetical order, so that serialising one gives canonical JSON. Fields may be added as optional
 //! ones; none may be removed, renamed or given another meaning: old ledgers must verify for ever.
 
+mod parts;
+
+pub use parts::{By, Imported};
+
 use crate::ask::Ask;
 use crate::books::{AccountKind, Limits};
 use crate::decision::{AccountState, AuthCause, Denial};
@@ -12,28 +16,6 @@ use crate::window::Period;
 use aex_proto::value::{AccountId, BalanceId, Digest, Pico, RequestId, Stamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-
-/// Who did an admin action: the peer of the control socket.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct By {
-    /// Its process.
-    pub pid: i32,
-    /// Its user.
-    pub uid: u32,
-}
-
-/// What an account brought along from the database of an earlier program.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Imported {
-    /// When that program had made it.
-    pub created_at: Stamp,
-    /// The SHA-256 of that database.
-    pub database: Digest,
-    /// What it had spent there: its total begins with it.
-    pub spent: Pico,
-}
 
 /// How a hold ended with a charge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -385,6 +367,26 @@ events! {
         version: String,
         /// The zone in which windows are counted.
         zone: String,
+    }
+    /// Old events were taken out of the ledger into a file; the chain goes on from the last of them.
+    LedgerSealed "ledger.sealed" {
+        /// Who did it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<By>,
+        /// The SHA-256 of what is kept of their refusals, as text.
+        denials: Digest,
+        /// How many events.
+        events: i64,
+        /// The first of them.
+        first: i64,
+        /// The hash of the last of them.
+        hash: Digest,
+        /// The last of them.
+        last: i64,
+        /// The SHA-256 of the file.
+        segment: Digest,
+        /// The SHA-256 of the audit's state behind the last of them, as text.
+        state: Digest,
     }
     /// A token was created.
     TokenCreated "token.created" {

@@ -23,6 +23,7 @@ pub mod canon;
 pub mod chain;
 pub mod decision;
 pub mod event;
+pub mod export;
 pub mod paths;
 pub mod policy;
 pub mod price;

@@ -42,7 +42,7 @@ pub(super) fn broken(fault: &LedgerFault) -> ErrorObject {
     ErrorObject::fault(Fault::Unavailable, fault.to_string()).hint("aexctl daemon status")
 }
 
-fn not_possible(refused: &Refused) -> ErrorObject {
+pub(super) fn not_possible(refused: &Refused) -> ErrorObject {
     match refused {
         Refused::Exists(_) | Refused::State(_) => ErrorObject::fault(Fault::Conflict, refused.to_string()),
         Refused::NotFound(_) => ErrorObject::fault(Fault::NotFound, refused.to_string()),

@@ -2,7 +2,7 @@
 
 use super::connection::After;
 use super::fault::Answer;
-use super::{Control, agents, audit, check, config, daemon, events, metrics, models, policies, runs, tokens};
+use super::{Control, agents, audit, check, config, daemon, events, export, metrics, models, policies, runs, tokens};
 use aex_core::event::By;
 use aex_proto::method::{self as m, Method, Verb};
 use aex_proto::rpc::{ErrorObject, Id, Request, Response, Standard};
@@ -66,7 +66,12 @@ async fn dispatch(control: &Control, by: By, verb: Verb, request: Request, after
         Verb::RunClose => reply::<m::RunClose, _>(request, async |wanted| runs::close(gate, by, wanted).await).await,
         Verb::StatusGet => reply::<m::StatusGet, _>(request, async |_| daemon::figures(gate, facts).await).await,
         Verb::MetricsGet => reply::<m::MetricsGet, _>(request, async |_| metrics::get(gate).await).await,
-        Verb::AuditRun => reply::<m::AuditRun, _>(request, async |_| audit::run(gate).await).await,
+        Verb::AuditRun => reply::<m::AuditRun, _>(request, async |query| audit::run(gate, query).await).await,
+        Verb::LedgerHead => reply::<m::LedgerHead, _>(request, async |_| export::head(gate).await).await,
+        Verb::LedgerExport => {
+            let number = control.next_subscription();
+            reply::<m::LedgerExport, _>(request, async |wanted| Ok(then(export::begin(number, wanted)?, after))).await
+        }
         Verb::EventList => reply::<m::EventList, _>(request, async |query| events::list(gate, query).await).await,
         Verb::EventTail => {
             let subscription = control.next_subscription();

@@ -138,6 +138,14 @@ impl Reader<'_> {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
+    /// The ledger's own name.
+    ///
+    /// # Errors
+    /// When the query fails.
+    pub fn name(&self) -> Result<String, LedgerFault> {
+        Ok(self.conn.query_row("SELECT ledger FROM chain", [], |row| row.get(0))?)
+    }
+
     /// Where the chain ends.
     ///
     /// # Errors

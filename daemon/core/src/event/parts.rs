@@ -1,0 +1,26 @@
+//! What several kinds of events hold.
+
+use aex_proto::value::{Digest, Pico, Stamp};
+use serde::{Deserialize, Serialize};
+
+/// Who did an admin action: the peer of the control socket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct By {
+    /// Its process.
+    pub pid: i32,
+    /// Its user.
+    pub uid: u32,
+}
+
+/// What an account brought along from the database of an earlier program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Imported {
+    /// When that program had made it.
+    pub created_at: Stamp,
+    /// The SHA-256 of that database.
+    pub database: Digest,
+    /// What it had spent there: its total begins with it.
+    pub spent: Pico,
+}
