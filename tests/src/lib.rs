@@ -16,6 +16,8 @@ pub mod bench;
 pub mod client;
 pub mod connect;
 pub mod daemon;
+pub mod forge;
+pub mod history;
 pub mod house;
 pub mod ledger;
 pub mod lock;

@@ -221,10 +221,9 @@ impl Verifier {
             (None, None) => {}
             (Some(since), Some(state)) => {
                 if state.head() != since || state.filter() != agent {
+                    let (head, filter) = (state.head(), state.filter());
                     return Err(format!(
-                        "line 1: the file begins behind {since:?} and is of account {agent:?}, its state says {:?} and {:?}",
-                        state.head(),
-                        state.filter()
+                        "line 1: it begins behind {since:?} and is of account {agent:?}; line 2: the state stands behind {head:?} and is of {filter:?}"
                     ));
                 }
                 if self.files > 1 {
