@@ -74,6 +74,9 @@ pub(crate) enum Command {
     Audit(Audit),
     /// Write the ledger as a file that proves itself; works without the daemon, too
     Export(Export),
+    /// Keep the ledger small
+    #[command(subcommand)]
+    Ledger(Ledger),
     /// Show the ledger's events
     Events(Events),
     /// List or check the models, or read the configuration again
@@ -299,6 +302,19 @@ pub(crate) struct Export {
     /// Into this file, which appears when it is whole [default: stdout]
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Ledger {
+    /// Take old events out of the ledger, into a segment file; balances stay provable, by what the chain says of the segment
+    Compact {
+        /// The first event of this day (UTC) or instant stays, and all behind it
+        #[arg(long, value_name = "DATE", value_parser = instant)]
+        before: Stamp,
+        /// The folder of the segment [default: `segments` beside the ledger]
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
 }
 
 /// Where an export begins.

@@ -10,6 +10,7 @@ mod doctor;
 mod event;
 mod export;
 mod init;
+mod ledger;
 mod metrics;
 mod model;
 mod policy;
@@ -62,6 +63,7 @@ pub(crate) fn run(cli: Cli, view: &View) -> Result<Exit, Failure> {
         Command::Metrics => metrics::run(&context),
         Command::Audit(wanted) => audit::run(&context, &wanted),
         Command::Export(wanted) => export::run(&context, &wanted),
+        Command::Ledger(verb) => ledger::run(&context, verb),
         Command::Events(query) => event::run(&context, query),
         Command::Models(verb) => model::run(&context, verb),
         Command::Config => config::run(&context),

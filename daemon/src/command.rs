@@ -187,6 +187,10 @@ fn export(home: Option<PathBuf>, wanted: &ledger::ExportWanted) -> anyhow::Resul
     let path = ledger_at_rest(home)?;
     let mut out = std::io::stdout().lock();
     let mut sink = |part: Vec<u8>| out.write_all(&part).map_err(|fault| LedgerFault::File { path: "standard output".into(), fault });
+    let sealed = ledger::read_only(&path, |reader| reader.sealed()).context("reading the ledger at rest")?;
+    if let Some(sealed) = sealed.filter(|_| !matches!(wanted.since, ledger::Since::Seq(_))) {
+        eprintln!("note: events up to {} are in segments, the newest of them in {}", sealed.last, sealed.path);
+    }
     let written =
         ledger::read_only(&path, |reader| reader.export(wanted, clock::wall(), None, &mut sink)).context("exporting the ledger at rest")?;
     written.map(|_| ExitCode::SUCCESS).map_err(anyhow::Error::from)

@@ -6,6 +6,7 @@
 mod agents;
 mod audit;
 mod check;
+mod compact;
 mod config;
 mod connection;
 mod daemon;
@@ -24,6 +25,7 @@ mod tokens;
 
 pub use audit::{noted, reply as audit_reply};
 pub use check::check;
+pub use compact::forget_sealed;
 pub use export::{note_head, told_head, wanted as export_wanted};
 pub use listen::bind;
 
@@ -67,6 +69,8 @@ struct Control {
     tied: Arc<Semaphore>,
     /// Exports that may run at once.
     exports: Arc<Semaphore>,
+    /// One compaction at a time.
+    compacting: tokio::sync::Mutex<()>,
 }
 
 /// Serves the socket until `shutdown` turns true. Runs on a current-thread runtime; the socket's file is removed at the end.
@@ -75,7 +79,16 @@ pub async fn serve(listener: UnixListener, gate: Gate, facts: Arc<Facts>, mut sh
     let keeper = tokio::spawn(keeper::keep(gate.clone(), orders, shutdown.clone()));
     let started = gate.active().config.settings.clone();
     let (tied, exports) = (Arc::new(Semaphore::new(MAX_TIED)), Arc::new(Semaphore::new(MAX_EXPORTS)));
-    let control = Arc::new(Control { gate, facts, started, runs, subscriptions: AtomicU64::new(0), tied, exports });
+    let control = Arc::new(Control {
+        gate,
+        facts,
+        started,
+        runs,
+        subscriptions: AtomicU64::new(0),
+        tied,
+        exports,
+        compacting: tokio::sync::Mutex::default(),
+    });
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
     let mut number: u64 = 0;

@@ -54,6 +54,7 @@ async fn serve(source: Source, active: Active) -> anyhow::Result<()> {
     let gate = Gate::open(ledger.clone(), source, active).await.context("opening the gate")?;
     // A large ledger takes a while to count; nobody has to wait for it but who asks before it is done.
     tokio::spawn(count(ledger.clone()));
+    tokio::spawn(forget_sealed(ledger.clone()));
     let socket = control::bind(&paths.socket, settings.admin_group.value.as_deref())
         .with_context(|| format!("binding {}", paths.socket.display()))?;
     let listening = proxy::start(listener, &gate, &facts, settings.workers.value, settings.max_connections.value)?;
@@ -92,6 +93,13 @@ async fn serve(source: Source, active: Active) -> anyhow::Result<()> {
 async fn note_head(ledger: &Ledger) {
     if let Err(fault) = control::note_head(ledger).await {
         tracing::warn!(%fault, "the ledger's head could not be noted");
+    }
+}
+
+/// What a daemon that was killed had sealed and not deleted yet.
+async fn forget_sealed(ledger: Ledger) {
+    if let Err(fault) = control::forget_sealed(&ledger).await {
+        tracing::warn!(%fault, "events that are sealed could not be deleted");
     }
 }
 

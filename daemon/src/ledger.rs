@@ -17,6 +17,8 @@ mod read;
 mod replay;
 mod report;
 mod schema;
+mod seal;
+mod segment;
 mod shell;
 mod tally;
 mod update;
@@ -29,6 +31,8 @@ pub use directory::{AccountView, Directory, StopFlag, TokenView};
 pub use export::{ExportWanted, Since, Sink};
 pub use read::{AccountRow, BalanceRow, EventFilter, EventRow, Reader};
 pub use report::{OwnedEvent, RunSums, TokenRow};
+pub use seal::SealedPart;
+pub use segment::Segment;
 pub use tally::{Counts, Denied, Ends, Span, Sums, Tallied};
 pub use writer::{EndCall, Ending, Held, HoldCall, Snapshot, Writer};
 

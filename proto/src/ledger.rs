@@ -33,10 +33,48 @@ pub struct ExportQuery {
 }
 
 /// Reply of `ledger.export`. The file follows as notifications `export`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExportBegun {
     /// Names it in its notifications.
     pub export: u64,
+    /// What is in segments, and not in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed: Option<Sealed>,
+}
+
+/// Old events that were taken out of the ledger.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sealed {
+    /// All events up to this one.
+    pub last: u64,
+    /// The file with the newest of them; older ones lie in segments before it.
+    pub segment: String,
+}
+
+/// `ledger.compact`: takes old events out of the ledger, into a segment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Compact {
+    /// The first event of this instant or later stays, and all behind it.
+    pub before: Stamp,
+    /// An absolute folder for the segment; `None`: `segments` beside the ledger.
+    #[serde(default)]
+    pub dir: Option<String>,
+}
+
+/// Reply of `ledger.compact`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Compacted {
+    /// How many events were taken out.
+    pub events: u64,
+    /// The first of them.
+    pub first: u64,
+    /// The last of them.
+    pub last: u64,
+    /// The file.
+    pub segment: String,
+    /// Its SHA-256.
+    pub sha256: Digest,
 }
 
 /// The notification `export`: the next lines of the file, or how it ended.

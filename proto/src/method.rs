@@ -156,6 +156,8 @@ methods! {
     Read "ledger.head" LedgerHead(Nothing) -> ledger::LedgerHead;
     /// The ledger as a file that proves itself, as notifications on this connection.
     Read "ledger.export" LedgerExport(ledger::ExportQuery) -> ledger::ExportBegun;
+    /// Takes old events out of the ledger into a file that proves them.
+    Write "ledger.compact" LedgerCompact(ledger::Compact) -> ledger::Compacted;
     /// A part of the event chain.
     Read "event.list" EventList(event::EventQuery) -> event::EventList;
     /// The event chain as it grows, as notifications on this connection.

@@ -1,6 +1,7 @@
 //! `aexctl export`: the ledger as a file, by the daemon when it runs, else by its binary on the ledger itself.
 
 use super::Context;
+use super::event::older;
 use crate::aexd;
 use crate::cli::{self, Since};
 use crate::client::Client;
@@ -23,7 +24,7 @@ pub(super) fn run(context: &Context<'_>, wanted: &cli::Export) -> Result<Exit, F
         Some(path) => Target::File(Draft::beside(path)?),
     };
     match Client::connect(&context.paths) {
-        Ok(client) => live(client, wanted, &mut target)?,
+        Ok(client) => live(context, client, wanted, &mut target)?,
         Err(failure) if failure.exit == Exit::Unreachable => offline(context, wanted, &mut target)?,
         Err(failure) => return Err(failure),
     }
@@ -31,13 +32,17 @@ pub(super) fn run(context: &Context<'_>, wanted: &cli::Export) -> Result<Exit, F
     Ok(Exit::Done)
 }
 
-fn live(mut client: Client, wanted: &cli::Export, target: &mut Target) -> Result<(), Failure> {
+fn live(context: &Context<'_>, mut client: Client, wanted: &cli::Export, target: &mut Target) -> Result<(), Failure> {
     let (since_seq, since_at) = match wanted.since {
         None => (None, None),
         Some(Since::Seq(seq)) => (Some(seq), None),
         Some(Since::At(at)) => (None, Some(at)),
     };
-    let export = client.call::<LedgerExport>(&ExportQuery { agent: wanted.agent.clone(), since_seq, since_at })?.export;
+    let begun = client.call::<LedgerExport>(&ExportQuery { agent: wanted.agent.clone(), since_seq, since_at })?;
+    let export = begun.export;
+    if let Some(sealed) = begun.sealed.filter(|_| since_seq.is_none()) {
+        context.view.note(&format!("note: {}", older(&sealed)));
+    }
     loop {
         let part = client.wait_notice::<ExportPushed>()?;
         if part.export != export {

@@ -4,11 +4,11 @@ use super::Control;
 use super::connection::{After, Lines};
 use super::fault::{Answer, broken, not_possible, read, settled, unfit};
 use crate::gate::Gate;
-use crate::ledger::{ExportWanted, Ledger, LedgerFault, Since};
+use crate::ledger::{ExportWanted, Ledger, LedgerFault, SealedPart, Since};
 use crate::os::clock;
 use aex_core::chain::Head;
 use aex_proto::frame;
-use aex_proto::ledger::{ExportBegun, ExportPart, ExportQuery, LedgerHead};
+use aex_proto::ledger::{ExportBegun, ExportPart, ExportQuery, LedgerHead, Sealed};
 use aex_proto::method::ExportPushed;
 use aex_proto::rpc::{ErrorObject, Fault, Request};
 use aex_proto::value::Stamp;
@@ -50,6 +50,11 @@ pub fn told_head(ledger: &str, head: Head) -> LedgerHead {
     LedgerHead { hash: head.hash, ledger: ledger.to_owned(), seq: head.seq.unsigned_abs() }
 }
 
+/// What is in segments, as the protocol tells it.
+pub(super) fn told_sealed(sealed: SealedPart) -> Sealed {
+    Sealed { last: sealed.last.unsigned_abs(), segment: sealed.path }
+}
+
 /// What is asked for, in the ledger's terms.
 #[must_use]
 pub fn wanted(agent: Option<String>, since_seq: Option<u64>, since_at: Option<Stamp>) -> ExportWanted {
@@ -57,12 +62,13 @@ pub fn wanted(agent: Option<String>, since_seq: Option<u64>, since_at: Option<St
     ExportWanted { agent, since: seq.or(since_at.map(Since::At)).unwrap_or_default() }
 }
 
-pub(super) fn begin(number: u64, query: ExportQuery) -> Answer<(ExportBegun, After)> {
+pub(super) async fn begin(gate: &Gate, number: u64, query: ExportQuery) -> Answer<(ExportBegun, After)> {
     if query.since_seq.is_some() && query.since_at.is_some() {
         return Err(unfit("name the event or the time that it begins with, not both"));
     }
     let what = wanted(query.agent.map(|name| name.as_str().to_owned()), query.since_seq, query.since_at);
-    Ok((ExportBegun { export: number }, After::Export(Wanted { number, what })))
+    let sealed = read(gate, |reader| reader.sealed()).await?.map(told_sealed);
+    Ok((ExportBegun { export: number, sealed }, After::Export(Wanted { number, what })))
 }
 
 /// Sends the file, and how it ended.

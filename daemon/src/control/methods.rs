@@ -2,7 +2,7 @@
 
 use super::connection::After;
 use super::fault::Answer;
-use super::{Control, agents, audit, check, config, daemon, events, export, metrics, models, policies, runs, tokens};
+use super::{Control, agents, audit, check, compact, config, daemon, events, export, metrics, models, policies, runs, tokens};
 use aex_core::event::By;
 use aex_proto::method::{self as m, Method, Verb};
 use aex_proto::rpc::{ErrorObject, Id, Request, Response, Standard};
@@ -70,8 +70,9 @@ async fn dispatch(control: &Control, by: By, verb: Verb, request: Request, after
         Verb::LedgerHead => reply::<m::LedgerHead, _>(request, async |_| export::head(gate).await).await,
         Verb::LedgerExport => {
             let number = control.next_subscription();
-            reply::<m::LedgerExport, _>(request, async |wanted| Ok(then(export::begin(number, wanted)?, after))).await
+            reply::<m::LedgerExport, _>(request, async |wanted| Ok(then(export::begin(gate, number, wanted).await?, after))).await
         }
+        Verb::LedgerCompact => reply::<m::LedgerCompact, _>(request, async |wanted| compact::run(control, by, wanted).await).await,
         Verb::EventList => reply::<m::EventList, _>(request, async |query| events::list(gate, query).await).await,
         Verb::EventTail => {
             let subscription = control.next_subscription();

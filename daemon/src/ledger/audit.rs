@@ -32,6 +32,20 @@ pub struct AuditReport {
     pub counts: Counts,
 }
 
+impl AuditReport {
+    fn of(audit: Audit) -> AuditReport {
+        let (head, counts) = (audit.head(), audit.counts());
+        AuditReport { findings: audit.finish(), head, counts }
+    }
+}
+
+/// Nothing can be judged without the state that the ledger begins with.
+fn untrusted(why: &str) -> Audit {
+    let mut audit = Audit::new(zone);
+    audit.form(false, || format!("{why}; nothing behind it was checked"));
+    audit
+}
+
 /// Audits a database that no daemon has open, without changing it.
 ///
 /// # Errors
@@ -75,13 +89,17 @@ impl Reader<'_> {
     /// # Errors
     /// As [`Reader::audit`].
     pub fn audit_against(&self, now: Stamp, living: Option<u32>, expected: &[Head]) -> Result<AuditReport, LedgerFault> {
-        let mut audit = Audit::new(zone);
+        let base = match self.base()?.transpose() {
+            Ok(base) => base,
+            Err(why) => return Ok(AuditReport::of(untrusted(&why))),
+        };
+        let mut audit = base.clone().map_or_else(|| Audit::new(zone), |base| Audit::resume(zone, base));
         expected.iter().for_each(|head| audit.expect(*head));
         self.snapshots_into(&mut audit)?;
         let mut audit = self.replayed(audit, i64::MAX)?;
+        self.audit_seals(&mut audit, base.as_ref())?;
         self.tables(&mut audit, now, living)?;
-        let (head, counts) = (audit.head(), audit.counts());
-        Ok(AuditReport { findings: audit.finish(), head, counts })
+        Ok(AuditReport::of(audit))
     }
 
     pub(super) fn snapshots_into(&self, audit: &mut Audit) -> Result<(), LedgerFault> {
@@ -151,7 +169,7 @@ impl Reader<'_> {
         self.each(audit, "balances", BALANCES, |audit, row| balance(row).map(|row| audit.balance(&row)))?;
         self.each(audit, "holds", HOLDS, |audit, row| hold(row).map(|row| audit.open(&row, now, living)))?;
         if !audit.count_ended(self.conn.query_row("SELECT count(*) FROM calls", [], |row| count(row, 0))?) {
-            let strays = format!("{STRAY} LIMIT {STRAYS}");
+            let strays = format!("{STRAY} AND c.ended_seq > {} LIMIT {STRAYS}", self.sealed_last()?);
             self.each(audit, "calls", &strays, |audit, row| Ok(key(row, 0).map(|key| audit.stray(key))?))?;
         }
         let mut is_there = false;
@@ -224,6 +242,11 @@ fn is_of_row(fault: &LedgerFault) -> bool {
         ),
         _ => false,
     }
+}
+
+/// The digest of the row of a call that has ended.
+pub(super) fn ended_digest(row: &Row<'_>) -> Result<Digest, LedgerFault> {
+    call(row).map(|row| row.digest())
 }
 
 /// An event's row, read without a copy of what it holds.

@@ -3,14 +3,16 @@
 use super::audit::{ACCOUNTS, BALANCES, BUDGETS, CHAIN, HOLDS, TOKENS, account, budget, chain, hold, snapshot, token, zone};
 use super::load::balance;
 use super::read::{BELOW, Reader, record};
+use super::seal::SealedPart;
 use super::{LedgerFault, Refused};
 use aex_core::chain::Head;
 use aex_core::event::Event;
 use aex_core::export::{Agent, Filter, Header, Row, VERSION, Writer, named};
 use aex_core::verify::{Audit, Checkpoint, Record, Stub};
 use aex_proto::value::{AccountId, Digest, Stamp};
-use rusqlite::{OptionalExtension, params};
+use rusqlite::OptionalExtension;
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 
 /// Bytes that are handed on at once, and the longest line beyond that.
 const CHUNK: usize = 128 * 1024;
@@ -37,7 +39,7 @@ pub enum Since {
 }
 
 /// Whose events are told.
-struct Scope {
+pub(super) struct Scope {
     agent: Agent,
     above: BTreeSet<AccountId>,
     below: BTreeSet<AccountId>,
@@ -57,16 +59,22 @@ impl Scope {
 pub type Sink<'s> = &'s mut dyn FnMut(Vec<u8>) -> Result<(), LedgerFault>;
 
 /// A file under way.
-struct Export<'s> {
-    writer: Writer,
-    out: Vec<u8>,
-    sink: Sink<'s>,
+pub(super) struct Export<'s> {
+    pub(super) writer: Writer,
+    pub(super) out: Vec<u8>,
+    pub(super) sink: Sink<'s>,
 }
 
 impl Export<'_> {
-    fn line(&mut self, write: impl FnOnce(&mut Writer, &mut Vec<u8>)) -> Result<(), LedgerFault> {
+    pub(super) fn line(&mut self, write: impl FnOnce(&mut Writer, &mut Vec<u8>)) -> Result<(), LedgerFault> {
         write(&mut self.writer, &mut self.out);
         if self.out.len() < CHUNK { Ok(()) } else { (self.sink)(std::mem::take(&mut self.out)) }
+    }
+
+    pub(super) fn end(self, head: Head) -> Result<(), LedgerFault> {
+        let Export { writer, mut out, sink } = self;
+        writer.end(head, &mut out);
+        sink(out)
     }
 
     fn row(&mut self, row: &Row) -> Result<(), LedgerFault> {
@@ -94,7 +102,12 @@ impl Reader<'_> {
             },
         };
         let head = self.head()?;
-        let first = self.first(wanted.since, head)?;
+        let sealed = self.sealed()?;
+        let first = self.first(wanted.since, head, sealed.as_ref().map_or(0, |sealed| sealed.last))?;
+        if let Some(sealed) = sealed.filter(|sealed| first <= sealed.last) {
+            let SealedPart { last, path } = sealed;
+            return Ok(Err(Refused::State(format!("events up to {last} are in segments, the newest of them in {path}"))));
+        }
         if first > head.seq.saturating_add(1) {
             return Ok(Err(Refused::State(format!("the ledger ends with event {}", head.seq))));
         }
@@ -120,18 +133,16 @@ impl Reader<'_> {
         self.texts(&mut export, scope.as_ref(), state.as_ref(), first)?;
         self.chained(&mut export, scope.as_ref(), state.as_ref(), first)?;
         self.rows(&mut export, scope.as_ref())?;
-        let Export { writer, mut out, sink } = export;
-        writer.end(head, &mut out);
-        sink(out).map(|()| Ok(head))
+        export.end(head).map(|()| Ok(head))
     }
 
-    fn first(&self, since: Since, head: Head) -> Result<i64, LedgerFault> {
+    fn first(&self, since: Since, head: Head, sealed: i64) -> Result<i64, LedgerFault> {
         Ok(match since {
-            Since::Start => 1,
+            Since::Start => sealed.saturating_add(1),
             Since::Seq(seq) => seq.max(1),
             Since::At(at) => {
-                let first: Option<i64> =
-                    self.conn.query_row("SELECT min(seq) FROM events WHERE at_us >= ?", [at.micros()], |row| row.get(0))?;
+                let sql = "SELECT min(seq) FROM events WHERE at_us >= ? AND seq > ?";
+                let first: Option<i64> = self.conn.query_row(sql, [at.micros(), sealed], |row| row.get(0))?;
                 first.unwrap_or(head.seq.saturating_add(1))
             }
         })
@@ -142,7 +153,11 @@ impl Reader<'_> {
         if first <= 1 {
             return Ok(None);
         }
-        let mut audit = Audit::new(zone);
+        let base = self.base()?.transpose().map_err(LedgerFault::Broken)?;
+        if base.as_ref().is_some_and(|base| base.head().seq.saturating_add(1) == first) {
+            return Ok(base);
+        }
+        let mut audit = base.map_or_else(|| Audit::new(zone), |base| Audit::resume(zone, base));
         self.snapshots_into(&mut audit)?;
         let audit = self.replayed(audit, first.saturating_sub(1))?;
         Ok(Some(audit.checkpoint()))
@@ -170,7 +185,7 @@ impl Reader<'_> {
             None => None,
             Some(scope) => {
                 let mut needed: BTreeSet<Digest> = state.into_iter().flat_map(Checkpoint::named).collect();
-                self.told(Some(scope), state, first, |_, event| {
+                self.told(Some(scope), state, first..=i64::MAX, |_, event| {
                     needed.extend(event.iter().flat_map(named));
                     Ok(())
                 })?;
@@ -189,17 +204,18 @@ impl Reader<'_> {
     }
 
     /// Each event, with what it says when that is told.
-    fn told(
+    pub(super) fn told(
         &self,
         scope: Option<&Scope>,
         state: Option<&Checkpoint>,
-        first: i64,
+        within: RangeInclusive<i64>,
         mut take: impl FnMut(Record, Option<Event>) -> Result<(), LedgerFault>,
     ) -> Result<(), LedgerFault> {
         let open = state.into_iter().flat_map(Checkpoint::open).map(|hold| hold.key).collect();
         let mut filter = scope.map(|scope| Filter::new(scope.above.clone(), scope.below.clone(), open));
-        let mut statement = self.conn.prepare("SELECT seq, at_us, kind, body, hash FROM events WHERE seq >= ? ORDER BY seq")?;
-        let mut rows = statement.query(params![first])?;
+        let mut statement =
+            self.conn.prepare("SELECT seq, at_us, kind, body, hash FROM events WHERE seq >= ? AND seq <= ? ORDER BY seq")?;
+        let mut rows = statement.query([within.start(), within.end()])?;
         while let Some(row) = rows.next()? {
             let record = record(row)?;
             let event = match &mut filter {
@@ -212,7 +228,7 @@ impl Reader<'_> {
     }
 
     fn chained(&self, export: &mut Export<'_>, scope: Option<&Scope>, state: Option<&Checkpoint>, first: i64) -> Result<(), LedgerFault> {
-        self.told(scope, state, first, |record, event| {
+        self.told(scope, state, first..=i64::MAX, |record, event| {
             if scope.is_none() || event.is_some() {
                 return export.line(|writer, out| writer.event(&record, out));
             }
@@ -232,7 +248,7 @@ impl Reader<'_> {
         self.each_row(CHAIN, chain, |row| export.row(&Row::Chain(row)))
     }
 
-    fn each_row<T>(
+    pub(super) fn each_row<T>(
         &self,
         sql: &str,
         read: impl Fn(&rusqlite::Row<'_>) -> Result<T, LedgerFault>,

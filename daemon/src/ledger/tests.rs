@@ -2,6 +2,7 @@
 
 mod history;
 mod refusing;
+mod sealing;
 mod tampered;
 
 use super::*;

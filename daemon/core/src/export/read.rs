@@ -7,6 +7,7 @@ use super::{MAX_LINE, line};
 use crate::canon;
 use crate::verify::{Piece, Prepared, Stub};
 use aex_proto::value::{Digest, Stamp};
+use sha2::Digest as _;
 
 /// What stands in a line.
 #[derive(Debug)]
@@ -21,8 +22,8 @@ pub(super) enum What {
     Event(Box<Prepared>),
     Stub(Stub),
     Row(Box<Row>),
-    /// The last line, and the sums of what was read, each with the first line of its section.
-    End(End, Vec<(u64, Sum)>),
+    /// The last line, the sums of what was read, each with the first line of its section, and the digest of a segment as a file.
+    End(End, Vec<(u64, Sum)>, Option<Digest>),
     Wrong(String),
 }
 
@@ -40,6 +41,8 @@ pub struct Reader {
     sums: Sums,
     /// The last snapshot or row.
     last: Option<Key>,
+    /// A file without rows is a segment: an event names the digest of all its bytes.
+    whole: Option<sha2::Sha256>,
     is_over: bool,
 }
 
@@ -77,10 +80,20 @@ impl Reader {
         let text = bytes.strip_suffix(b"\n").ok_or("it is not ended by a line feed: the file was cut off")?;
         let text = std::str::from_utf8(text).map_err(|fault| format!("it is no text: {fault}"))?;
         let what = parse(text)?;
-        if let What::End(end, _) = what {
+        if let What::Header(header) = &what
+            && self.line == 1
+            && !header.rows
+        {
+            self.whole = Some(sha2::Sha256::new());
+        }
+        if let Some(whole) = &mut self.whole {
+            whole.update(bytes);
+        }
+        if let What::End(end, ..) = what {
             self.is_over = true;
             let (_, sums) = std::mem::take(&mut self.sums).all();
-            return Ok(What::End(end, sums));
+            let file = self.whole.take().map(|whole| Digest::from_bytes(whole.finalize().into()));
+            return Ok(What::End(end, sums, file));
         }
         let (section, key) = place(&what);
         let behind = self.sums.section().is_none_or(|current| current <= section);
@@ -128,7 +141,7 @@ fn parse(text: &str) -> Result<What, String> {
     let line: Line<'_> = serde_json::from_str(text).map_err(|fault| fault.to_string())?;
     canonical(&line, text)?;
     Ok(match line {
-        Line::End(end) => What::End(end, Vec::new()),
+        Line::End(end) => What::End(end, Vec::new(), None),
         Line::Export(header) => What::Header(Box::new(header)),
         Line::Snapshot(line::Snapshot { digest, kind, text }) => {
             What::Snapshot { digest, kind: kind.into_owned(), text: text.into_owned() }

@@ -5,7 +5,7 @@ use super::line::{End, Header, Row, Sum};
 use super::read::{Part, What};
 use crate::chain::Head;
 use crate::verify::{Audit, Checkpoint, Counts, Finding, Zones};
-use aex_proto::value::Stamp;
+use aex_proto::value::{Digest, Stamp};
 
 /// What a file proves.
 #[derive(Clone, Debug)]
@@ -32,6 +32,8 @@ struct File {
     is_under_way: bool,
     has_chain: bool,
     is_whole: bool,
+    /// The digest of a segment as a file.
+    digest: Option<Digest>,
 }
 
 /// Verifies files in their order.
@@ -88,7 +90,7 @@ impl Verifier {
             return;
         }
         self.audit.at_line(part.line);
-        if let Err(why) = self.take(part.what) {
+        if let Err(why) = self.take(part.line, part.what) {
             self.audit.form(false, || why);
             self.unchecked.push(format!("{}what stands behind line {}", self.prefix(), part.line));
             self.is_stopped = true;
@@ -117,7 +119,7 @@ impl Verifier {
                 self.audit.chain(None);
             }
         } else {
-            self.audit.mark();
+            self.audit.mark(self.file.digest);
         }
     }
 
@@ -156,7 +158,7 @@ impl Verifier {
 
     /// # Errors
     /// When nothing behind it can be judged.
-    fn take(&mut self, what: What) -> Result<(), String> {
+    fn take(&mut self, line: u64, what: What) -> Result<(), String> {
         if let What::Header(header) = what {
             return self.header(*header);
         }
@@ -167,7 +169,7 @@ impl Verifier {
         if let What::Piece(piece) = what {
             return match (&mut self.file.state, self.file.is_under_way) {
                 (_, true) => Err("a line of the state does not belong here".to_owned()),
-                (Some(state), _) => state.push(*piece),
+                (Some(state), _) => state.push(*piece).map_err(|why| format!("lines {} and {line}: {why}", line.saturating_sub(1))),
                 (state @ None, _) => Checkpoint::begin(*piece).map(|begun| *state = Some(begun)),
             };
         }
@@ -185,7 +187,10 @@ impl Verifier {
                 self.audit.form(rows_told, || "a row, and by the first line there are none".to_owned());
                 self.row(&row);
             }
-            What::End(end, sums) => self.last(&end, &sums),
+            What::End(end, sums, digest) => {
+                self.file.digest = digest;
+                self.last(&end, &sums);
+            }
             What::Wrong(why) => self.audit.form(false, || why),
             What::Header(_) | What::Piece(_) => {}
         }
@@ -227,7 +232,7 @@ impl Verifier {
                     ));
                 }
                 if self.files > 1 {
-                    let (found, known) = (state.digest(), self.audit.mark());
+                    let (found, known) = (state.digest(), self.audit.mark(None));
                     let same = found == known;
                     self.audit
                         .form(same, || format!("the state behind event {} is {found}, the events before it lead to {known}", since.seq));

@@ -101,7 +101,7 @@ impl Checkpoint {
             Piece::WasHold(held) => tokens.is_empty() && append(holds, held.into_owned(), |held| held.row.key),
             Piece::WasToken(token) => append(tokens, token.into_owned(), |token| token.hash),
         };
-        if in_order { Ok(()) } else { Err("a line of the state does not stand in its order".to_owned()) }
+        if in_order { Ok(()) } else { Err("they do not stand in the order of a state".to_owned()) }
     }
 
     /// Its lines, in order.
@@ -234,7 +234,7 @@ impl Audit {
     #[must_use]
     pub fn resume(zones: Zones, from: Checkpoint) -> Audit {
         let mut audit = Audit::new(zones);
-        let basis = Basis { head: from.head(), state: from.digest(), is_proven: false };
+        let basis = Basis { head: from.head(), state: from.digest(), is_proven: false, file: None };
         let Checkpoint { state, accounts, balances, holds, tokens } = from;
         audit.configs = Configs { cards: state.cards, free_gateway_errors: state.free_gateway_errors };
         (audit.counts, audit.ended, audit.epoch, audit.head) = (state.counts, state.ended, state.epoch, state.head);

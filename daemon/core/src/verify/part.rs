@@ -60,9 +60,14 @@ impl Audit {
 
     /// Events that were noted and never met.
     pub(super) fn unmet(&mut self) {
+        let begun = self.bases.keys().next().copied();
         for (seq, hashes) in std::mem::take(&mut self.expected) {
+            let why = match begun {
+                Some(begun) if seq < begun => "it lies before what is audited here: audit the segments, then an export, with --file",
+                _ => "the event is not there",
+            };
             for hash in hashes {
-                self.found.integrity.fail(format!("event {seq}: {hash} was noted for it, and the event is not there"));
+                self.found.integrity.fail(format!("event {seq}: {hash} was noted for it, and {why}"));
             }
         }
     }

@@ -16,14 +16,17 @@ pub struct Basis {
     pub state: Digest,
     /// It follows from events that were read, or an event of the chain names it.
     pub is_proven: bool,
+    /// The SHA-256 of the file that ends there, when one was read.
+    pub file: Option<Digest>,
 }
 
 impl Audit {
     /// Notes the state that the events so far lead to: a later event may seal them.
-    pub fn mark(&mut self) -> Digest {
+    pub fn mark(&mut self, file: Option<Digest>) -> Digest {
         let state = self.checkpoint().digest();
-        let basis = Basis { head: self.head, state, is_proven: true };
-        self.bases.entry(self.head.seq).or_insert(basis);
+        let basis = Basis { head: self.head, state, is_proven: true, file: None };
+        let basis = self.bases.entry(self.head.seq).or_insert(basis);
+        basis.file = basis.file.or(file);
         state
     }
 
@@ -42,7 +45,7 @@ impl Audit {
     }
 
     pub(super) fn sealed(&mut self, place: Place, sealed: LedgerSealed) {
-        let LedgerSealed { events, first, hash, last, state, .. } = sealed;
+        let LedgerSealed { events, first, hash, last, segment, state, .. } = sealed;
         let next = self.seals.last().map_or(1, |before| before.last.saturating_add(1));
         let counted = last.checked_sub(first).and_then(|span| span.checked_add(1)) == Some(events) && events > 0;
         self.found.integrity.check(first == next && counted && last < place.seq, || {
@@ -54,6 +57,11 @@ impl Audit {
             let same = basis.head.hash == hash && (is_filtered || basis.state == state);
             basis.is_proven |= same && !is_filtered;
             let found = *basis;
+            if let Some(file) = found.file {
+                self.found.integrity.check(file == segment, || {
+                    format!("{place}: it seals events {first} to {last} into a file with the SHA-256 {segment}; that of the file is {file}")
+                });
+            }
             self.found.integrity.check(same, || {
                 format!(
                     "{place}: it seals event {last} with the hash {hash} and the state {state}; these are {} and {}",

@@ -187,7 +187,9 @@ fn every_flip(file: &[u8], step: usize) {
             let broken = broken(&flipped);
             assert!(!broken.is_empty(), "byte {at} in line {line}");
             // The line itself, or its section: alone in it, or a part of the state, which no event of the file repeats.
-            let here = broken.iter().any(|what| what.contains(&format!("line {line}:")) || in_section(what, line));
+            let here = broken.iter().any(|what| {
+                what.contains(&format!("line {line}:")) || what.contains(&format!("lines {line} and ")) || in_section(what, line)
+            });
             assert!(here, "byte {at} in line {line}: {broken:#?}");
         }
         line += usize::from(file[at] == b'\n');
