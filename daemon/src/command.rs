@@ -187,8 +187,9 @@ fn export(home: Option<PathBuf>, wanted: &ledger::ExportWanted) -> anyhow::Resul
     let path = ledger_at_rest(home)?;
     let mut out = std::io::stdout().lock();
     let mut sink = |part: Vec<u8>| out.write_all(&part).map_err(|fault| LedgerFault::File { path: "standard output".into(), fault });
-    let sealed = ledger::read_only(&path, |reader| reader.sealed()).context("reading the ledger at rest")?;
-    if let Some(sealed) = sealed.filter(|_| !matches!(wanted.since, ledger::Since::Seq(_))) {
+    let is_asked = matches!(wanted.since, ledger::Since::Seq(_));
+    let sealed = ledger::read_only(&path, |reader| Ok(reader.sealed()?.filter(|_| !is_asked))).context("reading the ledger at rest")?;
+    if let Some(sealed) = sealed {
         eprintln!("note: events up to {} are in segments, the newest of them in {}", sealed.last, sealed.path);
     }
     let written =

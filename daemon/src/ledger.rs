@@ -124,8 +124,6 @@ struct Inner {
     head: watch::Receiver<i64>,
     durability: Durability,
     epoch: u32,
-    /// Its own name.
-    name: String,
     recovered: u64,
     /// The newest event of the daemons before this one.
     inherited: i64,
@@ -145,7 +143,7 @@ impl Ledger {
         let lock = lock(&options.path)?;
         let conn = schema::open_for_writing(&options.path)?;
         let state = load::load(&conn, options.zone.clone())?;
-        let (inherited, name) = (state.head.seq, state.ledger.clone());
+        let inherited = state.head.seq;
         let directory = Arc::new(ArcSwap::from_pointee(Directory::default()));
         let queue = Arc::new(Queue::default());
         let disk = disk::Disk::start(&options.path, options.wal_limit)?;
@@ -173,7 +171,6 @@ impl Ledger {
             head,
             durability: options.durability,
             epoch: opened.epoch,
-            name,
             recovered: opened.recovered,
             inherited,
             replayed: tokio::sync::OnceCell::new(),
@@ -187,12 +184,6 @@ impl Ledger {
     #[must_use]
     pub fn epoch(&self) -> u32 {
         self.inner.epoch
-    }
-
-    /// The ledger's own name: a copy that lives on shares it.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.inner.name
     }
 
     /// Holds of dead daemons that were ended when this one opened the ledger.

@@ -79,3 +79,27 @@ fn section_of(name: &str) -> &'static str {
         _ => "rows",
     }
 }
+
+/// Chance, by splitmix64: a seed that is printed makes a failure one that can be repeated.
+#[derive(Clone, Debug)]
+pub struct Dice(u64);
+
+impl Dice {
+    /// With a seed of this moment.
+    #[must_use]
+    #[track_caller]
+    pub fn of_this_moment() -> Self {
+        let seed = u64::from(std::process::id()) << 32 | u64::from(std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.subsec_nanos()));
+        eprintln!("seed: {seed}");
+        Self(seed)
+    }
+
+    /// A number from 0 on, below this one.
+    #[track_caller]
+    pub fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        usize::try_from((mixed ^ (mixed >> 31)) % u64::try_from(limit).expect("a limit")).expect("below the limit")
+    }
+}

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use aex_tests::daemon::Output;
-use aex_tests::forge;
+use aex_tests::forge::{self, Dice};
 use aex_tests::history::History;
 use serde_json::{Value, json};
 
@@ -48,24 +48,6 @@ impl Scene {
         for word in words {
             assert!(output.stdout.contains(word), "{what}: {word} is not in {}", output.stdout);
         }
-    }
-}
-
-/// splitmix64: a seed that is printed makes a failure one that can be repeated.
-struct Dice(u64);
-
-impl Dice {
-    fn new() -> Self {
-        let seed = u64::from(std::process::id()) << 32 | u64::from(std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.subsec_nanos()));
-        eprintln!("seed: {seed}");
-        Self(seed)
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((mixed ^ (mixed >> 31)) % u64::try_from(limit).expect("a limit")).expect("below the limit")
     }
 }
 
@@ -134,7 +116,7 @@ fn a_call_in_flight_is_no_orphan_in_an_export_of_the_living_daemon() {
 #[test]
 fn a_flipped_bit_anywhere_is_found_and_located() {
     let scene = Scene::new();
-    let mut dice = Dice::new();
+    let mut dice = Dice::of_this_moment();
     for _ in 0..FLIPS {
         let at = dice.below(scene.file.len());
         let mut bytes = scene.file.clone().into_bytes();
@@ -150,7 +132,7 @@ fn a_flipped_bit_anywhere_is_found_and_located() {
 #[test]
 fn a_line_that_is_removed_inserted_doubled_or_moved_is_found_and_located() {
     let scene = Scene::new();
-    let mut dice = Dice::new();
+    let mut dice = Dice::of_this_moment();
     let lines = forge::lines(&scene.file);
     let join = |lines: &[String]| lines.iter().map(|line| format!("{line}\n")).collect::<String>().into_bytes();
     for kind in ["event", "snapshot", "account", "budget", "token", "balance"] {
@@ -178,7 +160,7 @@ fn a_line_that_is_removed_inserted_doubled_or_moved_is_found_and_located() {
 #[test]
 fn a_file_that_is_cut_off_is_found_wherever_it_ends() {
     let scene = Scene::new();
-    let mut dice = Dice::new();
+    let mut dice = Dice::of_this_moment();
     let lines = forge::lines(&scene.file);
     for _ in 0..40 {
         let end: usize = lines.iter().take(dice.below(lines.len())).map(|line| line.len() + 1).sum();
@@ -214,7 +196,7 @@ fn more(amount: &mut Value) {
 #[test]
 fn edits_are_found_though_all_digests_and_the_chain_are_made_anew() {
     let scene = Scene::new();
-    let mut dice = Dice::new();
+    let mut dice = Dice::of_this_moment();
     // What is not edited passes after it was put together anew, so that what is found below is the edit.
     let anew = forge::file(&forge::lines(&scene.file));
     assert_eq!(anew, scene.file);
@@ -314,7 +296,7 @@ fn an_export_that_begins_later_or_tells_one_agent_passes_and_says_what_it_cannot
 #[test]
 fn a_part_that_was_forged_is_found_as_well() {
     let scene = Scene::new();
-    let mut dice = Dice::new();
+    let mut dice = Dice::of_this_moment();
     let since = (places(&forge::lines(&scene.file), "event").len() / 2).to_string();
     for words in [vec!["export", "--since", &since], vec!["export", "--agent", "bot"], vec!["export", "--since", &since, "--agent", "bot"]]
     {

@@ -39,9 +39,9 @@ pub(super) async fn head(gate: &Gate) -> Answer<LedgerHead> {
 /// # Errors
 /// When the ledger cannot be read.
 pub async fn note_head(ledger: &Ledger) -> Result<LedgerHead, LedgerFault> {
-    let head = ledger.read(|reader| reader.head()).await?;
-    tracing::info!(ledger = ledger.name(), seq = head.seq, hash = %head.hash, "ledger head");
-    Ok(told_head(ledger.name(), head))
+    let (name, head) = ledger.read(|reader| Ok((reader.name()?, reader.head()?))).await?;
+    tracing::info!(ledger = name, seq = head.seq, hash = %head.hash, "ledger head");
+    Ok(told_head(&name, head))
 }
 
 /// A head as the protocol tells it.
@@ -67,7 +67,7 @@ pub(super) async fn begin(gate: &Gate, number: u64, query: ExportQuery) -> Answe
         return Err(unfit("name the event or the time that it begins with, not both"));
     }
     let what = wanted(query.agent.map(|name| name.as_str().to_owned()), query.since_seq, query.since_at);
-    let sealed = read(gate, |reader| reader.sealed()).await?.map(told_sealed);
+    let sealed = read(gate, |reader| Ok(reader.sealed()?.map(told_sealed))).await?;
     Ok((ExportBegun { export: number, sealed }, After::Export(Wanted { number, what })))
 }
 
