@@ -177,7 +177,7 @@ impl Verifier {
             if let What::Wrong(why) = what {
                 return Err(why);
             }
-            self.under_way()?;
+            self.under_way(line)?;
         }
         match what {
             What::Snapshot { digest, kind, text } => self.audit.snapshot(digest, &kind, &text),
@@ -218,7 +218,7 @@ impl Verifier {
     }
 
     /// The first line behind the state: the audit goes on from it.
-    fn under_way(&mut self) -> Result<(), String> {
+    fn under_way(&mut self, line: u64) -> Result<(), String> {
         let (header, state) = (self.file.header.as_ref(), self.file.state.take());
         let since = header.and_then(|header| header.since);
         let agent = header.and_then(|header| header.agent.as_ref()).map(|agent| agent.account);
@@ -239,6 +239,7 @@ impl Verifier {
                 } else {
                     self.audit = Audit::resume(self.zones, state);
                     self.audit.in_file(&self.name);
+                    self.audit.at_line(line);
                     self.expect(self.expected.clone());
                 }
             }
