@@ -12,8 +12,10 @@ mod daemon;
 mod doctor;
 mod event;
 mod explain;
+mod export;
 mod group;
 mod init;
+mod ledger;
 mod metrics;
 mod model;
 mod policy;
@@ -70,9 +72,11 @@ pub(crate) fn run(cli: Cli, view: &View) -> Result<Exit, Failure> {
         Command::Run(run) => crate::run::run(&context, run),
         Command::Status => status::run(&context),
         Command::Metrics => metrics::run(&context),
-        Command::Audit => audit::run(&context),
+        Command::Audit(wanted) => audit::run(&context, &wanted),
+        Command::Export(wanted) => export::run(&context, &wanted),
         Command::Backup { file } => backup::run(&context, &file),
         Command::Restore { file, accept_loss } => restore::run(&context, &file, accept_loss),
+        Command::Ledger(verb) => ledger::run(&context, verb),
         Command::Events(query) => event::run(&context, query),
         Command::Explain { id } => explain::run(&context, id),
         Command::Models(verb) => model::run(&context, verb),

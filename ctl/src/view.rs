@@ -91,6 +91,12 @@ impl View {
         self.line(&self.paint.faint(text))
     }
 
+    /// Data on stdout as it is.
+    pub(crate) fn bytes(self, bytes: &[u8]) -> Result<(), Failure> {
+        let mut out = io::stdout().lock();
+        written(out.write_all(bytes).and_then(|()| out.flush()))
+    }
+
     /// A remark on stderr.
     pub(crate) fn note(self, text: &str) {
         // Nobody is left to be told when stderr is closed.

@@ -8,15 +8,19 @@ mod init;
 use crate::config::{Overrides, Problem};
 use crate::control::{self, absent_words, audit_reply};
 use crate::gate::Source;
-use crate::ledger;
+use crate::ledger::{self, LedgerFault};
 use crate::os::{clock, limits, paths, port};
 use crate::{daemon, log};
+use aex_core::chain::Head;
 use aex_core::paths::Paths;
+use aex_proto::audit::Noted;
 use aex_proto::check::{Checked, Finding};
 use aex_proto::explain::ExplainId;
+use aex_proto::value::Stamp;
 use anyhow::Context;
 use init::Saying;
 use std::collections::HashMap;
+use std::io::Write;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -64,6 +68,28 @@ pub enum Command {
         /// Answer in JSON.
         #[arg(long)]
         json: bool,
+        /// The number and hash of an event as they were noted elsewhere; may be repeated.
+        #[arg(long, value_name = "SEQ:HASH")]
+        expect_head: Vec<Noted>,
+        /// Only say where the chain ends.
+        #[arg(long)]
+        head: bool,
+    },
+    /// Write the ledger of a daemon that is not running to standard output, for `aexctl export`; changes nothing.
+    #[command(hide = true)]
+    Export {
+        /// The folder of the daemon's files [default: $AEX_HOME, else ~/.aex]
+        #[arg(long)]
+        home: Option<PathBuf>,
+        /// Only this agent's events.
+        #[arg(long)]
+        agent: Option<String>,
+        /// From this event on.
+        #[arg(long)]
+        since_seq: Option<u64>,
+        /// From this instant on, in RFC 3339.
+        #[arg(long, value_parser = Stamp::parse)]
+        since_at: Option<Stamp>,
     },
     /// Tell a story from the ledger of a daemon that is not running, for `aexctl explain`; answers in JSON.
     #[command(hide = true)]
@@ -116,7 +142,11 @@ impl Command {
                 serve(home, &Overrides { listen, port, ..Overrides::default() }, log::Place::of(log_stderr))
             }
             Command::Init { home, json, import_aex, before_start } => init::run(home, import_aex, Saying::of(json, before_start)),
-            Command::Audit { home, json } => audit(home, json),
+            Command::Audit { home, json, expect_head, head } => match head {
+                true => head_of(home),
+                false => audit(home, json, &expect_head),
+            },
+            Command::Export { home, agent, since_seq, since_at } => export(home, &control::export_wanted(agent, since_seq, since_at)),
             Command::Explain { id, home } => explain(id, home),
             Command::Backup { home, file } => backup::backup(home, &file),
             Command::Restore { home, accept_loss, file } => backup::restore(home, &file, accept_loss),
@@ -172,12 +202,42 @@ fn open_to_others(folder: &Path) -> String {
     format!("others can write to {}, and so replace what the daemon trusts: chmod go-w {0}", folder.display())
 }
 
-fn audit(home: Option<PathBuf>, json: bool) -> anyhow::Result<ExitCode> {
+/// The ledger of a home that has one.
+fn ledger_at_rest(home: Option<PathBuf>) -> anyhow::Result<PathBuf> {
     let source = source(home, &Overrides::default())?;
     if !source.paths.ledger.exists() {
         anyhow::bail!("there is no ledger at {}: `aexctl init` makes one", source.paths.ledger.display());
     }
-    let report = ledger::read_only_audit(&source.paths.ledger).context("auditing the ledger at rest")?;
+    Ok(source.paths.ledger)
+}
+
+fn head_of(home: Option<PathBuf>) -> anyhow::Result<ExitCode> {
+    let path = ledger_at_rest(home)?;
+    let told =
+        ledger::read_only(&path, |reader| Ok(control::told_head(&reader.name()?, reader.head()?))).context("reading the ledger at rest")?;
+    println!("{}", serde_json::to_string(&told)?);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn export(home: Option<PathBuf>, wanted: &ledger::ExportWanted) -> anyhow::Result<ExitCode> {
+    let path = ledger_at_rest(home)?;
+    let mut out = std::io::stdout().lock();
+    let mut sink = |part: Vec<u8>| out.write_all(&part).map_err(|fault| LedgerFault::File { path: "standard output".into(), fault });
+    let is_asked = matches!(wanted.since, ledger::Since::Seq(_));
+    let sealed = ledger::read_only(&path, |reader| Ok(reader.sealed()?.filter(|_| !is_asked))).context("reading the ledger at rest")?;
+    if let Some(sealed) = sealed {
+        eprintln!("note: events up to {} are in segments, the newest of them in {}", sealed.last, sealed.path);
+    }
+    let written =
+        ledger::read_only(&path, |reader| reader.export(wanted, clock::wall(), None, &mut sink)).context("exporting the ledger at rest")?;
+    written.map(|_| ExitCode::SUCCESS).map_err(anyhow::Error::from)
+}
+
+fn audit(home: Option<PathBuf>, json: bool, expected: &[Noted]) -> anyhow::Result<ExitCode> {
+    let path = ledger_at_rest(home)?;
+    let expected: Vec<Head> = expected.iter().map(control::noted).collect();
+    let report =
+        ledger::read_only(&path, |reader| reader.audit_against(clock::wall(), None, &expected)).context("auditing the ledger at rest")?;
     let reply = audit_reply(&report, clock::wall());
     if json {
         println!("{}", serde_json::to_string(&reply)?);

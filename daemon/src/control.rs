@@ -8,11 +8,13 @@ mod agents;
 mod audit;
 mod budgets;
 mod check;
+mod compact;
 mod config;
 mod connection;
 mod daemon;
 mod events;
 mod explain;
+mod export;
 mod fault;
 mod groups;
 mod keeper;
@@ -26,9 +28,11 @@ mod policies;
 mod runs;
 mod tokens;
 
-pub use audit::reply as audit_reply;
+pub use audit::{noted, reply as audit_reply};
 pub use check::check;
+pub use compact::forget_sealed;
 pub use explain::words as absent_words;
+pub use export::{note_head, told_head, wanted as export_wanted};
 pub use ledger::reply as backup_reply;
 pub use listen::bind;
 
@@ -49,6 +53,8 @@ use tokio::time::{sleep, timeout};
 const MAX_CONNECTIONS: usize = 64;
 /// Connections at the same time that a run is tied to. They last as long as the run, so they take no place from administrators.
 const MAX_TIED: usize = 4_096;
+/// Exports at the same time: each keeps a reader of the ledger for as long as its client reads.
+const MAX_EXPORTS: usize = 2;
 /// Orders to the keeper of runs that may wait.
 const ORDERS: usize = 256;
 /// How long a refused peer has to take its error.
@@ -68,6 +74,10 @@ struct Control {
     subscriptions: AtomicU64,
     /// Places of connections that a run is tied to.
     tied: Arc<Semaphore>,
+    /// Exports that may run at once.
+    exports: Arc<Semaphore>,
+    /// One compaction at a time.
+    compacting: tokio::sync::Mutex<()>,
 }
 
 /// Serves the socket until `shutdown` turns true. Runs on a current-thread runtime; the socket's file is removed at the end.
@@ -75,8 +85,17 @@ pub async fn serve(listener: UnixListener, gate: Gate, facts: Arc<Facts>, mut sh
     let (runs, orders) = mpsc::channel(ORDERS);
     let keeper = tokio::spawn(keeper::keep(gate.clone(), orders, shutdown.clone()));
     let started = gate.active().config.settings.clone();
-    let control =
-        Arc::new(Control { gate, facts, started, runs, subscriptions: AtomicU64::new(0), tied: Arc::new(Semaphore::new(MAX_TIED)) });
+    let (tied, exports) = (Arc::new(Semaphore::new(MAX_TIED)), Arc::new(Semaphore::new(MAX_EXPORTS)));
+    let control = Arc::new(Control {
+        gate,
+        facts,
+        started,
+        runs,
+        subscriptions: AtomicU64::new(0),
+        tied,
+        exports,
+        compacting: tokio::sync::Mutex::default(),
+    });
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
     let mut number: u64 = 0;

@@ -17,6 +17,8 @@ use tokio::sync::watch;
 
 /// How long refusals are counted before they are handed to the ledger.
 const GATHER: Duration = Duration::from_secs(1);
+/// How often the head of the chain is noted in the log.
+const HEAD: Duration = Duration::from_secs(3600);
 /// How often holds past their deadline are looked for.
 const SWEEP: Duration = Duration::from_secs(60);
 
@@ -52,6 +54,7 @@ async fn serve(source: Source, active: Active) -> anyhow::Result<()> {
     let gate = Gate::open(ledger.clone(), source, active).await.context("opening the gate")?;
     // A large ledger takes a while to count; nobody has to wait for it but who asks before it is done.
     tokio::spawn(count(ledger.clone()));
+    tokio::spawn(forget_sealed(ledger.clone()));
     let socket = control::bind(&paths.socket, settings.admin_group.value.as_deref())
         .with_context(|| format!("binding {}", paths.socket.display()))?;
     let listening = proxy::start(listener, &gate, &facts, settings.workers.value, settings.max_connections.value)?;
@@ -85,8 +88,23 @@ async fn serve(source: Source, active: Active) -> anyhow::Result<()> {
     if broken || ledger.has_refused() {
         anyhow::bail!("the disk refused a flush of the ledger: what was promised may not be on disk");
     }
+    // What is noted here and found changed at the next start was changed while no daemon ran.
+    note_head(&ledger).await;
     tracing::info!("stopped");
     Ok(())
+}
+
+async fn note_head(ledger: &Ledger) {
+    if let Err(fault) = control::note_head(ledger).await {
+        tracing::warn!(%fault, "the ledger's head could not be noted");
+    }
+}
+
+/// What a daemon that was killed had sealed and not deleted yet.
+async fn forget_sealed(ledger: Ledger) {
+    if let Err(fault) = control::forget_sealed(&ledger).await {
+        tracing::warn!(%fault, "events that are sealed could not be deleted");
+    }
 }
 
 async fn count(ledger: Ledger) {
@@ -113,6 +131,8 @@ impl Signals {
 async fn attend(gate: &Gate, signals: Signals) -> bool {
     let Signals { mut terminate, mut interrupt, mut reload } = signals;
     let mut sweep = tokio::time::interval(SWEEP);
+    // The first tick is at once.
+    let mut head = tokio::time::interval(HEAD);
     let mut draining = gate.draining();
     let mut beat = pin!(beat(gate));
     let mut gather = pin!(gather(gate));
@@ -125,6 +145,7 @@ async fn attend(gate: &Gate, signals: Signals) -> bool {
             _ = draining.wait_for(|draining| *draining) => return false,
             () = gate.ledger().failed() => return true,
             _ = reload.recv() => reread(gate).await,
+            _ = head.tick() => note_head(gate.ledger()).await,
             _ = sweep.tick() => {
                 gate.forget_past();
                 end_overdue(gate).await;

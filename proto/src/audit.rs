@@ -2,6 +2,8 @@
 
 use crate::value::{Digest, Stamp};
 use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
 
 /// What must hold, in the order in which it is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -65,6 +67,41 @@ pub struct Invariant {
     pub broken: Vec<String>,
 }
 
+/// An event's hash, as it was noted when the event was the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Noted {
+    /// Its hash.
+    pub hash: Digest,
+    /// The number of the event.
+    pub seq: u64,
+}
+
+impl FromStr for Noted {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Noted, String> {
+        let wrong = || format!("`{text}` is not the number and the hash of an event, such as 12:9f86d0…");
+        let (seq, hash) = text.split_once(':').ok_or_else(wrong)?;
+        Ok(Noted { hash: hash.parse().map_err(|_| wrong())?, seq: seq.parse().map_err(|_| wrong())? })
+    }
+}
+
+impl fmt::Display for Noted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.seq, self.hash)
+    }
+}
+
+/// `audit.run`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuditQuery {
+    /// Hashes that were noted elsewhere: a chain that was made anew does not have them.
+    #[serde(default)]
+    pub expect: Vec<Noted>,
+}
+
 /// Reply of `audit.run`, and what `aexd audit --json` prints.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Audit {
@@ -84,6 +121,9 @@ pub struct Audit {
     pub estimated: u64,
     /// Charges at the bound, because the meter was lost.
     pub worst_case: u64,
+    /// What could not be checked, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unchecked: Vec<String>,
 }
 
 impl Audit {

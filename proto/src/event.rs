@@ -1,6 +1,7 @@
 //! Events of the ledger's chain.
 
 use crate::account::AgentName;
+use crate::ledger::Sealed;
 use crate::value::{AccountId, Digest, Stamp};
 use serde::{Deserialize, Serialize};
 
@@ -72,6 +73,9 @@ pub struct EventList {
     pub events: Vec<Event>,
     /// Number of the newest event of the chain.
     pub head_seq: u64,
+    /// Older events that are in segments.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed: Option<Sealed>,
 }
 
 /// Reply of `event.tail`. It ends with the connection.

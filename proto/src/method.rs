@@ -180,9 +180,15 @@ methods! {
     /// What was used, by whom and how fast.
     Read "metrics.get" MetricsGet(Nothing) -> metrics::Metrics;
     /// Recomputes the ledger from its events.
-    Read "audit.run" AuditRun(Nothing) -> audit::Audit;
+    Read "audit.run" AuditRun(audit::AuditQuery) -> audit::Audit;
+    /// Where the event chain ends; the daemon notes it in its log, too.
+    Read "ledger.head" LedgerHead(Nothing) -> ledger::LedgerHead;
+    /// The ledger as a file that proves itself, as notifications on this connection.
+    Read "ledger.export" LedgerExport(ledger::ExportQuery) -> ledger::ExportBegun;
     /// Copies the living ledger into a new file, which is read back before the reply.
     Write "ledger.backup" LedgerBackup(ledger::BackupWanted) -> ledger::Backup;
+    /// Takes old events out of the ledger into a file that proves them.
+    Write "ledger.compact" LedgerCompact(ledger::Compact) -> ledger::Compacted;
     /// A part of the event chain.
     Read "event.list" EventList(event::EventQuery) -> event::EventList;
     /// The story of a request, a run or an event, recomputed from what is stored.
@@ -215,6 +221,15 @@ pub struct EventPushed;
 impl Notice for EventPushed {
     const NAME: &'static str = "event";
     type Params = event::EventNotice;
+}
+
+/// Lines of an export.
+#[derive(Clone, Copy, Debug)]
+pub struct ExportPushed;
+
+impl Notice for ExportPushed {
+    const NAME: &'static str = "export";
+    type Params = ledger::ExportPart;
 }
 
 #[cfg(test)]

@@ -17,6 +17,8 @@ pub mod client;
 pub mod clock;
 pub mod connect;
 pub mod daemon;
+pub mod forge;
+pub mod history;
 pub mod house;
 pub mod kills;
 pub mod ledger;

@@ -15,7 +15,7 @@ use crate::exit::{Exit, Failure};
 use crate::units::{grouped, span};
 use crate::{aexd, http};
 use aex_core::paths::{Paths, Place};
-use aex_proto::audit::Audit;
+use aex_proto::audit::{Audit, AuditQuery};
 use aex_proto::check::{Checked, Finding};
 use aex_proto::daemon::DaemonStatus;
 use aex_proto::method::{AuditRun, ConfigGet, DaemonStatus as Status, ModelCheck, Nothing};
@@ -103,7 +103,7 @@ fn live(client: &mut Client, findings: &mut Vec<Finding>) -> Vec<String> {
         Err(failure) => findings.push(Finding::error("models", failure.message, "aexctl models check")),
     }
     // The last one: a reply that comes too late is nobody's then.
-    findings.push(match client.call_within::<AuditRun>(&Nothing {}, AUDIT) {
+    findings.push(match client.call_within::<AuditRun>(&AuditQuery::default(), AUDIT) {
         Ok(audit) => ledger(&audit),
         Err(failure) => Finding::warning("ledger", failure.message, "aexctl audit"),
     });

@@ -9,6 +9,7 @@ use aex_core::books::AccountKind;
 use aex_core::decision::{Denial, Named, RateKind};
 use aex_core::event::{self as ledger, Settled, WindowOpened};
 use aex_proto::event::{Event, EventList, EventQuery, EventTail};
+use aex_proto::ledger::Sealed;
 use aex_proto::method;
 use aex_proto::value::{AccountId, Pico};
 use serde_json::Value;
@@ -20,6 +21,9 @@ pub(super) fn run(context: &Context<'_>, query: cli::Events) -> Result<Exit, Fai
     let mut client = context.connect()?;
     let list =
         client.call::<method::EventList>(&EventQuery { after: None, limit: query.limit, agent: query.agent.clone(), account: None })?;
+    if let Some(sealed) = list.sealed.as_ref().filter(|sealed| list.events.first().is_none_or(|first| first.seq == sealed.last + 1)) {
+        context.view.note(&format!("note: {}", older(sealed)));
+    }
     if !query.follow {
         context.view.show(&list, |_| text(&list))?;
         return Ok(Exit::Done);
@@ -34,6 +38,11 @@ pub(super) fn run(context: &Context<'_>, query: cli::Events) -> Result<Exit, Fai
         let event = client.wait_notice::<method::EventPushed>()?.event;
         context.view.stream(&event, |_| line(&event))?;
     }
+}
+
+/// Where older events are.
+pub(super) fn older(sealed: &Sealed) -> String {
+    format!("events up to {} are in segments, the newest of them in {}", sealed.last, sealed.segment)
 }
 
 fn text(list: &EventList) -> String {

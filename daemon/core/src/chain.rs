@@ -4,15 +4,17 @@
 //! microseconds since 1970, the kind's UTF-8 bytes, 32 bytes. All but the kind have a fixed length, so the text is unambiguous.
 
 use aex_proto::value::{Digest, Stamp};
+use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 
 /// Where a chain ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Head {
-    /// The last event's number; 0 before the first.
-    pub seq: i64,
     /// The last event's hash; zeros before the first.
     pub hash: Digest,
+    /// The last event's number; 0 before the first.
+    pub seq: i64,
 }
 
 impl Head {

@@ -334,6 +334,26 @@ events! {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         replaced: Option<ChainEnd>,
     }
+    /// Old events were taken out of the ledger into a file; the chain goes on from the last of them.
+    LedgerSealed "ledger.sealed" {
+        /// Who did it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<By>,
+        /// The SHA-256 of what is kept of their refusals, as text.
+        denials: Digest,
+        /// How many events.
+        events: i64,
+        /// The first of them.
+        first: i64,
+        /// The hash of the last of them.
+        hash: Digest,
+        /// The last of them.
+        last: i64,
+        /// The SHA-256 of the file.
+        segment: Digest,
+        /// The SHA-256 of the audit's state behind the last of them, as text.
+        state: Digest,
+    }
     /// A token was created.
     TokenCreated "token.created" {
         /// Whose token.

@@ -25,6 +25,7 @@ pub mod decision;
 pub mod ended;
 pub mod event;
 pub mod explain;
+pub mod export;
 pub mod hold;
 pub mod paths;
 pub mod policy;

@@ -2,25 +2,33 @@
 //!
 //! Feed it the snapshots, every event in order, then the rows, then ask for the findings. It needs no daemon and no database,
 //! and it shares none of the books' code but the calendar: a mistake there is found here. It keeps what is open, never what has
-//! ended: its memory grows with accounts, tokens and balances, not with calls.
+//! ended: its memory grows with accounts, tokens and balances, not with calls. All of its state can be written down behind any
+//! event (`checkpoint`), and an audit can go on from there.
 
 mod calls;
+mod checkpoint;
 mod compare;
 mod decisions;
 mod finding;
 mod look;
 mod money;
+mod part;
 pub mod rows;
+mod seals;
+mod told;
 mod tree;
 
 pub use calls::repriced;
+pub use checkpoint::{Checkpoint, Piece};
 pub use finding::Finding;
 pub use look::{Holder, Purse, Standing};
-pub use rows::Record;
+pub use rows::{Ended, Prepared, Record, Stub};
+pub use seals::Basis;
+pub use told::told;
 
 use crate::books::HoldKey;
 use crate::chain::Head;
-use crate::event::{ConfigLoaded, EpochClosed, EpochOpened, Event, LedgerRestored};
+use crate::event::{ConfigLoaded, EpochClosed, EpochOpened, Event, LedgerRestored, LedgerSealed};
 use crate::policy::{Effective, Fields};
 use crate::price::ModelCard;
 use aex_proto::value::{AccountId, Digest, Pico, Stamp};
@@ -29,6 +37,7 @@ use finding::Findings;
 use jiff::tz::TimeZone;
 use money::Money;
 use rows::Call;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use tree::Tree;
@@ -38,20 +47,21 @@ use tree::Tree;
 pub type Zones = fn(&str) -> Option<TimeZone>;
 
 /// What the events count up to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Counts {
-    /// Calls settled by the provider's report.
-    pub exact: u64,
+    /// Money charged in all.
+    pub charged: Pico,
     /// Calls settled by an estimate.
     pub estimated: u64,
-    /// Calls charged in full because nobody knows.
-    pub worst_case: u64,
+    /// Calls settled by the provider's report.
+    pub exact: u64,
     /// Holds released.
     pub released: u64,
     /// Money charged by estimates and worst cases.
     pub uncertain: Pico,
-    /// Money charged in all.
-    pub charged: Pico,
+    /// Calls charged in full because nobody knows.
+    pub worst_case: u64,
 }
 
 /// An event's number and time.
@@ -90,6 +100,7 @@ struct Configs {
 pub struct Audit {
     zones: Zones,
     zone: Option<TimeZone>,
+    zone_name: Option<String>,
     head: Head,
     epoch: u32,
     /// The last event was a restore: the start from which it has the ledger count on.
@@ -103,10 +114,20 @@ pub struct Audit {
     /// The event whose bill went beyond a limit, and the agent that the next event has to suspend for it.
     suspends: Option<(i64, AccountId)>,
     /// Calls that have ended.
-    ended: u64,
+    ended: Ended,
+    /// What was taken out into files, oldest first.
+    seals: Vec<LedgerSealed>,
     /// Accounts whose rows were compared.
     seen: BTreeSet<AccountId>,
     counts: Counts,
+    /// The account that a filtered export is about. Of the accounts above it only what limits it is known, of others nothing.
+    within: Option<AccountId>,
+    /// Events that were seen as stubs.
+    stubs: u64,
+    /// States that it began with, or that a file ended with.
+    bases: BTreeMap<i64, Basis>,
+    /// Heads that were noted elsewhere and have to be met.
+    expected: BTreeMap<i64, Vec<Digest>>,
     found: Findings,
 }
 
@@ -117,6 +138,7 @@ impl Audit {
         Audit {
             zones,
             zone: None,
+            zone_name: None,
             head: Head::START,
             epoch: 0,
             restored: None,
@@ -127,9 +149,14 @@ impl Audit {
             money: Money::default(),
             open: BTreeMap::new(),
             suspends: None,
-            ended: 0,
+            ended: Ended::NONE,
+            seals: Vec::new(),
             seen: BTreeSet::new(),
             counts: Counts::default(),
+            within: None,
+            stubs: 0,
+            bases: BTreeMap::new(),
+            expected: BTreeMap::new(),
             found: Findings::new(),
         }
     }
@@ -149,7 +176,7 @@ impl Audit {
                 }
                 Effective::parse(text).map(|policy| drop(snapshots.policies.insert(digest, policy)))
             }
-            _ => Ok(()),
+            _ => return self.found.integrity.fail(format!("snapshot {digest}: `{kind}` is no kind of snapshot that is known here")),
         };
         if let Err(fault) = read {
             self.found.integrity.fail(format!("snapshot {digest}: {fault}"));
@@ -158,18 +185,30 @@ impl Audit {
 
     /// Takes in the next event. When it ends a call, the row that has to stand for that end: give it to [`Audit::ended`].
     pub fn event(&mut self, record: &Record) -> Option<Call> {
-        let place = Place { seq: record.seq, at: record.at };
-        let expected = self.head.link(record.at, &record.kind, &Digest::of(record.body.as_bytes()));
-        self.found.integrity.check(expected.seq == record.seq, || format!("{place}: {} was expected", expected.seq));
-        self.found.integrity.check(expected.hash == record.hash, || format!("{place}: its hash does not follow from what it holds"));
-        let before = std::mem::replace(&mut self.head, Head { seq: record.seq, hash: record.hash });
-        match Event::parse(&record.kind, &record.body) {
+        self.take(record.prepare())
+    }
+
+    /// As [`Audit::event`], with an event that has been read.
+    pub fn take(&mut self, event: Prepared) -> Option<Call> {
+        let place = Place { seq: event.seq, at: event.at };
+        let before = self.follow(place, &event.kind, &event.digest, event.hash);
+        match event.event {
             Ok(event) => self.replay(place, before, event),
             Err(fault) => {
                 self.found.integrity.fail(format!("{place}: {fault}"));
                 None
             }
         }
+    }
+
+    /// Goes one link on in the chain; where it ended before.
+    fn follow(&mut self, place: Place, kind: &str, digest: &Digest, hash: Digest) -> Head {
+        let next = self.head.link(place.at, kind, digest);
+        self.found.integrity.check(next.seq == place.seq, || format!("{place}: {} was expected", next.seq));
+        self.found.integrity.check(next.hash == hash, || format!("{place}: its hash does not follow from what it holds"));
+        let before = std::mem::replace(&mut self.head, Head { seq: place.seq, hash });
+        self.meet();
+        before
     }
 
     /// `before`: where the chain ended before the event.
@@ -199,6 +238,7 @@ impl Audit {
             Event::CallSettled(settled) => return self.settled(place, &settled),
             Event::CallReleased(released) => return self.released(place, &released),
             Event::CallDenied(denied) => self.denied(place, &denied),
+            Event::LedgerSealed(sealed) => self.sealed(place, *sealed),
             Event::CallDeniedAgain(_) | Event::AuthFailed(_) => {}
         }
         None
@@ -214,6 +254,7 @@ impl Audit {
         self.found.integrity.check(self.zone.is_some(), || {
             format!("{place}: the zone {} is not known here, so its windows cannot be checked", opened.zone)
         });
+        self.zone_name = Some(opened.zone);
         self.epoch = opened.epoch;
         self.ledger = Some(opened.ledger);
         self.configs = Configs::default();
@@ -261,6 +302,12 @@ impl Audit {
     #[must_use]
     pub const fn head(&self) -> Head {
         self.head
+    }
+
+    /// The ledger's own name, as the last start told it.
+    #[must_use]
+    pub fn ledger(&self) -> Option<&str> {
+        self.ledger.as_deref()
     }
 
     /// What the events count up to.

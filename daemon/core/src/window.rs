@@ -10,11 +10,12 @@ use serde::{Deserialize, Serialize};
 
 /// A span of wall time: from `start` on, before `end`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Window {
-    /// Its first instant.
-    pub start: Stamp,
     /// The first instant after it; `None` when it never ends.
     pub end: Option<Stamp>,
+    /// Its first instant.
+    pub start: Stamp,
 }
 
 impl Window {

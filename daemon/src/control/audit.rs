@@ -4,62 +4,39 @@ use super::fault::{Answer, read};
 use crate::gate::Gate;
 use crate::ledger::AuditReport;
 use crate::os::clock;
-use aex_core::verify::Finding;
-use aex_proto::audit::{Audit, Invariant, InvariantName};
+use aex_core::chain::Head;
+use aex_core::verify::told;
+use aex_proto::audit::{Audit, AuditQuery, Noted};
 use aex_proto::value::Stamp;
 
-/// What becomes of reservations that nobody works on.
-const ORPHANS: &str = "the daemon's next start ends them: a call that was sent is charged its worst case";
-
-pub(super) async fn run(gate: &Gate) -> Answer<Audit> {
+pub(super) async fn run(gate: &Gate, query: AuditQuery) -> Answer<Audit> {
     gate.flush_denials().await;
     let epoch = gate.ledger().epoch();
     read(gate, move |reader| {
         let now = clock::wall();
-        Ok(reply(&reader.audit(now, Some(epoch))?, now))
+        let expected: Vec<Head> = query.expect.iter().map(noted).collect();
+        Ok(reply(&reader.audit_against(now, Some(epoch), &expected)?, now))
     })
     .await
+}
+
+/// A head that was noted. A number beyond the chain's range names an event that is not there.
+#[must_use]
+pub fn noted(noted: &Noted) -> Head {
+    Head { hash: noted.hash, seq: i64::try_from(noted.seq).unwrap_or(i64::MAX) }
 }
 
 /// The findings in the protocol's order. An invariant that nobody looked at does not hold.
 #[must_use]
 pub fn reply(report: &AuditReport, at: Stamp) -> Audit {
-    let invariants: Vec<Invariant> = InvariantName::ALL.into_iter().map(|name| invariant(name, &report.findings)).collect();
-    Audit {
-        passed: invariants.iter().all(|invariant| invariant.passed),
-        invariants,
-        at,
-        head_seq: report.head.seq.unsigned_abs(),
-        head_hash: report.head.hash,
-        exact: report.counts.exact,
-        estimated: report.counts.estimated,
-        worst_case: report.counts.worst_case,
-    }
-}
-
-fn invariant(name: InvariantName, findings: &[Finding]) -> Invariant {
-    let Some(finding) = findings.iter().find(|finding| finding.name == name.name()) else {
-        return Invariant { name, passed: false, checked: 0, detail: "was not checked".to_owned(), broken: Vec::new() };
-    };
-    let detail = match (name, finding.passed()) {
-        (_, true) => "none wrong".to_owned(),
-        (InvariantName::NoOrphanedReservations, false) => format!("{} wrong; {ORPHANS}", finding.broken_count),
-        (_, false) => format!("{} wrong", finding.broken_count),
-    };
-    Invariant {
-        name,
-        passed: finding.passed(),
-        checked: finding.checked,
-        detail,
-        broken: finding.broken.iter().take(Audit::MAX_BROKEN).cloned().collect(),
-    }
+    told(&report.findings, report.head, report.counts, at, Vec::new())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aex_core::chain::Head;
-    use aex_core::verify::{Audit as Replay, Counts};
+    use aex_core::verify::{Audit as Replay, Counts, Finding};
+    use aex_proto::audit::InvariantName;
 
     #[test]
     fn each_invariant_of_the_replay_has_its_name_on_the_wire_in_the_same_order() {

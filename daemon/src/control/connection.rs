@@ -5,7 +5,7 @@
 
 use super::events::Tail;
 use super::keeper::{Link, Order};
-use super::{Control, Peer, events, is_over, methods};
+use super::{Control, Peer, events, export, is_over, methods};
 use aex_proto::frame::{self, Frame, MAX_LINE, Splitter};
 use aex_proto::rpc::{ErrorObject, Fault, Incoming, Response};
 use aex_proto::value::AccountId;
@@ -42,6 +42,8 @@ pub(super) enum After {
     },
     /// A subscription begins.
     Tail(Tail),
+    /// The ledger follows as a file.
+    Export(export::Wanted),
     /// The daemon begins to stop.
     Drain,
 }
@@ -178,6 +180,10 @@ impl Connection {
                     return;
                 }
                 self.tails.spawn(events::follow(self.control.gate.clone(), tail, self.lines.clone()));
+            }
+            After::Export(wanted) => {
+                while self.tails.try_join_next().is_some() {}
+                self.tails.spawn(export::send(Arc::clone(&self.control), wanted, self.lines.clone()));
             }
             After::Drain => self.control.gate.drain(),
         }

@@ -2,6 +2,7 @@
 
 use super::agents;
 use super::connection::{After, Lines};
+use super::export::told_sealed;
 use super::fault::{Answer, read, unfit};
 use crate::gate::Gate;
 use crate::ledger::{EventFilter, LedgerFault, OwnedEvent};
@@ -42,7 +43,11 @@ pub(super) async fn list(gate: &Gate, query: EventQuery) -> Answer<EventList> {
     };
     read(gate, move |reader| {
         let owned = reader.owned(reader.events(&filter)?, None)?;
-        Ok(EventList { events: owned.into_iter().map(event).collect::<Result<_, _>>()?, head_seq: reader.head()?.seq.unsigned_abs() })
+        Ok(EventList {
+            events: owned.into_iter().map(event).collect::<Result<_, _>>()?,
+            head_seq: reader.head()?.seq.unsigned_abs(),
+            sealed: reader.sealed()?.map(told_sealed),
+        })
     })
     .await
 }
@@ -52,8 +57,12 @@ pub(super) async fn tail(gate: &Gate, subscription: u64, wanted: EventTail) -> A
         Some(name) => Some(agents::find(gate, name).await?),
         None => None,
     };
-    let head = read(gate, |reader| reader.head().map(|head| head.seq)).await?;
+    let (head, sealed) = read(gate, |reader| Ok((reader.head()?.seq, reader.sealed()?))).await?;
     let after = wanted.after.map_or(head, seq);
+    if let Some(sealed) = sealed.filter(|sealed| after < sealed.last) {
+        let why = format!("events up to {} are in segments, the newest of them in {}", sealed.last, sealed.path);
+        return Err(ErrorObject::fault(Fault::Gone, why));
+    }
     let reply = Subscription { subscription, after: after.unsigned_abs() };
     Ok((reply, After::Tail(Tail { subscription, after, within })))
 }

@@ -3,8 +3,8 @@
 use super::connection::After;
 use super::fault::Answer;
 use super::{
-    Control, accounts, agents, audit, budgets, check, config, daemon, events, explain, groups, ledger, metrics, models, policies, runs,
-    tokens,
+    Control, accounts, agents, audit, budgets, check, compact, config, daemon, events, explain, export, groups, ledger, metrics, models,
+    policies, runs, tokens,
 };
 use aex_core::event::By;
 use aex_proto::method::{self as m, Method, Verb};
@@ -81,8 +81,14 @@ async fn dispatch(control: &Control, by: By, verb: Verb, request: Request, after
         Verb::RunClose => reply::<m::RunClose, _>(request, async |wanted| runs::close(gate, by, wanted).await).await,
         Verb::StatusGet => reply::<m::StatusGet, _>(request, async |_| daemon::figures(gate, facts).await).await,
         Verb::MetricsGet => reply::<m::MetricsGet, _>(request, async |_| metrics::get(gate).await).await,
-        Verb::AuditRun => reply::<m::AuditRun, _>(request, async |_| audit::run(gate).await).await,
+        Verb::AuditRun => reply::<m::AuditRun, _>(request, async |query| audit::run(gate, query).await).await,
+        Verb::LedgerHead => reply::<m::LedgerHead, _>(request, async |_| export::head(gate).await).await,
+        Verb::LedgerExport => {
+            let number = control.next_subscription();
+            reply::<m::LedgerExport, _>(request, async |wanted| Ok(then(export::begin(gate, number, wanted).await?, after))).await
+        }
         Verb::LedgerBackup => reply::<m::LedgerBackup, _>(request, async |wanted| ledger::backup(gate, &by, wanted).await).await,
+        Verb::LedgerCompact => reply::<m::LedgerCompact, _>(request, async |wanted| compact::run(control, by, wanted).await).await,
         Verb::EventList => reply::<m::EventList, _>(request, async |query| events::list(gate, query).await).await,
         Verb::ExplainGet => reply::<m::ExplainGet, _>(request, async |wanted| explain::get(gate, wanted).await).await,
         Verb::EventTail => {

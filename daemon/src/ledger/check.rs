@@ -94,7 +94,7 @@ fn rows(conn: &Connection) -> Result<(), LedgerFault> {
     let transaction = conn.unchecked_transaction()?;
     // A zone that this machine does not know is no damage: its windows are checked by the audit, where they can be.
     let zones = |name: &str| super::audit::zone(name).or(Some(jiff::tz::TimeZone::UTC));
-    let report = Reader::new(&transaction).audit_with(zones, clock::wall(), None)?;
+    let report = Reader::new(&transaction).audit_with(zones, clock::wall(), None, &[])?;
     let broken = report.findings.into_iter().filter(|finding| OF_ROWS.contains(&finding.name) && !finding.passed());
     match broken.flat_map(|finding| finding.broken).find(|what| is_damage(what)) {
         None => snapshots(&transaction),

@@ -243,7 +243,9 @@ impl<'c> Reader<'c> {
         );
         let mut statement = self.conn.prepare_cached(&sql)?;
         let account = filter.account.unwrap_or(AccountId::ROOT);
-        let rows = statement.query_map(params![account.get(), filter.after, filter.until.unwrap_or(i64::MAX), filter.limit], record)?;
+        // Events that are sealed may not be deleted yet.
+        let after = filter.after.max(self.sealed_last()?);
+        let rows = statement.query_map(params![account.get(), after, filter.until.unwrap_or(i64::MAX), filter.limit], record)?;
         let mut found = rows.collect::<Result<Vec<_>, _>>()?;
         if filter.newest {
             found.reverse();

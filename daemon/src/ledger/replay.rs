@@ -35,11 +35,12 @@ impl Reader<'_> {
             counts.active(Stamp::new(row.get(6)?));
             counts.ended(request, model, state, sums, Stamp::new(row.get(7)?));
         }
+        self.sealed_refusals(&mut past, home)?;
         let mut statement = self.conn.prepare(
             "SELECT at_us, body ->> '$.account', body ->> '$.rule', coalesce(body ->> '$.count', 1), body ->> '$.cause' FROM events
-             WHERE kind IN ('call.denied', 'call.denied.again', 'auth.failed') AND seq <= ?",
+             WHERE kind IN ('call.denied', 'call.denied.again', 'auth.failed') AND seq > ? AND seq <= ?",
         )?;
-        let mut rows = statement.query(params![until])?;
+        let mut rows = statement.query(params![self.sealed_last()?, until])?;
         while let Some(row) = rows.next()? {
             glance()?;
             let (at, times) = (Stamp::new(row.get(0)?), count(row, 3)?);

@@ -95,20 +95,22 @@ impl Reader<'_> {
     /// When the query fails or an event does not fit its kind.
     pub fn run_sums(&self, account: AccountId, since: RequestId) -> Result<RunSums, LedgerFault> {
         let sql = format!(
-            "{BELOW} SELECT c.state, c.charge_pico, e.body, c.tokens FROM calls c JOIN events e ON e.seq = c.ended_seq WHERE c.request >= ?2 AND c.account IN below AND c.state <> 'released'"
+            "{BELOW} SELECT c.state, c.charge_pico, e.body, c.tokens FROM calls c LEFT JOIN events e ON e.seq = c.ended_seq WHERE c.request >= ?2 AND c.account IN below AND c.state <> 'released'"
         );
         let mut statement = self.conn.prepare_cached(&sql)?;
         let mut rows = statement.query(params![account.get(), since.bits().cast_signed()])?;
         let mut sums = RunSums::default();
         while let Some(row) = rows.next()? {
-            let (state, body): (String, String) = (row.get(0)?, row.get(2)?);
-            let settled: CallSettled = serde_json::from_str(&body).map_err(|fault| LedgerFault::Broken(fault.to_string()))?;
+            let (state, body): (String, Option<String>) = (row.get(0)?, row.get(2)?);
+            // What is sealed belongs to no run that is open: only its sums are left.
+            let settled: Option<CallSettled> =
+                body.map(|body| serde_json::from_str(&body)).transpose().map_err(|fault| LedgerFault::Broken(fault.to_string()))?;
             sums.calls = sums.calls.saturating_add(1);
             sums.tokens = sums.tokens.saturating_add(count(row, 3)?);
             sums.estimated = sums.estimated.saturating_add(u64::from(state == "estimated"));
             sums.worst_case = sums.worst_case.saturating_add(u64::from(state == "worst_case"));
             sums.charged = sums.charged.plus(Pico::new(row.get(1)?)).unwrap_or(Pico::MAX);
-            for Line(bucket, quantity, _) in &settled.lines {
+            for Line(bucket, quantity, _) in settled.iter().flat_map(|settled| &settled.lines) {
                 match bucket {
                     Bucket::Input | Bucket::CachedInput | Bucket::CacheWrite | Bucket::AudioInput => {
                         sums.input_tokens = sums.input_tokens.saturating_add(*quantity);
@@ -139,6 +141,14 @@ impl Reader<'_> {
         let mut statement = self.conn.prepare_cached(sql)?;
         let rows = statement.query_map([after, until], |row| Ok((AccountId::new(row.get(0)?), row.get(1)?)))?;
         Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// The ledger's own name.
+    ///
+    /// # Errors
+    /// When the query fails.
+    pub fn name(&self) -> Result<String, LedgerFault> {
+        Ok(self.conn.query_row("SELECT ledger FROM chain", [], |row| row.get(0))?)
     }
 
     /// Where the chain ends.

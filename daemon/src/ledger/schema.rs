@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// The version of the tables that this program writes.
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 
 /// Below this version SQLite can corrupt a database when a WAL is reset (fixed in 3.51.3, forum post of 2026-02).
 const MIN_SQLITE: i32 = 3_051_003;
@@ -141,8 +141,30 @@ CREATE TRIGGER events_are_kept BEFORE DELETE ON events
     BEGIN SELECT RAISE(ABORT, 'events are append-only'); END;
 ";
 
+/// Old events may be taken out. The newest seal alone keeps its texts: the audit's state behind its last event, and what is known of
+/// refusals up to it.
+const SEALS: &str = "
+DROP TRIGGER events_are_kept;
+CREATE TABLE seals (
+    last INTEGER PRIMARY KEY,
+    first INTEGER NOT NULL CHECK (first BETWEEN 1 AND last),
+    path TEXT NOT NULL,
+    segment BLOB NOT NULL CHECK (length(segment) = 32),
+    state BLOB NOT NULL CHECK (length(state) = 32),
+    denials BLOB NOT NULL CHECK (length(denials) = 32),
+    state_text TEXT,
+    denials_text TEXT
+) STRICT;
+CREATE TRIGGER seals_are_final BEFORE UPDATE OF last, first, segment, state, denials ON seals
+    BEGIN SELECT RAISE(ABORT, 'a seal does not change'); END;
+CREATE TRIGGER seals_are_kept BEFORE DELETE ON seals
+    BEGIN SELECT RAISE(ABORT, 'a seal is kept'); END;
+CREATE TRIGGER events_are_kept BEFORE DELETE ON events WHEN NOT EXISTS (SELECT 1 FROM seals WHERE last >= OLD.seq)
+    BEGIN SELECT RAISE(ABORT, 'events are append-only, but for those that are sealed'); END;
+";
+
 /// What makes tables of a version those of the next one.
-pub(super) const STEPS: [migrate::Step; 1] = [(1, "ALTER TABLE accounts ADD COLUMN tpm INTEGER CHECK (tpm >= 0);")];
+pub(super) const STEPS: [migrate::Step; 2] = [(1, "ALTER TABLE accounts ADD COLUMN tpm INTEGER CHECK (tpm >= 0);"), (2, SEALS)];
 
 /// Refuses to run on a SQLite that can corrupt a WAL.
 pub(super) fn assert_sqlite_version() -> Result<(), LedgerFault> {
@@ -164,7 +186,7 @@ pub(super) fn open_for_writing(path: &Path) -> Result<Connection, LedgerFault> {
     }
     configure(&conn)?;
     if is_new {
-        conn.execute_batch(&format!("BEGIN IMMEDIATE; {TABLES} PRAGMA user_version = {VERSION}; COMMIT"))?;
+        conn.execute_batch(&format!("BEGIN IMMEDIATE; {TABLES} {SEALS} PRAGMA user_version = {VERSION}; COMMIT"))?;
     } else if found < VERSION {
         migrate::run(&conn, path, found, &STEPS)?;
     }

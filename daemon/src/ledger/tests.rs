@@ -5,6 +5,7 @@ mod history;
 mod model;
 mod past;
 mod refusing;
+mod sealing;
 mod tampered;
 
 use super::*;

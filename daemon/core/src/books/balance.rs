@@ -3,26 +3,28 @@
 use super::BooksFault;
 use crate::window::{Period, Window};
 use aex_proto::value::{AccountId, BalanceId, Pico};
+use serde::{Deserialize, Serialize};
 
 /// The money of one account in one window. Invariant: nothing negative, and spent + reserved − overdraft ≤ limit.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Balance {
-    /// Its number.
-    pub id: BalanceId,
     /// Whose money it is.
     pub account: AccountId,
-    /// The period that the window belongs to.
-    pub period: Period,
-    /// The span of time that it counts.
-    pub window: Window,
+    /// Its number.
+    pub id: BalanceId,
     /// The budget; `None` counts without a limit.
     pub limit: Option<Pico>,
-    /// Charged so far.
-    pub spent: Pico,
-    /// Held by calls in flight.
-    pub reserved: Pico,
     /// How far bills or a lowered limit put it beyond its limit.
     pub overdraft: Pico,
+    /// The period that the window belongs to.
+    pub period: Period,
+    /// Held by calls in flight.
+    pub reserved: Pico,
+    /// Charged so far.
+    pub spent: Pico,
+    /// The span of time that it counts.
+    pub window: Window,
 }
 
 impl Balance {

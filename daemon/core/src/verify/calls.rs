@@ -9,14 +9,16 @@ use crate::event::{CallHeld, CallReleased, CallSent, CallSettled, Outcome, Relea
 use crate::price::{Charge, Line, Price};
 use crate::usage::{Bucket, Usage};
 use aex_proto::value::Pico;
+use serde::{Deserialize, Serialize};
 
 /// A call in flight.
-#[derive(Debug)]
-pub(super) struct Held {
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Held {
+    /// A configuration that it may have begun with does not charge gateway errors.
+    pub(super) free_gateway_errors: bool,
     /// What its row has to say.
     pub(super) row: Hold,
-    /// A configuration that it may have begun with does not charge gateway errors.
-    free_gateway_errors: bool,
 }
 
 impl Audit {
@@ -90,7 +92,7 @@ impl Audit {
                 i64::try_from(quantities(settled).fold(0, |sum, (_, quantity)| u64::saturating_add(sum, quantity))).unwrap_or(i64::MAX)
             }
         };
-        Some(ended(held, place, Some(settled.state), settled.charge, tokens))
+        Some(self.ended_as(held, place, Some(settled.state), settled.charge, tokens))
     }
 
     /// The row that has to stand for the end of the call.
@@ -109,7 +111,7 @@ impl Audit {
                 released.request, released.reason, released.status
             )
         });
-        Some(ended(held, place, None, Pico::ZERO, 0))
+        Some(self.ended_as(held, place, None, Pico::ZERO, 0))
     }
 
     /// Moves the money of a hold that ends; a hold ends once.
@@ -127,8 +129,14 @@ impl Audit {
             let living = agent.filter(|agent| agent.row.state == AccountState::Active);
             self.suspends = living.map(|agent| (place.seq, agent.row.id));
         }
-        self.ended = self.ended.saturating_add(1);
         Some(held)
+    }
+
+    fn ended_as(&mut self, held: Held, place: Place, state: Option<Settled>, charge: Pico, tokens: i64) -> Call {
+        let Hold { key, account, model, amount, held_at, held_seq, .. } = held.row;
+        let row = Call { key, account, model, state, amount, charge, tokens, held_at, ended_at: place.at, held_seq, ended_seq: place.seq };
+        self.ended = self.ended.and(row.digest());
+        row
     }
 
     fn count(&mut self, settled: &CallSettled) {
@@ -186,11 +194,6 @@ fn quantities(settled: &CallSettled) -> impl Iterator<Item = (Bucket, u64)> {
 /// A status with which a provider says that it did nothing: 408, 502, 504 and others may come after the work.
 const fn is_refusal(status: u16) -> bool {
     matches!(status, 400..=407 | 409..=499 | 500 | 503 | 529)
-}
-
-fn ended(held: Held, place: Place, state: Option<Settled>, charge: Pico, tokens: i64) -> Call {
-    let Hold { key, account, model, amount, held_at, held_seq, .. } = held.row;
-    Call { key, account, model, state, amount, charge, tokens, held_at, ended_at: place.at, held_seq, ended_seq: place.seq }
 }
 
 fn list(ids: &[aex_proto::value::BalanceId]) -> String {

@@ -1,8 +1,10 @@
 //! The audit against a scribe: the books' steps written down as the ledger writes them, on a clock that is moved by hand.
 
+mod exported;
 mod forged;
 mod history;
 mod imported;
+mod resumed;
 
 use super::rows::{Account, Budget, Chain, Token};
 use super::*;
@@ -59,6 +61,12 @@ fn card() -> ModelCard {
 /// What holds for an agent that states nothing and has no profile.
 fn seed() -> Effective {
     Effective::of(Fields::default(), None)
+}
+
+/// All texts that a scribe's events name.
+fn snapshots() -> Vec<(&'static str, String, Digest)> {
+    let all = [("card", card().snapshot()), ("fields", Fields::default().snapshot()), ("policy", seed().snapshot())];
+    all.into_iter().map(|(kind, (text, digest))| (kind, text, digest)).collect()
 }
 
 fn ask(output: u64) -> Ask {
@@ -333,21 +341,37 @@ impl Scribe {
         }
     }
 
+    /// These events in a chain.
+    fn chained(events: &[(Stamp, Event)]) -> Vec<Record> {
+        let mut head = Head::START;
+        let chained = events.iter().map(|(at, event)| {
+            let (kind, body) = (event.kind().to_owned(), event.body());
+            head = head.link(*at, &kind, &Digest::of(body.as_bytes()));
+            Record { seq: head.seq, at: *at, kind, body, hash: head.hash }
+        });
+        chained.collect()
+    }
+
     /// What the audit says when these events are chained, and the rows are the scribe's.
     fn audit(&self, events: &[(Stamp, Event)]) -> Vec<Finding> {
         let mut audit = Audit::new(zones);
-        for (kind, (text, digest)) in [("card", card().snapshot()), ("fields", Fields::default().snapshot()), ("policy", seed().snapshot())]
-        {
+        for (kind, text, digest) in snapshots() {
             audit.snapshot(digest, kind, &text);
         }
-        let mut head = Head::START;
-        for (at, event) in events {
-            let (kind, body) = (event.kind().to_owned(), event.body());
-            head = head.link(*at, &kind, &Digest::of(body.as_bytes()));
-            if let Some(expected) = audit.event(&Record { seq: head.seq, at: *at, kind, body, hash: head.hash }) {
-                audit.ended(&expected, self.calls.iter().find(|row| row.key == expected.key));
-            }
+        for record in Self::chained(events) {
+            self.take(&mut audit, &record);
         }
+        self.rows(&mut audit);
+        audit.finish()
+    }
+
+    fn take(&self, audit: &mut Audit, record: &Record) {
+        if let Some(expected) = audit.event(record) {
+            audit.ended(&expected, self.calls.iter().find(|row| row.key == expected.key));
+        }
+    }
+
+    fn rows(&self, audit: &mut Audit) {
         for row in &self.accounts {
             audit.account(row);
             for (period, limit) in &self.books.account(row.id).unwrap().budgets {
@@ -358,9 +382,12 @@ impl Scribe {
         self.books.balances().for_each(|row| audit.balance(row));
         self.holds.values().for_each(|row| audit.open(row, row.held_at, Some(self.epoch)));
         audit.count_ended(u64::try_from(self.calls.len()).unwrap());
+        audit.chain(Some(&self.chain(audit.head())));
+    }
+
+    fn chain(&self, head: Head) -> Chain {
         let next_account = AccountId::new(i64::try_from(self.accounts.len()).unwrap() + 1);
-        audit.chain(Some(&Chain { head, epoch: self.epoch, next_account, ledger: "0".repeat(32) }));
-        audit.finish()
+        Chain { head, epoch: self.epoch, next_account, ledger: "0".repeat(32) }
     }
 
     /// What is broken, each with its finding.

@@ -7,16 +7,18 @@ use crate::decision::AccountState;
 use crate::event::{AccountCreated, AccountStateChanged, AccountUpdated, TokenCreated, TokenRevoked};
 use crate::window::Period;
 use aex_proto::value::{AccountId, Digest, Pico};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// An account, with what it once was: a refusal may be recorded a moment after it was decided.
-#[derive(Debug)]
-pub(super) struct Node {
-    /// What its row has to say.
-    pub(super) row: Account,
+/// An account, with what it once was: a refusal may be recorded a moment after it was decided. Written down in checkpoints: fields
+/// stand in alphabetical order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Node {
     /// What it had spent in an earlier program.
     pub(super) brought: Pico,
     /// Its budgets by period.
+    #[serde(with = "super::checkpoint::pairs")]
     pub(super) budgets: BTreeMap<Period, Pico>,
     /// Every budget that it ever had.
     pub(super) limits_had: Vec<(Period, Pico)>,
@@ -24,6 +26,8 @@ pub(super) struct Node {
     pub(super) policies_had: Vec<Digest>,
     /// All limits on calls that it ever had.
     pub(super) rates_had: Vec<Limits>,
+    /// What its row has to say.
+    pub(super) row: Account,
     /// Every state but active that it ever was in, with its reason.
     pub(super) stops_had: Vec<(AccountState, String)>,
 }
@@ -33,6 +37,8 @@ pub(super) struct Node {
 pub(super) struct Tree {
     pub(super) accounts: BTreeMap<AccountId, Node>,
     pub(super) tokens: BTreeMap<Digest, Token>,
+    /// The largest number that an account has.
+    pub(super) last: i64,
 }
 
 impl Tree {
@@ -49,7 +55,7 @@ impl Tree {
 
     /// The number that the next account gets: they are counted from 1 without a gap.
     pub(super) fn next_account(&self) -> AccountId {
-        AccountId::new(self.accounts.last_key_value().map_or(1, |(last, _)| last.get().saturating_add(1)))
+        AccountId::new(self.last.saturating_add(1))
     }
 }
 
@@ -86,6 +92,7 @@ impl Audit {
         let brought = created.imported.map_or(Pico::ZERO, |before| before.spent);
         let (policies_had, rates_had) = (vec![row.policy], vec![row.limits]);
         let node = Node { row, brought, budgets: BTreeMap::new(), limits_had: Vec::new(), policies_had, rates_had, stops_had: Vec::new() };
+        self.tree.last = self.tree.last.max(id.get());
         self.tree.accounts.entry(id).or_insert(node);
     }
 

@@ -4,7 +4,7 @@ use super::*;
 
 /// root 1, group 2 with 5,000 a day, agent 3 with 20,000 in all, a budget of a week from mid-week on; one call of each end, one
 /// in flight, one refused by its budget, by its policy and by its state each; a token; two starts.
-fn story() -> Scribe {
+pub(super) fn story() -> Scribe {
     let mut scribe = Scribe::new("UTC");
     scribe.config(false);
     scribe.account(Some(1), AccountKind::Group, &[(Period::Day, 5_000)]);

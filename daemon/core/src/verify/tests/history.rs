@@ -4,7 +4,7 @@ use super::*;
 use proptest::prelude::*;
 
 #[derive(Clone, Debug)]
-enum Step {
+pub(super) enum Step {
     Wait(i64),
     Start(&'static str),
     Config(bool),
@@ -21,7 +21,7 @@ enum Step {
     Revoke(usize, i64),
 }
 
-fn step() -> impl Strategy<Value = Step> {
+pub(super) fn step() -> impl Strategy<Value = Step> {
     let period = || prop::sample::select(Period::ALL.to_vec());
     let budgets = || prop::collection::btree_map(period(), 0..9_000i64, 0..3).prop_map(|budgets| budgets.into_iter().collect());
     let state = prop::sample::select(vec![
@@ -56,7 +56,7 @@ fn pick<T: Clone>(from: &[T], at: usize) -> Option<T> {
     from.get(at.checked_rem(from.len())?).cloned()
 }
 
-fn take(scribe: &mut Scribe, step: Step) {
+pub(super) fn take(scribe: &mut Scribe, step: Step) {
     let accounts: Vec<i64> = scribe.accounts.iter().filter(|row| row.state != AccountState::Closed).map(|row| row.id.get()).collect();
     let holds: Vec<HoldKey> = scribe.holds.keys().copied().collect();
     let account = |at| pick(&accounts, at).unwrap_or(1);
