@@ -209,7 +209,7 @@ pub(super) fn version(conn: &Connection, path: &Path) -> Result<u32, LedgerFault
 /// Whether tables, indexes and triggers are those of this version. Columns that a step added stand at the end of their table.
 pub(super) fn check(conn: &Connection) -> Result<(), LedgerFault> {
     let ours = Connection::open_in_memory()?;
-    ours.execute_batch(TABLES)?;
+    ours.execute_batch(&format!("{TABLES} {SEALS}"))?;
     let (wanted, found) = (objects(&ours)?, objects(conn)?);
     match wanted.iter().find(|(name, parts)| found.get(*name) != Some(*parts)) {
         None => Ok(()),
