@@ -134,7 +134,7 @@ impl Ledger {
         disk::renew(path)?;
         let conn = schema::open_for_writing(path).map_err(|fault| check::damaged(path, fault))?;
         let looked = check::at_start(&conn, path)?;
-        let state = load::load(&conn, options.zone.clone()).map_err(|fault| check::damaged(path, fault))?;
+        let state = load::load(&conn, options.zone.clone(), wall()).map_err(|fault| check::damaged(path, fault))?;
         let inherited = state.head.seq;
         let directory = Arc::new(ArcSwap::from_pointee(Directory::default()));
         let queue = Arc::new(Queue::default());

@@ -42,7 +42,7 @@ pub(super) struct HoldRow {
 }
 
 /// Reads the state. Closed accounts are left out, unless a hold of theirs is open.
-pub(super) fn load(conn: &Connection, zone: TimeZone) -> Result<State, LedgerFault> {
+pub(super) fn load(conn: &Connection, zone: TimeZone, now: Stamp) -> Result<State, LedgerFault> {
     let (head, epoch, next_account, ledger) = conn.query_row("SELECT seq, hash, epoch, next_account, ledger FROM chain", [], |row| {
         Ok((Head { seq: row.get(0)?, hash: digest(row, 1)? }, row.get(2)?, row.get(3)?, row.get(4)?))
     })?;
@@ -64,7 +64,7 @@ pub(super) fn load(conn: &Connection, zone: TimeZone) -> Result<State, LedgerFau
     accounts(conn, &mut state)?;
     balances(conn, &mut state)?;
     holds(conn, &mut state)?;
-    tokens(conn, &mut state)?;
+    tokens(conn, &mut state, now)?;
     let mut statement = conn.prepare("SELECT digest FROM snapshots")?;
     for row in statement.query_map([], |row| digest(row, 0))? {
         state.snapshots.insert(row?);
@@ -200,7 +200,8 @@ pub(super) fn key(row: &Row<'_>, at: usize) -> Result<HoldKey, rusqlite::Error> 
     Ok(HoldKey { request: RequestId::from_bits(bits.cast_unsigned()), attempt: row.get(at + 1)? })
 }
 
-fn tokens(conn: &Connection, state: &mut State) -> Result<(), LedgerFault> {
+fn tokens(conn: &Connection, state: &mut State, now: Stamp) -> Result<(), LedgerFault> {
+    let mut coming = HashSet::new();
     let mut statement = conn.prepare("SELECT t.hash, t.account, t.read_only, t.expires_us, t.revoked_us FROM tokens t JOIN accounts a ON a.id = t.account WHERE a.closed_us IS NULL")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
@@ -208,19 +209,25 @@ fn tokens(conn: &Connection, state: &mut State) -> Result<(), LedgerFault> {
             account: AccountId::new(row.get(1)?),
             read_only: row.get(2)?,
             expires_at: row.get::<_, Option<i64>>(3)?.map(Stamp::new),
-            revoked_at: row.get::<_, Option<i64>>(4)?.map(Stamp::new),
+            revoked_at: None,
         };
-        state.tokens.insert(row.get(0)?, token);
+        let revoked_at: Option<i64> = row.get(4)?;
+        let hash = row.get(0)?;
+        let token = state.tokens.entry(hash).or_insert(token);
+        if let Some(at) = revoked_at.map(Stamp::new) {
+            token.revoke(at, now);
+            if at > now {
+                coming.insert(hash);
+            }
+        }
     }
-    finally_revoked(conn, state)
+    finally_revoked(conn, state, coming)
 }
 
 /// A token that was revoked at once stays revoked when the wall clock goes back to before that; its row alone does not tell it
-/// from one that still has its grace, its newest event does. Most starts find no such token, and read no event.
-fn finally_revoked(conn: &Connection, state: &mut State) -> Result<(), LedgerFault> {
-    let now = clock::wall();
-    let coming = state.tokens.iter().filter(|(_, token)| token.revoked_at.is_some_and(|at| at > now));
-    let mut coming: HashSet<[u8; 32]> = coming.map(|(hash, _)| *hash).collect();
+/// from one that still has its grace, its newest event does, unless that is sealed: then the grace is long over. Most starts find
+/// no such token, and read no event.
+fn finally_revoked(conn: &Connection, state: &mut State, mut coming: HashSet<[u8; 32]>) -> Result<(), LedgerFault> {
     let mut statement = conn.prepare("SELECT at_us, body FROM events WHERE kind = 'token.revoked' ORDER BY seq DESC")?;
     let mut rows = statement.query([])?;
     while !coming.is_empty() {
@@ -231,6 +238,11 @@ fn finally_revoked(conn: &Connection, state: &mut State) -> Result<(), LedgerFau
             && let Some(token) = state.tokens.get_mut(revoked.token.bytes())
         {
             token.revoke(revoked.at, at);
+        }
+    }
+    for hash in coming {
+        if let Some(token) = state.tokens.get_mut(&hash) {
+            token.revoke(Stamp::new(0), Stamp::new(0));
         }
     }
     Ok(())

@@ -255,7 +255,7 @@ impl Staged {
     fn written(&self, current: &Current, backup: Head, by: By) -> Result<Restored, LedgerFault> {
         let conn = self.open()?;
         let (zone, name) = last_zone(&conn)?;
-        let mut writer = Writer::new(&conn, load::load(&conn, zone)?, Arc::new(clock::wall))?;
+        let mut writer = Writer::new(&conn, load::load(&conn, zone, clock::wall())?, Arc::new(clock::wall))?;
         let known = if let Current::Readable(current) = current { Some(current) } else { None };
         let epoch = known.map_or(writer.state.epoch.saturating_add(UNKNOWN_STARTS), |current| current.epoch);
         let epoch = epoch.max(writer.state.epoch).min(LAST_EPOCH.max(writer.state.epoch));

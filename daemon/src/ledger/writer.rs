@@ -321,7 +321,7 @@ impl Writer<'_> {
         if !self.conn.is_autocommit() {
             self.sql.rollback.execute([])?;
         }
-        let mut fresh = load::load(self.conn, self.state.zone.clone())?;
+        let mut fresh = load::load(self.conn, self.state.zone.clone(), self.wall_now())?;
         for (id, stop) in &self.state.stops {
             fresh.stops.insert(*id, Arc::clone(stop));
         }

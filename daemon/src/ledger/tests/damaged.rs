@@ -49,7 +49,7 @@ fn said(path: &Path) -> Option<Vec<String>> {
 fn start(path: &Path) -> Result<Looked, LedgerFault> {
     let conn = schema::open_for_writing(path).map_err(|fault| check::damaged(path, fault))?;
     let looked = check::at_start(&conn, path)?;
-    load::load(&conn, TimeZone::UTC).map_err(|fault| check::damaged(path, fault))?;
+    load::load(&conn, TimeZone::UTC, clock::wall()).map_err(|fault| check::damaged(path, fault))?;
     Ok(looked)
 }
 

@@ -227,6 +227,7 @@ impl Pair {
             Ok(Ok(()))
         };
         assert!(self.house.ledger.admin(act).await.is_err());
+        self.naive.read_anew();
     }
 
     async fn restart(&mut self) {

@@ -201,8 +201,9 @@ impl Naive {
         closed
     }
 
-    /// Revokes the account's tokens from a time on, and makes a new one. Returns its number.
+    /// Revokes the account's tokens from a time on, at once for ever, and makes a new one. Returns its number.
     pub(super) fn rotate(&mut self, account: AccountId, from: Stamp) -> u8 {
+        let from = if from <= self.now { Stamp::new(0) } else { from };
         for (_, _, revoked) in self.tokens.iter_mut().filter(|(owner, ..)| *owner == account) {
             if revoked.is_none_or(|at| at > from) {
                 *revoked = Some(from);
@@ -213,11 +214,18 @@ impl Naive {
         number
     }
 
-    /// The next start: what was sent is charged in full, the rest is let go.
+    /// The next start: what was sent is charged in full, the rest is let go. A grace that is over stays so.
     pub(super) fn recover(&mut self) {
+        self.read_anew();
         for call in self.calls.iter_mut().filter(|call| call.charge.is_none()) {
             call.charge = Some(if call.sent { call.amount } else { 0 });
         }
+    }
+
+    /// The tables are read anew: a grace that is over stays so, wherever the clock is set.
+    pub(super) fn read_anew(&mut self) {
+        let now = self.now;
+        self.tokens.iter_mut().filter_map(|(.., revoked)| revoked.as_mut()).filter(|at| **at <= now).for_each(|at| *at = Stamp::new(0));
     }
 
     /// Calls that are open.
