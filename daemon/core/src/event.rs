@@ -5,7 +5,7 @@
 
 mod parts;
 
-pub use parts::{By, Imported};
+pub use parts::{By, Imported, Settled};
 
 use crate::ask::Ask;
 use crate::books::{AccountKind, Limits};
@@ -16,30 +16,6 @@ use crate::window::Period;
 use aex_proto::value::{AccountId, BalanceId, Digest, Pico, RequestId, Stamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-
-/// How a hold ended with a charge.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Settled {
-    /// The provider reported the usage.
-    Exact,
-    /// The usage was estimated from what was sent and relayed.
-    Estimated,
-    /// The whole hold was charged: nobody knows what was used.
-    WorstCase,
-}
-
-impl Settled {
-    /// Its name, as rows and events hold it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Settled::Exact => "exact",
-            Settled::Estimated => "estimated",
-            Settled::WorstCase => "worst_case",
-        }
-    }
-}
 
 /// Why a call was settled as it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -108,6 +84,12 @@ macro_rules! events {
             #[must_use]
             pub fn body(&self) -> String {
                 match self { $(Event::$name(event) => crate::canon::text(event.as_ref()),)* }
+            }
+
+            /// Whether a text is its canonical body.
+            #[must_use]
+            pub fn is_body(&self, text: &str) -> bool {
+                match self { $(Event::$name(event) => crate::canon::is_text_of(event.as_ref(), text),)* }
             }
 
             /// Reads an event back.

@@ -24,3 +24,27 @@ pub struct Imported {
     /// What it had spent there: its total begins with it.
     pub spent: Pico,
 }
+
+/// How a hold ended with a charge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Settled {
+    /// The provider reported the usage.
+    Exact,
+    /// The usage was estimated from what was sent and relayed.
+    Estimated,
+    /// The whole hold was charged: nobody knows what was used.
+    WorstCase,
+}
+
+impl Settled {
+    /// Its name, as rows and events hold it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Settled::Exact => "exact",
+            Settled::Estimated => "estimated",
+            Settled::WorstCase => "worst_case",
+        }
+    }
+}

@@ -50,7 +50,7 @@ impl Prepared {
     /// Reads an event: the digest of its body, what it says, and whether its text is the only one that says so.
     #[must_use]
     pub fn of(seq: i64, at: Stamp, kind: &str, body: &str, hash: Digest) -> Prepared {
-        let event = Event::parse(kind, body).and_then(|event| match event.body() == body {
+        let event = Event::parse(kind, body).and_then(|event| match event.is_body(body) {
             true => Ok(event),
             false => Err(format!("{kind}: its body is not canonical")),
         });
