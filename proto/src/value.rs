@@ -4,9 +4,11 @@
 
 #![deny(clippy::arithmetic_side_effects, clippy::as_conversions, clippy::float_arithmetic, clippy::indexing_slicing)]
 
+mod date;
 mod id;
 mod money;
 mod secret;
+mod text;
 mod time;
 
 pub use id::{AccountId, BalanceId, Digest, RequestId};

@@ -204,12 +204,12 @@ fn a_daemon_that_is_killed_while_it_compacts_leaves_a_ledger_that_audits() {
     let mut sealed = 0;
     for round in 0..8_u32 {
         scene.history.calls(3);
+        let files = || fs::read_dir(scene.daemon().home().join("segments")).map_or(0, Iterator::count);
+        let (before, head) = (files(), scene.daemon().rpc("daemon.status", &json!({}))["head_seq"].clone());
         let mut command = scene.daemon().command("aexctl");
         command.args(["ledger", "compact", "--before", ALL, "--json"]);
         let compacting = thread::spawn(move || output(command));
         // Another moment each round.
-        let files = || fs::read_dir(scene.daemon().home().join("segments")).map_or(0, Iterator::count);
-        let (before, head) = (files(), scene.daemon().rpc("daemon.status", &json!({}))["head_seq"].clone());
         match round % 4 {
             0 => {}
             1 => ledger::until("a draft", || (files() > before).then_some(())),

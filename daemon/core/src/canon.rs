@@ -5,6 +5,7 @@
 
 use aex_proto::value::Digest;
 use serde::Serialize;
+use std::io::{self, Write};
 
 /// The canonical text of a value. A value that cannot be serialised (none of ours can fail) gives an empty text.
 #[must_use]
@@ -18,6 +19,27 @@ pub fn snapshot<T: Serialize>(value: &T) -> (String, Digest) {
     let text = text(value);
     let digest = Digest::of(text.as_bytes());
     (text, digest)
+}
+
+/// Whether a text is the canonical text of a value: compared as it is written, without a copy.
+#[must_use]
+pub fn is_text_of<T: Serialize>(value: &T, text: &str) -> bool {
+    let mut rest = Rest(text.as_bytes());
+    serde_json::to_writer(&mut rest, value).is_ok() && rest.0.is_empty()
+}
+
+/// What is still to be written.
+struct Rest<'a>(&'a [u8]);
+
+impl Write for Rest<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 = self.0.strip_prefix(bytes).ok_or(io::ErrorKind::InvalidData)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Whether a text is canonical JSON as written here.

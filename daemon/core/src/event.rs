@@ -48,6 +48,12 @@ macro_rules! events {
                 match self { $(Event::$name(event) => crate::canon::text(event.as_ref()),)* }
             }
 
+            /// Whether a text is its canonical body.
+            #[must_use]
+            pub fn is_body(&self, text: &str) -> bool {
+                match self { $(Event::$name(event) => crate::canon::is_text_of(event.as_ref(), text),)* }
+            }
+
             /// Reads an event back.
             ///
             /// # Errors

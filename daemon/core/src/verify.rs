@@ -190,9 +190,11 @@ impl Audit {
 
     /// As [`Audit::event`], with an event that has been read.
     pub fn take(&mut self, event: Prepared) -> Option<Call> {
-        let place = Place { seq: event.seq, at: event.at };
-        let before = self.follow(place, &event.kind, &event.digest, event.hash);
-        match event.event {
+        let Prepared { seq, at, kind, body, hash, event } = event;
+        let place = Place { seq, at };
+        let before = self.follow(place, &kind, &Digest::of(body.as_bytes()), hash);
+        let read = event.and_then(|event| if event.is_body(&body) { Ok(event) } else { Err(format!("{kind}: its body is not canonical")) });
+        match read {
             Ok(event) => self.replay(place, before, event),
             Err(fault) => {
                 self.found.integrity.fail(format!("{place}: {fault}"));

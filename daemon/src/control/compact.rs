@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Events that are deleted in one transaction: calls wait for it.
-const PART: i64 = 10_000;
+const PART: i64 = 2_000;
 
 pub(super) async fn run(control: &Control, by: By, wanted: Compact) -> Answer<Compacted> {
     let Ok(_one_at_a_time) = control.compacting.try_lock() else {

@@ -1,5 +1,6 @@
 //! Money as whole pico-USD.
 
+use super::text;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 
@@ -141,9 +142,12 @@ impl Serialize for Pico {
 
 impl<'de> Deserialize<'de> for Pico {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Pico, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let value: i64 = text.parse().map_err(|_| serde::de::Error::custom(format!("`{text}` is not whole pico-USD")))?;
-        if value.to_string() == text { Ok(Pico(value)) } else { Err(serde::de::Error::custom(format!("`{text}` is not canonical"))) }
+        text::read(deserializer, |text| {
+            let value = text.parse().map_err(|_| format!("`{text}` is not whole pico-USD"))?;
+            let digits = text.strip_prefix('-').unwrap_or(text);
+            let is_canonical = text == "0" || digits.starts_with(|first: char| matches!(first, '1'..='9'));
+            if is_canonical { Ok(Pico(value)) } else { Err(format!("`{text}` is not canonical")) }
+        })
     }
 }
 

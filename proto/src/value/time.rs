@@ -1,5 +1,6 @@
 //! Instants of wall time.
 
+use super::{date, text};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 
@@ -37,6 +38,9 @@ impl Stamp {
     /// # Errors
     /// When the text is no such instant.
     pub fn parse(text: &str) -> Result<Stamp, String> {
+        if let Some(micros) = date::read(text) {
+            return Ok(Stamp(micros));
+        }
         let at: jiff::Timestamp = text.parse().map_err(|fault| format!("`{text}` is not an RFC 3339 instant: {fault}"))?;
         Ok(Stamp(at.as_microsecond()))
     }
@@ -44,6 +48,9 @@ impl Stamp {
 
 impl fmt::Display for Stamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(text) = date::write(self.0) {
+            return f.write_str(std::str::from_utf8(&text).unwrap_or_default());
+        }
         match jiff::Timestamp::from_microsecond(self.0) {
             Ok(at) => write!(f, "{at:.6}"),
             Err(_) => write!(f, "{}us", self.0),
@@ -59,8 +66,7 @@ impl Serialize for Stamp {
 
 impl<'de> Deserialize<'de> for Stamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Stamp, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        Stamp::parse(&text).map_err(serde::de::Error::custom)
+        text::read(deserializer, Stamp::parse)
     }
 }
 

@@ -118,17 +118,29 @@ impl Target {
         let output = daemon.ctl(["audit", "--json"]);
         let audit: serde_json::Value = serde_json::from_str(&output.stdout).unwrap_or_default();
         let took = began.elapsed().as_secs_f64();
+        let file = daemon.scratch().join("export.ndjson").display().to_string();
+        let began = Instant::now();
+        let exported = daemon.ctl(["export", "--out", &file]);
+        let writing = began.elapsed().as_secs_f64();
+        let began = Instant::now();
+        let proven = daemon.ctl(["audit", "--file", &file]);
+        let proving = began.elapsed().as_secs_f64();
+        let a_second = |secs: f64| audit["head_seq"].as_f64().unwrap_or_default() / secs / 1e3;
+        let holds = output.code == 0 && exported.code == 0 && proven.code == 0;
         let text = format!(
-            "{}: audit of {} events: {}, {} charges exact, {} estimated, {} worst case ({took:.1} s, ledger {} MB)",
+            "{}: audit of {} events: {}, {} charges exact, {} estimated, {} worst case ({took:.1} s, {:.0} k events a second, ledger {} MB); \
+             export {writing:.1} s, its audit {proving:.1} s, {:.0} k events a second",
             self.kind.name(),
             audit["head_seq"],
-            if output.code == 0 { "holds" } else { "BROKEN" },
+            if holds { "holds" } else { "BROKEN" },
             audit["exact"],
             audit["estimated"],
             audit["worst_case"],
+            a_second(took),
             ledger_bytes(&daemon.home()) >> 20,
+            a_second(proving),
         );
-        Some(if output.code == 0 { Ok(text) } else { Err(format!("{text}\n{}\n{}", output.stdout, output.stderr)) })
+        Some(if holds { Ok(text) } else { Err(format!("{text}\n{output:?}\n{exported:?}\n{proven:?}")) })
     }
 
     /// Ends it and waits, so that its CPU is counted among that of this process's children.

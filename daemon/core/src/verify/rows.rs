@@ -27,8 +27,8 @@ pub struct Record {
 }
 
 impl Record {
-    /// All of an event's checks that need nothing but the event. They are half of an audit's work, and may be done on another
-    /// thread than the rest.
+    /// Reads what it says. With what has to be read around it that is half of an audit's work, and may be done on another thread
+    /// than the rest.
     #[must_use]
     pub fn prepare(&self) -> Prepared {
         Prepared::of(self.seq, self.at, &self.kind, &self.body, self.hash)
@@ -41,21 +41,18 @@ pub struct Prepared {
     pub(super) seq: i64,
     pub(super) at: Stamp,
     pub(super) kind: Cow<'static, str>,
-    pub(super) digest: Digest,
+    pub(super) body: String,
     pub(super) hash: Digest,
     pub(super) event: Result<Event, String>,
 }
 
 impl Prepared {
-    /// Reads an event: the digest of its body, what it says, and whether its text is the only one that says so.
+    /// Reads what an event says.
     #[must_use]
     pub fn of(seq: i64, at: Stamp, kind: &str, body: &str, hash: Digest) -> Prepared {
-        let event = Event::parse(kind, body).and_then(|event| match event.body() == body {
-            true => Ok(event),
-            false => Err(format!("{kind}: its body is not canonical")),
-        });
+        let event = Event::parse(kind, body);
         let kind = event.as_ref().map_or_else(|_| Cow::Owned(kind.to_owned()), |event| Cow::Borrowed(event.kind()));
-        Prepared { seq, at, kind, digest: Digest::of(body.as_bytes()), hash, event }
+        Prepared { seq, at, kind, body: body.to_owned(), hash, event }
     }
 
     /// Its number.

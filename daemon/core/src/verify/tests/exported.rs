@@ -297,3 +297,28 @@ fn a_chain_that_was_made_anew_is_found_by_a_head_that_was_noted() {
         verify(&[&export(&short, 0, None)], vec![noted(last)]).findings.into_iter().flat_map(|finding| finding.broken).collect();
     assert!(told.iter().any(|what| what.contains("the event is not there")), "{told:?}");
 }
+
+#[test]
+fn what_says_the_same_in_other_bytes_is_found() {
+    let scribe = story();
+    let mut audit = Audit::new(zones);
+    let body = scribe.events[0].1.body().replace("\"epoch\":1,", "\"epoch\": 1,");
+    let (at, kind) = (scribe.events[0].0, scribe.events[0].1.kind());
+    let Head { hash, seq } = Head::START.link(at, kind, &Digest::of(body.as_bytes()));
+    audit.event(&Record { seq, at, kind: kind.to_owned(), body, hash });
+    let broken: Vec<String> = audit.finish_without_rows().into_iter().flat_map(|finding| finding.broken).collect();
+    assert_eq!(broken, ["event 1: epoch.opened: its body is not canonical"]);
+
+    let file = String::from_utf8(export(&scribe, 3, None)).unwrap();
+    let rows = [
+        ("\"since\":", " \"since\":", "line 1: it is not canonical"),
+        ("{\"checkpoint\":{", "{\"checkpoint\":{ ", "line 2: it is not canonical"),
+        ("{\"event\":{", "{\"event\": {", "it is not the canonical line of an event"),
+        ("{\"account\":{\"closed_at\":null,", "{\"account\":{", "line "),
+        ("{\"end\":{", "{ \"end\":{", "line "),
+    ];
+    for (from, to, words) in rows {
+        assert!(file.contains(from), "{from}");
+        found(file.replacen(from, to, 1).as_bytes(), words);
+    }
+}
