@@ -12,7 +12,7 @@ use crate::units;
 use aex_proto::account::{AgentName, Period};
 use aex_proto::explain::ExplainId;
 use aex_proto::token::Scope;
-use aex_proto::value::{Pico, Stamp};
+use aex_proto::value::Pico;
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
