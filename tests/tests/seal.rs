@@ -182,6 +182,31 @@ fn whoever_reads_events_is_told_where_the_older_ones_are() {
 }
 
 #[test]
+fn what_is_compacted_is_not_explained_and_what_came_later_is() {
+    let scene = Scene::new();
+    let old = ledger::last(scene.daemon()).held.request;
+    scene.compact(ALL);
+    for (id, said) in [
+        (old.to_string(), format!("{old} is no longer in the ledger: it was compacted")),
+        ("2".to_owned(), "event 2 is no longer".to_owned()),
+    ] {
+        let output = scene.daemon().ctl(["explain", &id]);
+        assert!(output.code == 4 && output.stderr.contains(&said) && output.stderr.contains("segments"), "{output:?}");
+    }
+    scene.history.calls(1);
+    // The list of events begins behind the seal, so that the calls in it do.
+    let new = ledger::last(scene.daemon());
+    let story = scene.daemon().ctl(["explain", &new.held.request.to_string(), "--json"]).json();
+    let same =
+        |story: &Value| story["recomputed"].as_array().is_some_and(|all| !all.is_empty() && all.iter().all(|again| again["same"] == true));
+    assert!(same(&story) || same(&story["call"]), "{story}");
+    let text = story.to_string();
+    assert!(text.contains(&new.charge().to_string()), "{text}");
+    let sealed = ledger::events(scene.daemon()).into_iter().find(|event| event["kind"] == "ledger.sealed").expect("a seal");
+    scene.daemon().ctl(["explain", &sealed["seq"].to_string()]).ok();
+}
+
+#[test]
 fn nothing_is_sealed_without_a_daemon_an_event_or_a_folder() {
     let mut scene = Scene::new();
     let output = scene.daemon().ctl(["ledger", "compact", "--before", "2020-01-01"]);

@@ -3,7 +3,7 @@
 use super::fault::{Answer, read};
 use crate::gate::Gate;
 use crate::ledger::Absent;
-use aex_proto::explain::{ExplainGet, Story};
+use aex_proto::explain::{ExplainGet, ExplainId, Story};
 use aex_proto::rpc::{ErrorObject, Fault};
 
 pub(super) async fn get(gate: &Gate, wanted: ExplainGet) -> Answer<Story> {
@@ -13,6 +13,9 @@ pub(super) async fn get(gate: &Gate, wanted: ExplainGet) -> Answer<Story> {
         ErrorObject::fault(Fault::NotFound, message).hint(hint)
     })
 }
+
+/// Where old events are.
+const SEGMENTS: &str = "look for it in the segments, which are lines of JSON; `aexctl export` names the newest one";
 
 /// What is wrong, and what to do next.
 #[must_use]
@@ -28,8 +31,13 @@ pub fn words(absent: Absent) -> (String, String) {
              the answer itself says why it refused, and the daemon's log names a call that failed by 503"
                 .to_owned(),
         ),
-        Absent::Sealed(request) => {
-            (format!("the events of {request} are no longer in the ledger"), "look in the segments that they were moved to".to_owned())
+        Absent::NotRecordedSince(request) => (
+            format!("nothing is recorded of {request} in the ledger; events before its last compaction are not in it"),
+            SEGMENTS.to_owned(),
+        ),
+        Absent::Sealed(id) => {
+            let what = if let ExplainId::Event(seq) = id { format!("event {seq}") } else { id.to_string() };
+            (format!("{what} is no longer in the ledger: it was compacted"), SEGMENTS.to_owned())
         }
         Absent::Run(run) => (format!("no run {run}"), "aexctl events".to_owned()),
         Absent::Event(seq) => (format!("no event {seq}"), "aexctl events".to_owned()),

@@ -26,7 +26,9 @@ pub enum Absent {
     /// Nothing was recorded of this request.
     NotRecorded(RequestId),
     /// Its events are no longer in the ledger.
-    Sealed(RequestId),
+    Sealed(ExplainId),
+    /// Nothing was recorded of this request since old events were taken out.
+    NotRecordedSince(RequestId),
     /// There is no such run.
     Run(RunId),
     /// There is no such event.
@@ -84,7 +86,7 @@ impl<'c> Reader<'c> {
     fn explain_request(&self, request: RequestId) -> Result<Result<Story, Absent>, LedgerFault> {
         let (own, end) = match self.places(request)? {
             Some((held, ended)) => {
-                let Some(own) = self.one(held)? else { return Ok(Err(Absent::Sealed(request))) };
+                let Some(own) = self.one(held)? else { return Ok(Err(Absent::Sealed(ExplainId::Request(request)))) };
                 (own, ended.map(|ended| self.one(ended)).transpose()?.flatten())
             }
             None => {
@@ -107,15 +109,19 @@ impl<'c> Reader<'c> {
     }
 
     fn one(&self, seq: i64) -> Result<Option<Record>, LedgerFault> {
+        if seq <= self.sealed_last()? {
+            // It may be there for a moment yet.
+            return Ok(None);
+        }
         Ok(self.conn.prepare_cached(&format!("{EVENT} WHERE seq = ?"))?.query_row([seq], record).optional()?)
     }
 
     /// Looks through the refusals.
     fn search(&self, request: RequestId) -> Result<Search, LedgerFault> {
         let mut search = Search::new(request);
-        let sql = format!("{EVENT} WHERE kind IN ('call.denied', 'call.denied.again', 'auth.failed') ORDER BY seq");
+        let sql = format!("{EVENT} WHERE kind IN ('call.denied', 'call.denied.again', 'auth.failed') AND seq > ? ORDER BY seq");
         let mut statement = self.conn.prepare_cached(&sql)?;
-        let mut rows = statement.query([])?;
+        let mut rows = statement.query([self.sealed_last()?])?;
         while let Some(row) = rows.next()? {
             search.take(&record(row)?);
         }
@@ -123,14 +129,16 @@ impl<'c> Reader<'c> {
     }
 
     fn replay(&self) -> Result<Replay<'_>, LedgerFault> {
-        let mut audit = Audit::new(zone);
+        let base = self.base()?.transpose().map_err(LedgerFault::Broken)?;
+        let mut audit = base.map_or_else(|| Audit::new(zone), |base| Audit::resume(zone, base));
         let mut statement = self.conn.prepare_cached("SELECT digest, kind, body FROM snapshots")?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
             let (digest, kind, body) = snapshot(row)?;
             audit.snapshot(digest, &kind, &body);
         }
-        Ok(Replay { reader: self, audit, at: 0 })
+        let at = audit.head().seq;
+        Ok(Replay { reader: self, audit, at })
     }
 
     fn call(&self, decided: &Record, end: Option<&Record>) -> Result<CallStory, LedgerFault> {
@@ -174,7 +182,11 @@ impl<'c> Reader<'c> {
     fn absent(&self, request: RequestId) -> Result<Absent, LedgerFault> {
         let epoch: u64 = self.conn.query_row("SELECT epoch FROM chain", [], |row| super::read::count(row, 0))?;
         let given_out = (1..=epoch).contains(&u64::from(request.epoch()));
-        Ok(if given_out { Absent::NotRecorded(request) } else { Absent::NotGivenOut(request) })
+        Ok(match given_out {
+            false => Absent::NotGivenOut(request),
+            true if self.sealed_last()? > 0 => Absent::NotRecordedSince(request),
+            true => Absent::NotRecorded(request),
+        })
     }
 
     fn explain_run(&self, run: RunId) -> Result<Result<Story, Absent>, LedgerFault> {
@@ -184,7 +196,12 @@ impl<'c> Reader<'c> {
         while let Some(row) = rows.next()? {
             told.take(&record(row)?);
         }
-        let Some(opened) = told.opened() else { return Ok(Err(Absent::Run(run))) };
+        let sealed = self.sealed_last()?;
+        let Some(opened) = told.opened().filter(|opened| opened.seq > sealed) else {
+            let sql = "SELECT EXISTS (SELECT 1 FROM accounts WHERE id = ? AND kind = 'run')";
+            let is_run: bool = self.conn.prepare_cached(sql)?.query_row([run.account().get()], |row| row.get(0))?;
+            return Ok(Err(if is_run { Absent::Sealed(ExplainId::Run(run)) } else { Absent::Run(run) }));
+        };
         let (seq, at) = (opened.seq, opened.at);
         let mut replay = self.replay()?;
         replay.until(seq)?;
@@ -194,7 +211,10 @@ impl<'c> Reader<'c> {
 
     fn explain_event(&self, number: u64) -> Result<Result<Story, Absent>, LedgerFault> {
         let found = i64::try_from(number).ok().map(|seq| self.one(seq)).transpose()?.flatten();
-        let Some(found) = found else { return Ok(Err(Absent::Event(number))) };
+        let Some(found) = found else {
+            let is_sealed = i64::try_from(number).is_ok_and(|seq| seq > 0) && number <= self.sealed_last()?.unsigned_abs();
+            return Ok(Err(if is_sealed { Absent::Sealed(ExplainId::Event(number)) } else { Absent::Event(number) }));
+        };
         match Event::parse(&found.kind, &found.body).map_err(LedgerFault::Broken)? {
             Event::CallHeld(held) => self.explain_request(held.request),
             Event::CallSent(sent) => self.explain_request(sent.request),

@@ -51,12 +51,21 @@ struct Opened {
     before: i64,
 }
 
+struct Token {
+    account: AccountId,
+    number: u8,
+    /// From when on it is refused as it is written, and as the running daemon takes it: what is over stays so.
+    revoked: Option<(Stamp, Stamp)>,
+    /// It was revoked at once.
+    at_once: bool,
+}
+
 pub(super) struct Naive {
     pub(super) now: Stamp,
     accounts: Vec<Account>,
     calls: Vec<Call>,
     opened: BTreeMap<Place, Opened>,
-    tokens: Vec<(AccountId, u8, Option<Stamp>)>,
+    tokens: Vec<Token>,
 }
 
 impl Naive {
@@ -203,18 +212,19 @@ impl Naive {
 
     /// Revokes the account's tokens from a time on, at once for ever, and makes a new one. Returns its number.
     pub(super) fn rotate(&mut self, account: AccountId, from: Stamp) -> u8 {
-        let from = if from <= self.now { Stamp::new(0) } else { from };
-        for (_, _, revoked) in self.tokens.iter_mut().filter(|(owner, ..)| *owner == account) {
-            if revoked.is_none_or(|at| at > from) {
-                *revoked = Some(from);
+        let at_once = from <= self.now;
+        let taken = if at_once { Stamp::new(0) } else { from };
+        for token in self.tokens.iter_mut().filter(|token| token.account == account) {
+            if token.revoked.is_none_or(|(_, at)| at > from) {
+                (token.revoked, token.at_once) = (Some((from, taken)), at_once);
             }
         }
         let number = u8::try_from(self.tokens.len() + 1).unwrap();
-        self.tokens.push((account, number, None));
+        self.tokens.push(Token { account, number, revoked: None, at_once: false });
         number
     }
 
-    /// The next start: what was sent is charged in full, the rest is let go. A grace that is over stays so.
+    /// The next start: what was sent is charged in full, the rest is let go.
     pub(super) fn recover(&mut self) {
         self.read_anew();
         for call in self.calls.iter_mut().filter(|call| call.charge.is_none()) {
@@ -222,10 +232,13 @@ impl Naive {
         }
     }
 
-    /// The tables are read anew: a grace that is over stays so, wherever the clock is set.
+    /// The tables are read anew: a grace that is over by now stays so, until they are read by a clock that was set back.
     pub(super) fn read_anew(&mut self) {
         let now = self.now;
-        self.tokens.iter_mut().filter_map(|(.., revoked)| revoked.as_mut()).filter(|at| **at <= now).for_each(|at| *at = Stamp::new(0));
+        for token in &mut self.tokens {
+            let over = token.at_once;
+            token.revoked = token.revoked.map(|(at, _)| (at, if over || at <= now { Stamp::new(0) } else { at }));
+        }
     }
 
     /// Calls that are open.
@@ -251,8 +264,8 @@ impl Naive {
     }
 
     pub(super) fn tokens(&self) -> BTreeMap<[u8; 32], (AccountId, Option<Stamp>)> {
-        let open = self.tokens.iter().filter(|(account, ..)| self.node(*account).state != AccountState::Closed);
-        open.map(|(account, number, revoked)| (*TokenHash::of(token_text(&[*number; 32]).expose()).unwrap().bytes(), (*account, *revoked)))
-            .collect()
+        let open = self.tokens.iter().filter(|token| self.node(token.account).state != AccountState::Closed);
+        let hash = |number| *TokenHash::of(token_text(&[number; 32]).expose()).unwrap().bytes();
+        open.map(|token| (hash(token.number), (token.account, token.revoked.map(|(_, at)| at)))).collect()
     }
 }
