@@ -31,7 +31,11 @@ impl Ledger {
         let Ok(Some(window)) = window else { return Ok(None) };
         let past = self.read(move |reader| reader.spent_in(account, window)).await?;
         // What ended during the scan is many events; what ends from here on is few.
-        self.read(move |reader| past.up_to(reader.conn, reader.head()?.seq)).await.map(Some)
+        let caught_up = move |reader: &Reader<'_>| match past.is_followed(reader.conn)? {
+            true => past.up_to(reader.conn, reader.head()?.seq),
+            false => reader.spent_in(account, window),
+        };
+        self.read(caught_up).await.map(Some)
     }
 }
 
@@ -53,6 +57,12 @@ impl Reader<'_> {
 }
 
 impl Past {
+    /// Whether all events behind it are in the ledger: a compaction may have taken some of them out since.
+    fn is_followed(&self, conn: &Connection) -> Result<bool, LedgerFault> {
+        let sealed: i64 = conn.prepare_cached("SELECT coalesce(max(last), 0) FROM seals")?.query_row([], |row| row.get(0))?;
+        Ok(sealed <= self.until)
+    }
+
     /// The same up to a later event, which this connection sees.
     fn up_to(mut self, conn: &Connection, head: i64) -> Result<Past, LedgerFault> {
         let mut events = conn.prepare_cached("SELECT body FROM events WHERE seq > ? AND seq <= ? AND kind = 'call.settled'")?;
@@ -91,13 +101,17 @@ impl Writer<'_> {
         Ok(self.state.books.to_be_opened(account, period, self.now)?)
     }
 
-    /// Whether what was summed up before is what a budget of a period needs now. It is not when a new window has begun since.
+    /// Whether what was summed up before is what a budget of a period needs now. It is not when a new window has begun since, or
+    /// events behind it were compacted.
     ///
     /// # Errors
-    /// When the calendar has no window.
+    /// When the calendar has no window, or the ledger cannot be read.
     pub fn is_past(&self, account: AccountId, period: Period, past: Option<&Past>) -> Result<bool, LedgerFault> {
-        let needed = self.to_be_opened(account, period)?;
-        Ok(needed.is_none_or(|window| past.is_some_and(|past| past.account == account && past.window == window)))
+        let Some(window) = self.to_be_opened(account, period)? else { return Ok(true) };
+        match past.filter(|past| past.account == account && past.window == window) {
+            Some(past) => past.is_followed(self.conn),
+            None => Ok(false),
+        }
     }
 
     /// What the running window has spent; nothing when its balance is there and knows.

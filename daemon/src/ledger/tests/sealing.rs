@@ -211,3 +211,20 @@ async fn the_tables_let_nobody_delete_an_event_that_is_not_sealed() {
     assert!(conn.execute("DELETE FROM events WHERE seq = 1", []).is_ok());
     house.ledger.close();
 }
+
+#[tokio::test]
+async fn a_budget_whose_past_was_compacted_meanwhile_is_summed_up_anew() {
+    let (mut house, agent) = house().await;
+    let early = house.ledger.past(agent, Period::Week).await.unwrap();
+    calls(&mut house, agent, 3).await;
+    let segment = write(&house, AGES).await.unwrap();
+    seal(&house, segment).await;
+    while forget(&house, 1_000).await {}
+    let fits = |past: Option<Past>| house.ledger.admin(move |writer| writer.is_past(agent, Period::Week, past.as_ref()).map(Ok));
+    assert!(!fits(early).await.unwrap().unwrap());
+    house.set_budget(agent, Period::Week, 50_000_000).await;
+    let row = house.ledger.read(move |reader| reader.account(agent, now())).await.unwrap().unwrap();
+    let spent = |period| row.balances.iter().find(|balance| balance.period == period).map(|balance| balance.spent);
+    assert_eq!(spent(Period::Week), spent(Period::Total));
+    assert_eq!(house.broken().await, Vec::<String>::new());
+}
