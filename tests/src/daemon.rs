@@ -212,8 +212,15 @@ impl Daemon {
         let running = self.running.take().expect("the daemon runs");
         let status = end(&running, Signal::SIGTERM);
         let Some(status) = status else {
+            let threads = threads(running.pid.as_raw());
             end(&running, Signal::SIGKILL);
-            panic!("aexd did not end within {PATIENCE:?} of SIGTERM; its standard error:\n{}", self.stderr());
+            let log = std::fs::read_to_string(self.home().join("logs/aex.log")).unwrap_or_default();
+            let last: Vec<&str> = log.lines().rev().take(20).collect();
+            panic!(
+                "aexd did not end within {PATIENCE:?} of SIGTERM; its threads:\n{threads}\nits log, newest first:\n{}\nits standard error:\n{}",
+                last.join("\n"),
+                self.stderr()
+            );
         };
         assert_eq!(code(status), 0, "aexd's standard error:\n{}", self.stderr());
     }
@@ -349,6 +356,13 @@ fn end(running: &Running, signal: Signal) -> Option<ExitStatus> {
     // It may have ended by itself; the wait tells.
     let _ = kill(running.pid, signal).is_ok();
     running.wait(PATIENCE).ok()
+}
+
+/// What each thread of a process is called, and where in the kernel it waits: the number of a system call with its arguments.
+fn threads(pid: i32) -> String {
+    let read = |path: PathBuf| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten().map(|entry| entry.path());
+    tasks.map(|task| format!("{}: {} {}\n", read(task.join("comm")), read(task.join("wchan")), read(task.join("syscall")))).collect()
 }
 
 fn write_private(path: &Path, text: &str) {
