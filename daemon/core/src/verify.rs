@@ -113,6 +113,8 @@ pub struct Audit {
     open: BTreeMap<HoldKey, Held>,
     /// The event whose bill went beyond a limit, and the agent that the next event has to suspend for it.
     suspends: Option<(i64, AccountId)>,
+    /// The windows of balances are taken from their rows.
+    windows_of_rows: bool,
     /// Calls that have ended.
     ended: Ended,
     /// What was taken out into files, oldest first.
@@ -149,6 +151,7 @@ impl Audit {
             money: Money::default(),
             open: BTreeMap::new(),
             suspends: None,
+            windows_of_rows: false,
             ended: Ended::NONE,
             seals: Vec::new(),
             seen: BTreeSet::new(),
@@ -225,6 +228,8 @@ impl Audit {
             Event::ClockJumped(jumped) => {
                 let at = place.at;
                 self.found.integrity.check(jumped.to == at, || format!("{place}: the clock went to {}, and it stands at {at}", jumped.to));
+                let by_us = jumped.to.since(jumped.from);
+                self.open.values_mut().for_each(|held| held.moved_us = held.moved_us.saturating_add(by_us));
             }
             Event::ConfigLoaded(loaded) => self.config_loaded(place, *loaded),
             Event::LedgerRestored(restored) => self.ledger_restored(place, before, &restored),

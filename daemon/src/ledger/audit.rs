@@ -81,7 +81,7 @@ impl Reader<'_> {
     /// # Errors
     /// When a query fails. A row that cannot be read is a finding.
     pub fn audit(&self, now: Stamp, living: Option<u32>) -> Result<AuditReport, LedgerFault> {
-        self.audit_with(zone, now, living, &[])
+        self.audit_with(zone, now, living, &[], |_| {})
     }
 
     /// As [`Reader::audit`], with heads that were noted elsewhere.
@@ -89,17 +89,25 @@ impl Reader<'_> {
     /// # Errors
     /// As [`Reader::audit`].
     pub fn audit_against(&self, now: Stamp, living: Option<u32>, expected: &[Head]) -> Result<AuditReport, LedgerFault> {
-        self.audit_with(zone, now, living, expected)
+        self.audit_with(zone, now, living, expected, |_| {})
     }
 
-    /// The same with other rules of zones.
-    pub(super) fn audit_with(&self, zones: Zones, now: Stamp, living: Option<u32>, expected: &[Head]) -> Result<AuditReport, LedgerFault> {
+    /// The same with other rules of zones, and an audit that is prepared.
+    pub(super) fn audit_with(
+        &self,
+        zones: Zones,
+        now: Stamp,
+        living: Option<u32>,
+        expected: &[Head],
+        prepare: fn(&mut Audit),
+    ) -> Result<AuditReport, LedgerFault> {
         let base = match self.base()?.transpose() {
             Ok(base) => base,
             Err(why) => return Ok(AuditReport::of(untrusted(&why))),
         };
         let mut audit = base.clone().map_or_else(|| Audit::new(zones), |base| Audit::resume(zones, base));
         expected.iter().for_each(|head| audit.expect(*head));
+        prepare(&mut audit);
         self.snapshots_into(&mut audit)?;
         let mut audit = self.replayed(audit, i64::MAX)?;
         self.audit_seals(&mut audit, base.as_ref())?;

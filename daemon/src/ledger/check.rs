@@ -8,6 +8,7 @@ use super::read::{Reader, record};
 use super::{LedgerFault, schema};
 use crate::os::clock;
 use aex_core::chain::Head;
+use aex_core::verify::Audit;
 use aex_proto::value::Digest;
 use rusqlite::Connection;
 use std::path::{Path, PathBuf};
@@ -92,9 +93,9 @@ pub(super) fn integrity(conn: &Connection, pragma: &str) -> Result<(), LedgerFau
 /// Every row against its events.
 fn rows(conn: &Connection) -> Result<(), LedgerFault> {
     let transaction = conn.unchecked_transaction()?;
-    // A zone that this machine does not know is no damage: its windows are checked by the audit, where they can be.
+    // A zone that this machine does not know, or whose rules have changed, is no damage: its windows are checked by the audit.
     let zones = |name: &str| super::audit::zone(name).or(Some(jiff::tz::TimeZone::UTC));
-    let report = Reader::new(&transaction).audit_with(zones, clock::wall(), None, &[])?;
+    let report = Reader::new(&transaction).audit_with(zones, clock::wall(), None, &[], Audit::trust_windows)?;
     let broken = report.findings.into_iter().filter(|finding| OF_ROWS.contains(&finding.name) && !finding.passed());
     match broken.flat_map(|finding| finding.broken).find(|what| is_damage(what)) {
         None => snapshots(&transaction),
@@ -169,13 +170,24 @@ fn slowly(path: &Path, queue: &Arc<Queue>) -> Result<(), LedgerFault> {
     }
     snapshots(&conn)?;
     let (mut before, mut pace) = (None, Pace::default());
-    while links(&conn, before.map_or(0, |head: Head| head.seq), SLICE, &mut before)? {
+    while slice(&conn, &mut before)? {
         pace.step();
         if queue.is_closed() {
             return Ok(());
         }
     }
     Ok(())
+}
+
+/// The next events, in one transaction with what was compacted meanwhile: behind that, the chain is taken up anew.
+pub(super) fn slice(conn: &Connection, before: &mut Option<Head>) -> Result<bool, LedgerFault> {
+    let transaction = conn.unchecked_transaction()?;
+    let sealed = Reader::new(&transaction).sealed_last()?;
+    let mut after = before.map_or(0, |head| head.seq);
+    if sealed > after {
+        (after, *before) = (sealed, None);
+    }
+    links(&transaction, after, SLICE, before)
 }
 
 /// Prices and policies against their digests.

@@ -41,7 +41,7 @@ impl Reader<'_> {
     /// # Errors
     /// Outer: the ledger or the file. Inner: there are none, or an audit of them finds something.
     pub fn segment(&self, before: Stamp, folder: &Path, now: Stamp) -> Result<Result<Segment, Refused>, LedgerFault> {
-        let Some((first, last)) = self.sealable(before.min(now))? else {
+        let Some((first, last)) = self.sealable(before.min(now), now)? else {
             return Ok(Err(Refused::State(format!("no event from before {before} is left to be sealed"))));
         };
         let base = match self.base()?.transpose() {
@@ -69,13 +69,18 @@ impl Reader<'_> {
         Ok(Ok(Segment { first, last, hash: head.hash, path, sha256, state, denials }))
     }
 
-    fn sealable(&self, before: Stamp) -> Result<Option<(i64, i64)>, LedgerFault> {
+    fn sealable(&self, before: Stamp, now: Stamp) -> Result<Option<(i64, i64)>, LedgerFault> {
         let runs: Option<i64> =
             self.conn.query_row("SELECT min(created_us) FROM accounts WHERE kind = 'run' AND closed_us IS NULL", [], |row| row.get(0))?;
         let before = runs.map_or(before, |oldest| before.min(Stamp::new(oldest)));
         let first = self.sealed_last()?.saturating_add(1);
         let sql = "SELECT min(seq) FROM events WHERE seq >= ? AND at_us >= ?";
-        let kept: Option<i64> = self.conn.query_row(sql, [first, before.micros()], |row| row.get(0))?;
+        let dated: Option<i64> = self.conn.query_row(sql, [first, before.micros()], |row| row.get(0))?;
+        // A start tells a grace from a revocation at once by its event.
+        let sql = "SELECT min(e.seq) FROM events e JOIN tokens t ON t.hash = unhex(e.body ->> '$.token')
+            WHERE e.kind = 'token.revoked' AND e.seq >= ? AND t.revoked_us > ?";
+        let graces: Option<i64> = self.conn.query_row(sql, [first, now.micros()], |row| row.get(0))?;
+        let kept = dated.into_iter().chain(graces).min();
         let last = match kept {
             Some(kept) => kept.saturating_sub(1),
             None => self.head()?.seq,

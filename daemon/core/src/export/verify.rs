@@ -133,7 +133,8 @@ impl Verifier {
         if let Some(agent) = header.as_ref().and_then(|header| header.agent.as_ref()) {
             let stubs = self.audit.stubs();
             self.unchecked.push(format!(
-                "what {stubs} events say that are not of agent '{}' (account {}), and the balances above it; their links in the chain were checked",
+                "what {stubs} events say that are left out as not of agent '{}' (account {}), and the balances above it; their links in the chain were checked. \
+                 One of its own may be among them: what it spent is no less than told, and may be more",
                 agent.name, agent.account
             ));
         }

@@ -17,8 +17,16 @@ use serde::{Deserialize, Serialize};
 pub struct Held {
     /// A configuration that it may have begun with does not charge gateway errors.
     pub(super) free_gateway_errors: bool,
+    /// How far the wall clock was set since, in microseconds.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) moved_us: i64,
     /// What its row has to say.
     pub(super) row: Hold,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if passes a reference")]
+const fn is_zero(number: &i64) -> bool {
+    *number == 0
 }
 
 impl Audit {
@@ -43,7 +51,7 @@ impl Audit {
             sent: held.sent,
             held_seq: place.seq,
         };
-        let fresh = self.open.insert(key, Held { row, free_gateway_errors: self.configs.free_gateway_errors }).is_none();
+        let fresh = self.open.insert(key, Held { free_gateway_errors: self.configs.free_gateway_errors, moved_us: 0, row }).is_none();
         self.found.integrity.check(fresh, || format!("{place}: {} is held again", key.request));
     }
 

@@ -168,9 +168,14 @@ impl Audit {
         }
         let zone = self.zone_at(place);
         match (self.money.calendar(set.account, set.period, place.at, &zone), set.spent) {
-            (None, Some(spent)) => self.opened_by_budget(place, set, spent, &zone),
-            (running, spent) => {
-                let same = running == Some(set.balance) && spent.is_none() && set.holds.is_empty();
+            (running, Some(spent)) => {
+                self.found.budget.check(running.is_none(), || {
+                    format!("{place}: balance {} is opened, and the running window's is {running:?}", set.balance)
+                });
+                self.opened_by_budget(place, set, spent, &zone);
+            }
+            (running, None) => {
+                let same = running == Some(set.balance) && set.holds.is_empty();
                 self.found
                     .budget
                     .check(same, || format!("{place}: a budget is set on balance {}; the running window's is {running:?}", set.balance));

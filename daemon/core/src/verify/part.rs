@@ -7,7 +7,7 @@ use crate::chain::Head;
 use aex_proto::value::{AccountId, Digest};
 
 /// Kinds that are nobody's own: no filter leaves them out.
-const COMMON: [&str; 4] = ["config.loaded", "epoch.closed", "epoch.opened", "ledger.sealed"];
+const COMMON: [&str; 6] = ["clock.jumped", "config.loaded", "epoch.closed", "epoch.opened", "ledger.restored", "ledger.sealed"];
 
 impl Audit {
     /// From here on only the events of an account and those below it are told, and what limits the accounts above it.

@@ -228,3 +228,55 @@ async fn a_budget_whose_past_was_compacted_meanwhile_is_summed_up_anew() {
     assert_eq!(spent(Period::Week), spent(Period::Total));
     assert_eq!(house.broken().await, Vec::<String>::new());
 }
+
+#[tokio::test]
+async fn a_look_at_the_chain_goes_on_behind_what_is_compacted_meanwhile() {
+    let (mut house, agent) = house().await;
+    let conn = schema::open_for_reading(&house.path()).unwrap();
+    let third = house.ledger.read(|reader| Ok(reader.events(&EventFilter { limit: 3, ..EventFilter::default() })?.pop())).await.unwrap();
+    let third = third.unwrap();
+    let mut before = Some(aex_core::chain::Head { seq: third.seq, hash: third.hash });
+    let segment = write(&house, AGES).await.unwrap();
+    seal(&house, segment).await;
+    while forget(&house, 1_000).await {}
+    calls(&mut house, agent, 2).await;
+    while check::slice(&conn, &mut before).unwrap() {}
+    assert_eq!(before.map(|head| head.seq), Some(house.ledger.head().borrow().seq));
+}
+
+#[tokio::test]
+async fn a_grace_that_runs_is_not_compacted_and_lasts_over_a_start() {
+    let (house, agent) = house().await;
+    house.revoke(agent, 3_600_000_000).await;
+    let segment = write(&house, AGES).await.unwrap();
+    seal(&house, segment).await;
+    while forget(&house, 1_000).await {}
+    let House { home, ledger, .. } = house;
+    ledger.close();
+    drop(ledger);
+    let again = open(home.path(), TimeZone::UTC);
+    let revoked: Vec<Option<Stamp>> = again.directory().tokens.values().map(|token| token.revoked_at).collect();
+    assert!(revoked.iter().all(|at| at.is_some_and(|at| at > now())) && revoked.len() == 1, "{revoked:?}");
+}
+
+#[tokio::test]
+async fn a_start_does_not_take_windows_of_another_zone_for_damage() {
+    let House { home, ledger, requests } = House::new().await;
+    ledger.close();
+    drop(ledger);
+    let ledger = open(home.path(), TimeZone::fixed(jiff::tz::offset(5)));
+    let mut house = House { home, ledger, requests };
+    house.config(true).await;
+    let agent = house.account(1, AccountKind::Agent, "a", &[(Period::Total, 1_000_000)]).await;
+    calls(&mut house, agent, 2).await;
+    house.set_budget(agent, Period::Week, 500_000).await;
+    house.ledger.settled().await.unwrap();
+    // The zone of the events is known here by other rules than those by which they were written.
+    let rules: aex_core::verify::Zones = |_| Some(TimeZone::fixed(jiff::tz::offset(-7)));
+    let trusting = move |reader: &Reader<'_>| reader.audit_with(rules, now(), Some(2), &[], aex_core::verify::Audit::trust_windows);
+    let strict = move |reader: &Reader<'_>| reader.audit_with(rules, now(), Some(2), &[], |_| {});
+    let of_rows = |report: &AuditReport| words(report).into_iter().filter(|what| !what.contains(": event ")).collect::<Vec<_>>();
+    let (trusting, strict) = house.ledger.read(move |reader| Ok((trusting(reader)?, strict(reader)?))).await.unwrap();
+    assert_eq!(of_rows(&trusting), Vec::<String>::new());
+    assert!(of_rows(&strict).iter().any(|what| what.contains("window")), "{:?}", words(&strict));
+}
