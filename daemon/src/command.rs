@@ -244,7 +244,7 @@ fn audit(home: Option<PathBuf>, json: bool, expected: &[Noted]) -> anyhow::Resul
     } else {
         for invariant in &reply.invariants {
             println!("{}: {}", invariant.name.name(), if invariant.passed { "PASS" } else { "FAIL" });
-            invariant.broken.iter().for_each(|row| println!("  - {row}"));
+            invariant.broken.iter().cloned().chain(invariant.more()).for_each(|row| println!("  - {row}"));
         }
     }
     Ok(if reply.passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -65,6 +65,9 @@ pub struct Invariant {
     pub detail: String,
     /// Rows that break it, each in one line; at most [`Audit::MAX_BROKEN`].
     pub broken: Vec<String>,
+    /// All rows that break it.
+    #[serde(default)]
+    pub broken_count: u64,
 }
 
 /// An event's hash, as it was noted when the event was the last.
@@ -124,6 +127,16 @@ pub struct Audit {
     /// What could not be checked, and why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unchecked: Vec<String>,
+}
+
+impl Invariant {
+    /// `and N more`, when not all rows that break it are listed.
+    #[must_use]
+    pub fn more(&self) -> Option<String> {
+        let listed = u64::try_from(self.broken.len()).unwrap_or(u64::MAX);
+        let more = self.broken_count.saturating_sub(listed);
+        (more > 0).then(|| format!("and {more} more"))
+    }
 }
 
 impl Audit {

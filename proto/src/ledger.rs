@@ -42,6 +42,19 @@ pub struct ExportBegun {
     pub sealed: Option<Sealed>,
 }
 
+/// What `aexctl export --out` says of the file that it wrote.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exported {
+    /// The file.
+    pub file: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Its lines.
+    pub lines: u64,
+    /// Its SHA-256.
+    pub sha256: Digest,
+}
+
 /// Old events that were taken out of the ledger.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sealed {

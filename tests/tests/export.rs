@@ -3,9 +3,10 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
 
+use aex_proto::value::Digest;
 use aex_tests::daemon::Output;
 use aex_tests::forge::{self, Dice};
 use aex_tests::history::History;
@@ -170,7 +171,8 @@ fn a_file_that_is_cut_off_is_found_wherever_it_ends() {
     }
     scene.found("more behind it", format!("{}{{}}\n", scene.file).as_bytes(), &["it stands behind the end"]);
     scene.found("nothing", b"", &["cut off"]);
-    scene.found("a line without end", &vec![b'x'; 17 << 20], &["longer than"]);
+    let (header, _) = scene.file.split_once('\n').expect("a line");
+    scene.found("a line without end", &[format!("{header}\n").as_bytes(), &vec![b'x'; 17 << 20]].concat(), &["longer than"]);
 }
 
 /// Changes one random line of a kind that holds a field, then makes all digests and the chain anew.
@@ -271,9 +273,8 @@ fn an_export_that_begins_later_or_tells_one_agent_passes_and_says_what_it_cannot
     let scene = Scene::new();
     let daemon = &scene.history.daemon;
     let events = places(&forge::lines(&scene.file), "event").len();
-    for since in
-        ["1", "2", &(events / 2).to_string(), &events.to_string(), &(events + 1).to_string(), "2020-01-01", "2031-01-01T00:00:00+01:00"]
-    {
+    let now = daemon.ctl(["audit", "--json"]).json()["at"].as_str().expect("an instant").to_owned();
+    for since in ["1", "2", &(events / 2).to_string(), &events.to_string(), &(events + 1).to_string(), "2020-01-01", &now] {
         for agent in [None, Some("bot"), Some("poor"), Some("gone"), Some("plain")] {
             let words = agent.map_or(Vec::new(), |name| vec!["--agent", name]);
             let file = daemon.ctl(["export", "--since", since].iter().chain(&words)).ok().stdout;
@@ -287,8 +288,10 @@ fn an_export_that_begins_later_or_tells_one_agent_passes_and_says_what_it_cannot
             }
         }
     }
-    let output = daemon.ctl(["export", "--since", &(events + 2).to_string()]);
-    assert!(output.code == 1 && output.stderr.contains(&format!("the ledger ends with event {events}")), "{output:?}");
+    for since in [(events + 2).to_string(), "2031-01-01T00:00:00+01:00".to_owned()] {
+        let output = daemon.ctl(["export", "--since", &since]);
+        assert!(output.code == 1 && output.stderr.contains(&format!("the ledger ends with event {events}")), "{output:?}");
+    }
     assert_eq!(daemon.ctl(["export", "--agent", "nobody"]).code, 4);
     assert_eq!(daemon.ctl(["export", "--since", "yesterday"]).code, 2);
 }
@@ -322,7 +325,11 @@ fn a_part_that_was_forged_is_found_as_well() {
 fn a_file_appears_when_it_is_whole_and_for_its_owner_only() {
     let scene = Scene::new();
     let out = scene.path("out.ndjson");
-    scene.history.daemon.ctl(["export", "--out", &out.display().to_string()]).ok();
+    let said = scene.history.daemon.ctl(["export", "--json", "--out", &out.display().to_string()]).json();
+    let bytes = fs::read(&out).expect("the file");
+    let lines = bytes.iter().filter(|byte| **byte == b'\n').count();
+    let file = out.display().to_string();
+    assert_eq!(said, json!({"file": file, "bytes": bytes.len(), "lines": lines, "sha256": Digest::of(&bytes).to_string()}));
     assert_eq!(fs::metadata(&out).expect("the file").permissions().mode() & 0o777, 0o600);
     let text = fs::read_to_string(&out).expect("the file");
     scene.audit("copy", text.as_bytes(), &[]).ok();
@@ -335,4 +342,38 @@ fn a_file_appears_when_it_is_whole_and_for_its_owner_only() {
     assert!(left.into_iter().all(|name| !name.to_string_lossy().starts_with(".none")), "a draft was left");
     let output = scene.history.daemon.ctl(["audit", "--file", &missing.display().to_string()]);
     assert!(output.code == 1 && output.stderr.contains("cannot open"), "{output:?}");
+}
+
+#[test]
+fn no_file_is_replaced_and_what_is_no_export_is_told_in_one_line() {
+    let mut scene = Scene::new();
+    let (there, dangling) = (scene.path("there"), scene.path("dangling"));
+    fs::write(&there, "mine").expect("write a file");
+    symlink(scene.path("nothing"), &dangling).expect("make a link");
+    for running in [true, false] {
+        if !running {
+            scene.history.daemon.stop();
+        }
+        for file in [there.as_path(), dangling.as_path(), scene.history.daemon.scratch(), Path::new("/dev/null")] {
+            let output = scene.history.daemon.ctl(["export", "--out", &file.display().to_string()]);
+            let said = output.stderr.contains("exists already") && output.stderr.contains("hint: choose another name");
+            assert!(output.code == 1 && said, "{}: {output:?}", file.display());
+        }
+        let new = scene.path(&format!("new {running}")).display().to_string();
+        let output = scene.history.daemon.ctl(["export", "--out", &new]).ok();
+        assert!(output.stdout.is_empty() && output.stderr.contains(&format!("{new}: ")) && output.stderr.contains("sha256"), "{output:?}");
+    }
+    assert_eq!(fs::read(&there).expect("the file"), b"mine");
+    assert!(!scene.path("nothing").exists());
+    let crlf = scene.file.replace('\n', "\r\n");
+    for (bytes, why) in [
+        (b"root:x:0:0:\n".to_vec(), "its first line is not that of an export"),
+        (fs::read(scene.history.daemon.home().join("ledger.db")).expect("the ledger"), "its first line"),
+        (format!("\u{feff}{}", scene.file).into_bytes(), "byte order mark"),
+        (crlf.into_bytes(), "CRLF"),
+    ] {
+        let output = scene.audit("foreign", &bytes, &[]);
+        let said = output.stderr.contains("foreign is no export of aexd: ") && output.stderr.contains(why);
+        assert!(output.code == 1 && said && output.stdout.is_empty(), "{why}: {output:?}");
+    }
 }

@@ -7,14 +7,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::thread;
 
-use aex_tests::daemon::{Daemon, Output, output};
+use aex_proto::value::Digest;
+use aex_tests::daemon::{Config, Daemon, Output, output};
 use aex_tests::forge;
 use aex_tests::history::History;
 use aex_tests::ledger;
 use serde_json::{Value, json};
-
-/// No event is younger.
-const ALL: &str = "2100-01-01";
 
 struct Scene {
     history: History,
@@ -29,10 +27,15 @@ impl Scene {
         &self.history.daemon
     }
 
-    /// Seals all events from before an instant: what is said of it.
+    /// Seals all events: what is said of it.
     #[track_caller]
-    fn compact(&self, before: &str) -> Value {
-        self.daemon().ctl(["ledger", "compact", "--before", before, "--json"]).json()
+    fn compact(&self) -> Value {
+        self.compact_with(&[]).json()
+    }
+
+    #[track_caller]
+    fn compact_with(&self, more: &[&str]) -> Output {
+        compacted(self.daemon(), more)
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -74,6 +77,17 @@ impl Scene {
     }
 }
 
+/// An instant of the daemon's own clock that no event is younger than.
+#[track_caller]
+fn all(daemon: &Daemon) -> String {
+    daemon.ctl(["audit", "--json"]).json()["at"].as_str().expect("an instant").to_owned()
+}
+
+#[track_caller]
+fn compacted(daemon: &Daemon, more: &[&str]) -> Output {
+    daemon.ctl(["ledger", "compact", "--before", &all(daemon), "--json"].iter().chain(more))
+}
+
 fn segment(compacted: &Value) -> PathBuf {
     PathBuf::from(compacted["segment"].as_str().expect("a path"))
 }
@@ -85,7 +99,7 @@ fn the_audit_goes_on_from_a_seal_live_at_rest_and_in_files() {
     let noted = scene.daemon().ctl(["audit", "--head"]).ok().stdout.trim().to_owned();
     let figures = scene.figures();
 
-    let sealed = scene.compact(ALL);
+    let sealed = scene.compact();
     assert_eq!((&sealed["first"], &sealed["last"], &sealed["events"]), (&json!(1), &before["head_seq"], &before["head_seq"]), "{sealed}");
     let first = segment(&sealed);
     assert_eq!(first, scene.daemon().home().join(format!("segments/1-{}.ndjson", before["head_seq"])));
@@ -109,7 +123,7 @@ fn the_audit_goes_on_from_a_seal_live_at_rest_and_in_files() {
     assert!(by_itself.stdout.contains("not checked: rows"), "{by_itself:?}");
 
     // A second one on top of the first; then the daemon starts anew.
-    let second = segment(&scene.compact(ALL));
+    let second = segment(&scene.compact());
     scene.history.calls(2);
     let figures = scene.figures();
     scene.history.daemon.stop();
@@ -129,9 +143,9 @@ fn the_audit_goes_on_from_a_seal_live_at_rest_and_in_files() {
 #[test]
 fn segments_that_are_missing_mixed_up_or_changed_are_found() {
     let scene = Scene::new();
-    let first = segment(&scene.compact(ALL));
+    let first = segment(&scene.compact());
     scene.history.calls(2);
-    let second = segment(&scene.compact(ALL));
+    let second = segment(&scene.compact());
     scene.history.calls(1);
     let (export, _) = scene.export("last");
     scene.audit(&[&first, &second, &export], &[]).ok();
@@ -161,9 +175,60 @@ fn segments_that_are_missing_mixed_up_or_changed_are_found() {
 }
 
 #[test]
+fn no_segment_takes_the_place_of_another_ledgers_or_of_one_from_before_a_restore() {
+    let mut scene = Scene::new();
+    let shared = scene.path("shared");
+    let dir = ["--dir", &shared.display().to_string()];
+    let backup = scene.path("backup.db").display().to_string();
+    scene.daemon().ctl(["backup", &backup]).ok();
+    // A restored copy is another ledger with the same numbers.
+    let mut copy = Daemon::prepare(Config::new(&scene.history.provider));
+    copy.ctl(["restore", &backup]).ok();
+    copy.run();
+    scene.history.calls(8);
+    let first = scene.compact_with(&dir).json();
+    let before = fs::read(segment(&first)).expect("the segment");
+    let last = first["last"].as_u64().expect("a number");
+    let head = |daemon: &Daemon| daemon.rpc("daemon.status", &json!({}))["head_seq"].as_u64().expect("a number");
+    let grow = |daemon: &Daemon| {
+        // One event each, until the numbers are the same.
+        assert!(head(daemon) <= last, "{} beyond {last}", head(daemon));
+        (head(daemon)..last).for_each(|nth| drop(daemon.ctl(["agent", "update", "bot", "--rpm", &(100 + nth).to_string()]).ok()));
+        assert_eq!(head(daemon), last);
+    };
+    grow(&copy);
+    let other = compacted(&copy, &dir).json();
+    assert_eq!((&other["first"], &other["last"]), (&first["first"], &first["last"]), "{other}");
+    let sha256 = other["sha256"].as_str().expect("a digest").to_owned();
+    let expected = shared.join(format!("1-{last}-{}.ndjson", &sha256[..8]));
+    assert_eq!(segment(&other), expected);
+    assert_eq!(fs::read(segment(&first)).expect("the segment"), before, "it is as it was");
+
+    // Restored to before its seal, then as far again.
+    scene.history.daemon.stop();
+    scene.daemon().ctl(["restore", &backup, "--accept-loss"]).ok();
+    scene.history.daemon.run();
+    grow(scene.daemon());
+    let again = scene.compact_with(&dir).json();
+    assert_eq!(fs::read(segment(&first)).expect("the segment"), before, "it is as it was");
+    for (daemon, sealed) in [(scene.daemon(), &again), (&copy, &other)] {
+        assert_eq!(Digest::of(&fs::read(segment(sealed)).expect("the segment")).to_string(), sealed["sha256"].as_str().expect("a digest"));
+        let export = daemon.scratch().join("last.ndjson").display().to_string();
+        let said = daemon.ctl(["export", "--out", &export]).ok();
+        assert!(said.stderr.contains(sealed["segment"].as_str().expect("a path")), "the seal names it: {said:?}");
+        daemon.ctl(["audit", "--file", &segment(sealed).display().to_string(), "--file", &export]).ok();
+    }
+    let drafts = fs::read_dir(&shared).expect("the folder").filter(|entry| {
+        let name = entry.as_ref().expect("an entry").file_name();
+        !name.to_string_lossy().ends_with(".ndjson")
+    });
+    assert_eq!(drafts.count(), 0, "no draft is left");
+}
+
+#[test]
 fn whoever_reads_events_is_told_where_the_older_ones_are() {
     let scene = Scene::new();
-    let sealed = scene.compact(ALL);
+    let sealed = scene.compact();
     let (last, path) = (sealed["last"].as_u64().expect("a number"), sealed["segment"].as_str().expect("a path"));
     let where_ = format!("events up to {last} are in segments, the newest of them in {path}");
     let output = scene.daemon().ctl(["events", "-n", "500"]).ok();
@@ -185,7 +250,7 @@ fn whoever_reads_events_is_told_where_the_older_ones_are() {
 fn what_is_compacted_is_not_explained_and_what_came_later_is() {
     let scene = Scene::new();
     let old = ledger::last(scene.daemon()).held.request;
-    scene.compact(ALL);
+    scene.compact();
     for (id, said) in [
         (old.to_string(), format!("{old} is no longer in the ledger: it was compacted")),
         ("2".to_owned(), "event 2 is no longer".to_owned()),
@@ -213,14 +278,16 @@ fn nothing_is_sealed_without_a_daemon_an_event_or_a_folder() {
     assert!(output.code == 1 && output.stderr.contains("is left to be sealed"), "{output:?}");
     let file = scene.path("file");
     fs::write(&file, "").expect("write a file");
-    let output = scene.daemon().ctl(["ledger", "compact", "--before", ALL, "--dir", &file.display().to_string()]);
+    let output = scene.compact_with(&["--dir", &file.display().to_string()]);
     assert!(output.code == 1 && output.stderr.contains(&file.display().to_string()), "{output:?}");
     scene.daemon().ctl(["audit"]).ok();
     let folder = scene.path("a/new/folder").display().to_string();
-    let sealed = scene.daemon().ctl(["ledger", "compact", "--before", ALL, "--dir", &folder, "--json"]).json();
+    let sealed = scene.compact_with(&["--dir", &folder]).json();
     assert!(segment(&sealed).starts_with(&folder) && segment(&sealed).is_file(), "{sealed}");
+    let output = scene.daemon().ctl(["ledger", "compact", "--before", "2100-01-01"]);
+    assert!(output.code == 1 && output.stderr.contains("the date lies ahead"), "{output:?}");
     scene.history.daemon.stop();
-    assert_eq!(scene.daemon().ctl(["ledger", "compact", "--before", ALL]).code, 3);
+    assert_eq!(scene.daemon().ctl(["ledger", "compact", "--before", "2026-01-01"]).code, 3);
 }
 
 #[test]
@@ -232,7 +299,7 @@ fn a_daemon_that_is_killed_while_it_compacts_leaves_a_ledger_that_audits() {
         let files = || fs::read_dir(scene.daemon().home().join("segments")).map_or(0, Iterator::count);
         let (before, head) = (files(), scene.daemon().rpc("daemon.status", &json!({}))["head_seq"].clone());
         let mut command = scene.daemon().command("aexctl");
-        command.args(["ledger", "compact", "--before", ALL, "--json"]);
+        command.args(["ledger", "compact", "--before", &all(scene.daemon()), "--json"]);
         let compacting = thread::spawn(move || output(command));
         // Another moment each round.
         match round % 4 {
@@ -248,7 +315,7 @@ fn a_daemon_that_is_killed_while_it_compacts_leaves_a_ledger_that_audits() {
         scene.daemon().ctl(["audit"]).ok();
     }
     assert!(sealed >= 2, "{sealed} of 8 were told to be done");
-    scene.compact(ALL);
+    scene.compact();
     let folder = scene.daemon().home().join("segments");
     let mut segments: Vec<(u64, u64, PathBuf)> = Vec::new();
     for entry in fs::read_dir(folder).expect("the segments") {

@@ -101,7 +101,7 @@ fn text(audit: &Audit, paint: Paint) -> String {
         let verdict = if invariant.passed { paint.good("PASS") } else { paint.bad("FAIL") };
         lines.push(format!("{}: {verdict}", invariant.name.name()));
         lines.push(format!("  {} checked; {}", count(invariant.checked, "row"), invariant.detail));
-        lines.extend(invariant.broken.iter().map(|row| format!("  - {row}")));
+        lines.extend(invariant.broken.iter().cloned().chain(invariant.more()).map(|row| format!("  - {row}")));
     }
     let held = audit.invariants.iter().filter(|invariant| invariant.passed).count();
     lines.push(format!("{held} of {} invariants hold", audit.invariants.len()));
@@ -125,6 +125,7 @@ mod tests {
             checked: 3,
             detail: if passed { "none wrong" } else { "1 wrong" }.to_owned(),
             broken: broken.iter().map(ToString::to_string).collect(),
+            broken_count: if passed { 0 } else { 24 },
         };
         let audit = Audit {
             passed: false,
@@ -146,6 +147,7 @@ spent_within_budget: PASS
 no_negative_values: FAIL
   3 rows checked; 1 wrong
   - account 7: −1
+  - and 23 more
 1 of 2 invariants hold
 not checked: rows
 charges: 9 exact, 1 estimated, 0 worst case; chain of 1,200 events";

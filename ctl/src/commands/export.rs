@@ -6,11 +6,14 @@ use crate::aexd;
 use crate::cli::{self, Since};
 use crate::client::Client;
 use crate::exit::{Attempt, Exit, Failure};
+use crate::units::{count, grouped};
 use crate::view::View;
-use aex_proto::ledger::ExportQuery;
+use aex_proto::ledger::{ExportQuery, Exported};
 use aex_proto::method::{ExportPushed, LedgerExport};
+use aex_proto::value::Digest;
+use sha2::Digest as _;
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -28,7 +31,13 @@ pub(super) fn run(context: &Context<'_>, wanted: &cli::Export) -> Result<Exit, F
         Err(failure) if failure.exit == Exit::Unreachable => offline(context, wanted, &mut target)?,
         Err(failure) => return Err(failure),
     }
-    target.whole()?;
+    let Some(done) = target.whole()? else { return Ok(Exit::Done) };
+    if context.view.is_json() {
+        context.view.show(&done, |_| String::new())?;
+    } else {
+        let Exported { file, bytes, lines, sha256 } = done;
+        context.view.note(&format!("{file}: {}, {} bytes, sha256 {sha256}", count(lines, "line"), grouped(bytes)));
+    }
     Ok(Exit::Done)
 }
 
@@ -101,53 +110,82 @@ impl Target {
     fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         match self {
             Target::Stdout(view) => view.bytes(bytes),
-            Target::File(draft) => draft.file.write_all(bytes).attempt(|| format!("write {}", draft.path.display())),
+            Target::File(draft) => draft.write(bytes),
         }
     }
 
-    fn whole(self) -> Result<(), Failure> {
+    /// What was written, when it is a file.
+    fn whole(self) -> Result<Option<Exported>, Failure> {
         match self {
-            Target::Stdout(_) => Ok(()),
-            Target::File(draft) => draft.whole(),
+            Target::Stdout(_) => Ok(None),
+            Target::File(draft) => draft.whole().map(Some),
         }
     }
 }
 
-/// A file that is not whole yet, under another name beside it: readable by its owner only, and gone when it never gets whole.
+/// A file that is not whole yet, under another name beside it: readable by its owner only, and gone when it has its own name or never gets whole.
 struct Draft {
     file: File,
     path: PathBuf,
     wanted: PathBuf,
-    is_whole: bool,
+    bytes: u64,
+    lines: u64,
+    hasher: sha2::Sha256,
 }
 
 impl Draft {
+    /// Never in the place of another file: that may be the only export of events which are in the ledger no more.
     fn beside(wanted: &Path) -> Result<Draft, Failure> {
         let name = wanted.file_name().ok_or_else(|| Failure::new(format!("{} names no file", wanted.display())).with(Exit::Usage))?;
+        // A link that leads nowhere is somebody's name, too.
+        if wanted.symlink_metadata().is_ok() {
+            return Err(taken(wanted));
+        }
         let mut hidden = std::ffi::OsString::from(".");
         hidden.push(name);
         hidden.push(format!(".{}", std::process::id()));
         let path = wanted.with_file_name(hidden);
         let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
         let file = opened.attempt(|| format!("make {}", path.display()))?;
-        Ok(Draft { file, path, wanted: wanted.to_owned(), is_whole: false })
+        Ok(Draft { file, path, wanted: wanted.to_owned(), bytes: 0, lines: 0, hasher: sha2::Sha256::new() })
     }
 
-    fn whole(mut self) -> Result<(), Failure> {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        let length = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        self.hasher.update(bytes);
+        self.bytes = self.bytes.saturating_add(length(bytes.len()));
+        self.lines = self.lines.saturating_add(length(bytes.iter().filter(|byte| **byte == b'\n').count()));
+        self.file.write_all(bytes).attempt(|| format!("write {}", self.path.display()))
+    }
+
+    fn whole(self) -> Result<Exported, Failure> {
         let name = || format!("write {}", self.wanted.display());
         self.file.sync_all().attempt(name)?;
-        std::fs::rename(&self.path, &self.wanted).attempt(name)?;
+        match std::fs::hard_link(&self.path, &self.wanted) {
+            Err(fault) if fault.kind() == ErrorKind::AlreadyExists => return Err(taken(&self.wanted)),
+            // The file system knows no second names.
+            Err(fault) if matches!(fault.kind(), ErrorKind::Unsupported | ErrorKind::PermissionDenied) => {
+                if self.wanted.symlink_metadata().is_ok() {
+                    return Err(taken(&self.wanted));
+                }
+                std::fs::rename(&self.path, &self.wanted).attempt(name)?;
+            }
+            // The first name goes when this is dropped.
+            linked => linked.attempt(name)?,
+        }
         let folder = self.wanted.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         File::open(folder).and_then(|folder| folder.sync_all()).attempt(name)?;
-        self.is_whole = true;
-        Ok(())
+        let sha256 = Digest::from_bytes(self.hasher.clone().finalize().into());
+        Ok(Exported { file: self.wanted.display().to_string(), bytes: self.bytes, lines: self.lines, sha256 })
     }
 }
 
 impl Drop for Draft {
     fn drop(&mut self) {
-        if !self.is_whole {
-            std::fs::remove_file(&self.path).ok();
-        }
+        std::fs::remove_file(&self.path).ok();
     }
+}
+
+fn taken(file: &Path) -> Failure {
+    Failure::new(format!("{} exists already", file.display())).hint("choose another name")
 }

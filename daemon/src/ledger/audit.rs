@@ -59,10 +59,7 @@ pub fn read_only_audit(path: &Path) -> Result<AuditReport, LedgerFault> {
 /// # Errors
 /// When the file cannot be opened or read.
 pub fn read_only<T>(path: &Path, query: impl FnOnce(&Reader<'_>) -> Result<T, LedgerFault>) -> Result<T, LedgerFault> {
-    if !path.exists() {
-        return Err(LedgerFault::File { path: path.to_owned(), fault: std::io::Error::from(std::io::ErrorKind::NotFound) });
-    }
-    let conn = schema::open_for_reading(path)?;
+    let conn = schema::open_at_rest(path)?;
     let transaction = conn.unchecked_transaction()?;
     query(&Reader::new(&transaction))
 }
@@ -111,6 +108,9 @@ impl Reader<'_> {
         self.snapshots_into(&mut audit)?;
         let mut audit = self.replayed(audit, i64::MAX)?;
         self.audit_seals(&mut audit, base.as_ref())?;
+        for (table, object, is_ours) in schema::compared(self.conn)? {
+            audit.form(is_ours, || format!("table {table}: {object} is not what this version makes"));
+        }
         self.tables(&mut audit, now, living)?;
         Ok(AuditReport::of(audit))
     }

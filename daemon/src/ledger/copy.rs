@@ -84,7 +84,8 @@ impl Drop for Unnamed {
 pub(super) fn name(file: &Path, name: &Path) -> std::io::Result<()> {
     match std::fs::hard_link(file, name) {
         Err(fault) if matches!(fault.kind(), ErrorKind::Unsupported | ErrorKind::PermissionDenied) => {
-            if name.try_exists()? {
+            // A link that leads nowhere is a name, too.
+            if name.symlink_metadata().is_ok() {
                 return Err(ErrorKind::AlreadyExists.into());
             }
             std::fs::rename(file, name)

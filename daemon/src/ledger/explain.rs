@@ -40,7 +40,7 @@ pub enum Absent {
 /// # Errors
 /// When the file cannot be opened or read.
 pub fn read_only_explain(path: &Path, id: ExplainId) -> Result<Result<Story, Absent>, LedgerFault> {
-    let conn = schema::open_for_reading(path)?;
+    let conn = schema::open_at_rest(path)?;
     let transaction = conn.unchecked_transaction()?;
     Reader::new(&transaction).explain(id)
 }

@@ -104,6 +104,12 @@ impl Reader<'_> {
         let head = self.head()?;
         let sealed = self.sealed()?;
         let first = self.first(wanted.since, head, sealed.as_ref().map_or(0, |sealed| sealed.last))?;
+        if let Since::At(at) = wanted.since
+            && at > made_at
+            && first > head.seq
+        {
+            return Ok(Err(Refused::State(format!("the ledger ends with event {}, and {at} lies ahead", head.seq))));
+        }
         if let Some(sealed) = sealed.filter(|sealed| first <= sealed.last) {
             let SealedPart { last, path } = sealed;
             return Ok(Err(Refused::State(format!("events up to {last} are in segments, the newest of them in {path}"))));

@@ -46,6 +46,16 @@ pub enum LedgerFault {
         /// The newest version that this program knows.
         known: u32,
     },
+    /// It was written by an older version, and no daemon has started on it since.
+    #[error("ledger: {path} has schema {found}, this aexd knows {known}: the next start of the daemon migrates it")]
+    Older {
+        /// The file.
+        path: PathBuf,
+        /// The version found; 0: there is nothing in it.
+        found: u32,
+        /// The version that this program reads.
+        known: u32,
+    },
     /// Its tables could not be brought to this version.
     #[error("ledger: {path} could not be brought from schema {from} to {to}: {fault}; it is as it was{copy}")]
     Migration {

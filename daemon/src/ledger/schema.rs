@@ -208,19 +208,31 @@ pub(super) fn version(conn: &Connection, path: &Path) -> Result<u32, LedgerFault
 
 /// Whether tables, indexes and triggers are those of this version. Columns that a step added stand at the end of their table.
 pub(super) fn check(conn: &Connection) -> Result<(), LedgerFault> {
-    let ours = Connection::open_in_memory()?;
-    ours.execute_batch(&format!("{TABLES} {SEALS}"))?;
-    let (wanted, found) = (objects(&ours)?, objects(conn)?);
-    match wanted.iter().find(|(name, parts)| found.get(*name) != Some(*parts)) {
+    match compared(conn)?.into_iter().find(|(.., is_ours)| !is_ours) {
         None => Ok(()),
-        Some((name, _)) => Err(LedgerFault::Broken(format!("`{name}` is not what this version makes"))),
+        Some((table, object, _)) => Err(LedgerFault::Broken(format!("`{object} on {table}` is not what this version makes"))),
     }
 }
 
-/// What makes up each object, by its name, in no order and without white space.
-fn objects(conn: &Connection) -> Result<BTreeMap<String, Vec<String>>, LedgerFault> {
-    let mut statement = conn.prepare("SELECT type || ' ' || name || ' on ' || tbl_name, sql FROM sqlite_schema WHERE sql IS NOT NULL")?;
-    let rows = statement.query_map([], |row| Ok((row.get(0)?, parts(&row.get::<_, String>(1)?))))?;
+/// Each table, index and trigger of this version: its table, what it is, and whether it is what this version makes. What else is
+/// there is its owner's.
+pub(super) fn compared(conn: &Connection) -> Result<Vec<(String, String, bool)>, LedgerFault> {
+    let ours = Connection::open_in_memory()?;
+    ours.execute_batch(&format!("{TABLES} {SEALS}"))?;
+    let (wanted, found) = (objects(&ours)?, objects(conn)?);
+    Ok(wanted
+        .into_iter()
+        .map(|((table, object), parts)| {
+            let is_ours = found.get(&(table.clone(), object.clone())) == Some(&parts);
+            (table, object, is_ours)
+        })
+        .collect())
+}
+
+/// What makes up each object, by its table and its name, in no order and without white space.
+fn objects(conn: &Connection) -> Result<BTreeMap<(String, String), Vec<String>>, LedgerFault> {
+    let mut statement = conn.prepare("SELECT tbl_name, type || ' ' || name, sql FROM sqlite_schema WHERE sql IS NOT NULL")?;
+    let rows = statement.query_map([], |row| Ok(((row.get(0)?, row.get(1)?), parts(&row.get::<_, String>(2)?))))?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
@@ -253,6 +265,18 @@ pub(super) fn open_for_reading(path: &Path) -> Result<Connection, rusqlite::Erro
     Ok(conn)
 }
 
+/// A connection that only reads a ledger that no daemon has open. One of another version cannot be read.
+pub(super) fn open_at_rest(path: &Path) -> Result<Connection, LedgerFault> {
+    if !path.exists() {
+        return Err(LedgerFault::File { path: path.to_owned(), fault: std::io::Error::from(std::io::ErrorKind::NotFound) });
+    }
+    let conn = open_for_reading(path)?;
+    match version(&conn, path)? {
+        VERSION => Ok(conn),
+        found => Err(LedgerFault::Older { path: path.to_owned(), found, known: VERSION }),
+    }
+}
+
 /// What every connection needs: `synchronous` is a property of the connection, and an automatic checkpoint would run on the
 /// thread that commits.
 pub(super) fn configure(conn: &Connection) -> Result<(), rusqlite::Error> {
@@ -282,5 +306,29 @@ mod tests {
             assert_eq!((read("PRAGMA user_version"), read("SELECT rpm FROM accounts")), (Some(i64::from(VERSION)), Some(5)));
             assert_eq!(read("SELECT tpm FROM accounts"), None);
         }
+    }
+
+    #[test]
+    fn a_ledger_of_another_version_is_not_read_at_rest_and_the_words_say_what_to_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ledger.db");
+        drop(open_for_writing(&path).unwrap());
+        drop(open_at_rest(&path).unwrap());
+        let next = VERSION.checked_add(1).unwrap();
+        for version in (1..VERSION).chain([next]) {
+            Connection::open(&path).unwrap().execute_batch(&format!("PRAGMA user_version = {version}")).unwrap();
+            let said = [
+                crate::ledger::read_only_audit(&path).map(drop).unwrap_err().to_string(),
+                crate::ledger::read_only(&path, |_| Ok(())).unwrap_err().to_string(),
+                crate::ledger::read_only_explain(&path, aex_proto::explain::ExplainId::Event(1)).map(drop).unwrap_err().to_string(),
+            ];
+            let what =
+                if version < VERSION { "the next start of the daemon migrates it" } else { "use the newer aexd, or restore a backup" };
+            let words = format!("has schema {version}, this aexd knows {VERSION}: {what}");
+            assert!(said.iter().all(|said| said.ends_with(&words) && *said == said.trim()), "{said:?}");
+            assert_eq!((&said[0], &said[0]), (&said[1], &said[2]));
+        }
+        // As a start says it.
+        assert!(open_for_writing(&path).unwrap_err().to_string().contains("use the newer aexd"));
     }
 }

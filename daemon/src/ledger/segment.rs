@@ -3,7 +3,7 @@
 use super::audit::{snapshot, zone};
 use super::export::{Export, Scope};
 use super::read::Reader;
-use super::{LedgerFault, Refused};
+use super::{LedgerFault, Refused, copy};
 use aex_core::chain::Head;
 use aex_core::export::{Header, MAX_LINE, Reader as Lines, VERSION, Verifier, Writer, named};
 use aex_core::verify::{Audit, Checkpoint, Finding};
@@ -11,9 +11,12 @@ use aex_proto::value::{Digest, Stamp};
 use sha2::Digest as _;
 use std::collections::BTreeSet;
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+/// Digits of a segment's digest in its name, where the plain name is taken.
+const SHORT: usize = 8;
 
 /// Events that were written to a file, and what the ledger keeps of them.
 #[derive(Clone, Debug)]
@@ -39,9 +42,12 @@ impl Reader<'_> {
     /// runs that are open stay, and all behind them: a run's sums are made of them.
     ///
     /// # Errors
-    /// Outer: the ledger or the file. Inner: there are none, or an audit of them finds something.
+    /// Outer: the ledger or the file. Inner: the instant lies ahead, there are none, or an audit of them finds something.
     pub fn segment(&self, before: Stamp, folder: &Path, now: Stamp) -> Result<Result<Segment, Refused>, LedgerFault> {
-        let Some((first, last)) = self.sealable(before.min(now), now)? else {
+        if before > now {
+            return Ok(Err(Refused::State(format!("nothing is sealed: the date lies ahead, {before} of {now}"))));
+        }
+        let Some((first, last)) = self.sealable(before, now)? else {
             return Ok(Err(Refused::State(format!("no event from before {before} is left to be sealed"))));
         };
         let base = match self.base()?.transpose() {
@@ -58,13 +64,17 @@ impl Reader<'_> {
         if head.seq != last {
             return Ok(Err(unsound(&format!("event {last} is missing"))));
         }
-        let path = folder.join(format!("{first}-{last}.ndjson"));
-        let fault = |fault| LedgerFault::File { path: path.clone(), fault };
+        // Two ledgers may share a folder: each has drafts of its own. One that a kill left is of no use to anybody.
+        let draft = folder.join(format!("{first}-{last}.{}.draft", self.name()?));
+        let fault = |fault| LedgerFault::File { path: draft.clone(), fault };
         DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(fault)?;
-        let sha256 = self.write_segment(&path, base.as_ref(), first, head, now)?;
-        if let Some(broken) = proven(&path, head, sha256).map_err(fault)? {
-            return Ok(Err(unsound(&format!("{}: {broken}", path.display()))));
+        let sha256 = self.write_segment(&draft, base.as_ref(), first, head, now)?;
+        if let Some(broken) = proven(&draft, head, sha256).map_err(fault)? {
+            return Ok(Err(unsound(&format!("{}: {broken}", draft.display()))));
         }
+        let Some(path) = named_anew(&draft, (first, last), sha256)? else {
+            return Ok(Err(unsound(&format!("{} holds other files of the same name", folder.display()))));
+        };
         let denials = self.refusals_up_to(last, now)?;
         Ok(Ok(Segment { first, last, hash: head.hash, path, sha256, state, denials }))
     }
@@ -88,11 +98,18 @@ impl Reader<'_> {
         Ok((first <= last).then_some((first, last)))
     }
 
-    fn write_segment(&self, path: &Path, base: Option<&Checkpoint>, first: i64, head: Head, made_at: Stamp) -> Result<Digest, LedgerFault> {
-        let draft = path.with_extension("draft");
-        let fault = |fault| LedgerFault::File { path: draft.clone(), fault };
-        // A draft that a kill left is of no use to anybody.
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft).map_err(fault)?;
+    fn write_segment(
+        &self,
+        draft: &Path,
+        base: Option<&Checkpoint>,
+        first: i64,
+        head: Head,
+        made_at: Stamp,
+    ) -> Result<Digest, LedgerFault> {
+        let fault = |fault| LedgerFault::File { path: draft.to_owned(), fault };
+        let mut file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(draft).map_err(fault)?;
+        // Two copies of one ledger have one name: the second of them waits for no one, and takes nothing from the first.
+        file.try_lock().map_err(std::io::Error::from).and_then(|()| file.set_len(0)).map_err(fault)?;
         let mut hasher = sha2::Sha256::new();
         let mut sink = |bytes: Vec<u8>| {
             hasher.update(&bytes);
@@ -127,11 +144,33 @@ impl Reader<'_> {
         })?;
         self.told(None, None, within, |record, _| export.line(|writer, out| writer.event(&record, out)))?;
         export.end(head)?;
-        let folder = path.parent().unwrap_or(Path::new("/"));
-        let kept = file.sync_all().and_then(|()| std::fs::rename(&draft, path)).and_then(|()| File::open(folder)?.sync_all());
-        kept.map_err(fault)?;
+        file.sync_all().map_err(fault)?;
         Ok(Digest::from_bytes(hasher.finalize().into()))
     }
+}
+
+/// Gives a segment its name, never that of another file: one that is there may be all that is left of its events, for another
+/// ledger, or for this one before it was restored. `None`: all names are taken.
+fn named_anew(draft: &Path, (first, last): (i64, i64), sha256: Digest) -> Result<Option<PathBuf>, LedgerFault> {
+    let short: String = sha256.to_string().chars().take(SHORT).collect();
+    for name in [format!("{first}-{last}.ndjson"), format!("{first}-{last}-{short}.ndjson")] {
+        let path = draft.with_file_name(name);
+        match copy::name(draft, &path) {
+            Ok(()) => {}
+            // The same bytes are the same segment. What cannot be read is another one.
+            Err(fault) if fault.kind() == ErrorKind::AlreadyExists => match copy::sha256(&path) {
+                Ok(found) if found == sha256 => {}
+                _ => continue,
+            },
+            Err(fault) => return Err(LedgerFault::File { path, fault }),
+        }
+        match std::fs::remove_file(draft) {
+            Err(fault) if fault.kind() != ErrorKind::NotFound => return Err(LedgerFault::File { path: draft.to_owned(), fault }),
+            _ => copy::sync_folder(&path)?,
+        }
+        return Ok(Some(path));
+    }
+    Ok(None)
 }
 
 /// What is wrong with a segment as it lies on the disk.

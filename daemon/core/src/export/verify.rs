@@ -208,7 +208,7 @@ impl Verifier {
             }
             let head = self.audit.head();
             if header.since != Some(head) {
-                return Err(format!("line 1: it goes on from {:?}, the file before it ends with {head:?}", header.since));
+                return Err(format!("it goes on from {:?}, the file before it ends with {head:?}", header.since));
             }
         }
         if let Some(agent) = &header.agent {
@@ -229,7 +229,7 @@ impl Verifier {
                 if state.head() != since || state.filter() != agent {
                     let (head, filter) = (state.head(), state.filter());
                     return Err(format!(
-                        "line 1: it begins behind {since:?} and is of account {agent:?}; line 2: the state stands behind {head:?} and is of {filter:?}"
+                        "by line 1 it begins behind {since:?} and is of account {agent:?}; by line 2 the state stands behind {head:?} and is of {filter:?}"
                     ));
                 }
                 if self.files > 1 {
@@ -244,7 +244,7 @@ impl Verifier {
                     self.expect(self.expected.clone());
                 }
             }
-            (since, _) => return Err(format!("line 1: it begins behind {since:?}, and its state says otherwise")),
+            (since, _) => return Err(format!("by line 1 it begins behind {since:?}, and its state says otherwise")),
         }
         self.file.is_under_way = true;
         Ok(())

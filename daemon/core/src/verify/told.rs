@@ -27,7 +27,7 @@ pub fn told(findings: &[Finding], head: Head, counts: Counts, at: Stamp, uncheck
 
 fn invariant(name: InvariantName, findings: &[Finding]) -> Invariant {
     let Some(finding) = findings.iter().find(|finding| finding.name == name.name()) else {
-        return Invariant { name, passed: false, checked: 0, detail: "was not checked".to_owned(), broken: Vec::new() };
+        return Invariant { name, passed: false, checked: 0, detail: "was not checked".to_owned(), broken: Vec::new(), broken_count: 0 };
     };
     let detail = match (name, finding.passed()) {
         (_, true) => "none wrong".to_owned(),
@@ -40,5 +40,6 @@ fn invariant(name: InvariantName, findings: &[Finding]) -> Invariant {
         checked: finding.checked,
         detail,
         broken: finding.broken.iter().take(Audit::MAX_BROKEN).cloned().collect(),
+        broken_count: finding.broken_count,
     }
 }

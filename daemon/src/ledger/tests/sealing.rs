@@ -8,8 +8,6 @@ use aex_core::usage::Usage;
 use aex_proto::value::Stamp;
 use rusqlite::Connection;
 
-const AGES: Stamp = Stamp::new(4_000_000_000_000_000);
-
 /// An agent with so many calls that ended, one in flight, a refusal and a failed authentication.
 async fn house() -> (House, AccountId) {
     let mut house = House::new().await;
@@ -77,7 +75,7 @@ async fn a_kill_at_any_step_leaves_a_ledger_that_audits() {
     let (mut house, agent) = house().await;
     for round in 0..2 {
         killed_now(&house).await;
-        let segment = write(&house, AGES).await.unwrap();
+        let segment = write(&house, now()).await.unwrap();
         assert!(segment.path.is_file(), "{segment:?}");
         killed_now(&house).await;
         let last = segment.last;
@@ -99,7 +97,7 @@ async fn a_kill_at_any_step_leaves_a_ledger_that_audits() {
 async fn what_was_counted_is_counted_after_a_restart_too() {
     let (house, _) = house().await;
     let before = format!("{:?}", house.ledger.tally().await.unwrap());
-    seal(&house, write(&house, AGES).await.unwrap()).await;
+    seal(&house, write(&house, now()).await.unwrap()).await;
     while forget(&house, 100).await {}
     house.ledger.close();
     let House { home, ledger, .. } = house;
@@ -122,7 +120,7 @@ async fn nothing_is_sealed_when_there_is_nothing_or_the_audit_finds_something() 
     let began = house.ledger.read(|reader| Ok(reader.head()?.seq)).await.unwrap();
     house.account(agent.get(), AccountKind::Run, "r", &[]).await;
     calls(&mut house, agent, 1).await;
-    let segment = write(&house, AGES).await.unwrap();
+    let segment = write(&house, now()).await.unwrap();
     assert_eq!(segment.last, began);
     let other = segment.clone();
     seal(&house, segment).await;
@@ -135,7 +133,7 @@ async fn nothing_is_sealed_when_there_is_nothing_or_the_audit_finds_something() 
         .unwrap();
     let run = house.ledger.admin(|writer| writer.find(AccountKind::Run, "r").map_or_else(|why| Ok(Err(why)), |run| Ok(Ok(run)))).await;
     house.ledger.admin(move |writer| writer.close_account(run.unwrap().unwrap().id, "over", None).map(Ok)).await.unwrap().unwrap();
-    let refused = write(&house, AGES).await;
+    let refused = write(&house, now()).await;
     assert!(
         matches!(&refused, Err(Refused::State(why)) if why.starts_with("nothing is sealed: ") && why.contains("charge is")),
         "{refused:?}"
@@ -172,7 +170,7 @@ const ROWS: &[(&str, &str)] = &[
 #[tokio::test]
 async fn whatever_is_changed_by_hand_in_what_was_sealed_is_found() {
     let (mut house, agent) = house().await;
-    seal(&house, write(&house, AGES).await.unwrap()).await;
+    seal(&house, write(&house, now()).await.unwrap()).await;
     while forget(&house, 100).await {}
     calls(&mut house, agent, 2).await;
     assert_eq!(house.broken().await, Vec::<String>::new());
@@ -183,12 +181,7 @@ async fn whatever_is_changed_by_hand_in_what_was_sealed_is_found() {
         std::fs::copy(house.path(), &path).unwrap();
         let conn = Connection::open(&path).unwrap();
         conn.execute_batch("PRAGMA ignore_check_constraints = 1").unwrap();
-        for trigger in ["calls_are_final", "calls_are_kept", "events_are_final", "events_are_kept", "seals_are_final", "seals_are_kept"] {
-            conn.execute_batch(&format!("DROP TRIGGER {trigger}")).unwrap();
-        }
-        let before = conn.total_changes();
-        conn.execute_batch(sql).unwrap();
-        assert!(sql.is_empty() || conn.total_changes() > before, "{sql}: changed nothing");
+        tampered::unguarded(&conn, sql);
         words(&Reader::new(&conn).audit(now(), Some(1)).unwrap())
     };
     assert_eq!(audit_of(""), Vec::<String>::new());
@@ -201,7 +194,7 @@ async fn whatever_is_changed_by_hand_in_what_was_sealed_is_found() {
 #[tokio::test]
 async fn the_tables_let_nobody_delete_an_event_that_is_not_sealed() {
     let (house, _) = house().await;
-    let segment = write(&house, AGES).await.unwrap();
+    let segment = write(&house, now()).await.unwrap();
     let last = segment.last;
     let conn = Connection::open(house.path()).unwrap();
     assert!(conn.execute("DELETE FROM events WHERE seq = 1", []).is_err_and(|fault| fault.to_string().contains("sealed")));
@@ -217,7 +210,7 @@ async fn a_budget_whose_past_was_compacted_meanwhile_is_summed_up_anew() {
     let (mut house, agent) = house().await;
     let early = house.ledger.past(agent, Period::Week).await.unwrap();
     calls(&mut house, agent, 3).await;
-    let segment = write(&house, AGES).await.unwrap();
+    let segment = write(&house, now()).await.unwrap();
     seal(&house, segment).await;
     while forget(&house, 1_000).await {}
     let fits = |past: Option<Past>| house.ledger.admin(move |writer| writer.is_past(agent, Period::Week, past.as_ref()).map(Ok));

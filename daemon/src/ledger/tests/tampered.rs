@@ -43,15 +43,39 @@ fn audit_of(house: &House, sql: &str) -> Vec<String> {
     std::fs::copy(house.path(), &path).unwrap();
     let conn = Connection::open(&path).unwrap();
     conn.execute_batch("PRAGMA ignore_check_constraints = 1; PRAGMA foreign_keys = 0").unwrap();
-    for trigger in
-        ["calls_end_an_open_hold", "calls_take_their_hold", "calls_are_final", "calls_are_kept", "events_are_final", "events_are_kept"]
-    {
-        conn.execute_batch(&format!("DROP TRIGGER {trigger}")).unwrap();
-    }
+    unguarded(&conn, sql);
+    words(&Reader::new(&conn).audit(now(), Some(1)).unwrap())
+}
+
+/// Runs some SQL with the triggers taken away, and puts them back.
+pub(super) fn unguarded(conn: &Connection, sql: &str) {
+    let mut statement = conn.prepare("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'").unwrap();
+    let triggers = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    let triggers: Vec<(String, String)> = triggers.collect::<Result<_, _>>().unwrap();
+    triggers.iter().for_each(|(name, _)| conn.execute_batch(&format!("DROP TRIGGER {name}")).unwrap());
     let before = conn.total_changes();
     conn.execute_batch(sql).unwrap();
     assert!(sql.is_empty() || conn.total_changes() > before, "{sql}: changed nothing");
-    words(&Reader::new(&conn).audit(now(), Some(1)).unwrap())
+    triggers.iter().for_each(|(_, trigger)| conn.execute_batch(trigger).unwrap());
+}
+
+#[tokio::test]
+async fn a_guard_that_is_gone_or_changed_is_a_finding() {
+    let house = house().await;
+    for (sql, what) in [
+        ("DROP TRIGGER events_are_kept", "table events: trigger events_are_kept"),
+        ("DROP INDEX tokens_by_account", "table tokens: index tokens_by_account"),
+        ("ALTER TABLE holds ADD COLUMN more TEXT", "table holds: table holds"),
+    ] {
+        let path = house.home.path().join("copy.db");
+        drop(std::fs::remove_file(&path));
+        std::fs::copy(house.path(), &path).unwrap();
+        let conn = Connection::open(&path).unwrap();
+        conn.execute_batch(sql).unwrap();
+        let found = words(&Reader::new(&conn).audit(now(), Some(1)).unwrap());
+        assert_eq!(found, [format!("event_log_integrity: {what} is not what this version makes")], "{sql}");
+    }
+    house.ledger.close();
 }
 
 /// SQL, and the one thing that the audit has to say of it.
