@@ -17,6 +17,7 @@ pub mod rows;
 mod seals;
 mod told;
 mod tree;
+mod words;
 
 pub use calls::repriced;
 pub use checkpoint::{Checkpoint, Piece};

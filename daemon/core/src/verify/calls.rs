@@ -2,6 +2,7 @@
 
 use super::money::used;
 use super::rows::{Call, Hold};
+use super::words::Said;
 use super::{Audit, Place};
 use crate::books::{AccountKind, HoldKey};
 use crate::decision::AccountState;
@@ -62,8 +63,8 @@ impl Audit {
         on.sort_unstable();
         let needed = self.money.needed(&self.tree.path(held.account), place.at, &zone);
         self.found.budget.check(needed.as_ref() == Ok(&on), || match &needed {
-            Ok(needed) => format!("{place}: {} is held on balances {}, and has to be on {}", held.request, list(&on), list(needed)),
-            Err(missing) => format!("{place}: {} is held on balances {}: {missing}", held.request, list(&on)),
+            Ok(needed) => format!("{place}: {} is held on balances {}, and has to be on {}", held.request, on.said(), needed.said()),
+            Err(missing) => format!("{place}: {} is held on balances {}: {missing}", held.request, on.said()),
         });
         for id in &held.balances {
             let Some(balance) = self.money.hold(*id, held.amount) else {
@@ -73,7 +74,8 @@ impl Audit {
             let (used, limit) = (used(balance), balance.limit);
             self.found.budget.check(limit.is_none_or(|limit| used <= limit), || {
                 let limit = limit.unwrap_or(Pico::ZERO);
-                format!("{place}: {} was admitted with {used} of {limit} used on balance {id}", held.request)
+                let name = self.tree.balance(*id, balance.account, balance.period);
+                format!("{place}: {} was admitted with {used} of {limit} used on {name}", held.request)
             });
         }
     }
@@ -115,8 +117,10 @@ impl Audit {
         };
         self.found.charges.check(proven, || {
             format!(
-                "{place}: {} is released as {:?} with status {:?}, which proves nothing",
-                released.request, released.reason, released.status
+                "{place}: {} is released as {} with the status {}, which proves nothing",
+                released.request,
+                released.reason.said(),
+                released.status.said()
             )
         });
         Some(self.ended_as(held, place, None, Pico::ZERO, 0))
@@ -171,7 +175,7 @@ impl Audit {
         let price = self.snapshots.cards.get(&held.row.card).and_then(|card| card.price.as_ref()).ok_or("has no price in its card")?;
         let again = repriced(settled, price).ok_or("has lines whose sum is out of range")?;
         if again.lines != settled.lines {
-            return Err(format!("has the lines {:?}, by its card they are {:?}", settled.lines, again.lines));
+            return Err(format!("has the lines {}, by its card they are {}", settled.lines.said(), again.lines.said()));
         }
         if again.total != settled.charge {
             return Err(format!("is {}, its lines come to {}", settled.charge, again.total));
@@ -202,8 +206,4 @@ fn quantities(settled: &CallSettled) -> impl Iterator<Item = (Bucket, u64)> {
 /// A status with which a provider says that it did nothing: 408, 502, 504 and others may come after the work.
 const fn is_refusal(status: u16) -> bool {
     matches!(status, 400..=407 | 409..=499 | 500 | 503 | 529)
-}
-
-fn list(ids: &[aex_proto::value::BalanceId]) -> String {
-    ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }

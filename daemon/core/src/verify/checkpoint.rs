@@ -6,6 +6,7 @@
 use super::calls::Held;
 use super::rows::{Ended, Token};
 use super::tree::Node;
+use super::words::Said;
 use super::{Audit, Basis, Configs, Counts, Zones};
 use crate::books::Balance;
 use crate::canon;
@@ -251,7 +252,7 @@ impl Audit {
         (audit.restored, audit.suspends) = (state.restored, state.suspends);
         audit.zone = state.zone.as_deref().and_then(zones);
         audit.found.integrity.check(audit.zone.is_some() == state.zone.is_some(), || {
-            format!("event {}: the zone {:?} is not known here, so its windows cannot be checked", basis.head.seq, state.zone)
+            format!("event {}: the zone {} is not known here, so its windows cannot be checked", basis.head.seq, state.zone.said())
         });
         audit.zone_name = state.zone;
         audit.tree.last = state.last_account;

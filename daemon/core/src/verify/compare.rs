@@ -5,6 +5,7 @@ use super::finding::Finding;
 
 use super::money::{overdraft, used};
 use super::rows::{Account, Budget, Call, Chain, Hold, Token};
+use super::words::Said;
 use crate::books::{Balance, HoldKey};
 use aex_proto::value::Stamp;
 
@@ -13,7 +14,7 @@ macro_rules! differences {
     ($row:expr, $events:expr, $($field:ident),* $(,)?) => {{
         let mut found: Vec<String> = Vec::new();
         $(if $row.$field != $events.$field {
-            found.push(format!("{} is {:?}, by its events {:?}", stringify!($field), $row.$field, $events.$field));
+            found.push(format!("{} is {}, by its events {}", stringify!($field), $row.$field.said(), $events.$field.said()));
         })*
         if found.is_empty() { Ok(()) } else { Err(found.join("; ")) }
     }};
@@ -72,11 +73,16 @@ impl Audit {
     /// Compares a balance's row.
     pub fn balance(&mut self, row: &Balance) {
         let id = row.id;
-        let amounts = [row.spent, row.reserved, row.overdraft];
-        self.found.negative.check(amounts.iter().all(|amount| !amount.is_negative()), || format!("balance {id}: {amounts:?}"));
+        // A row may lie about whose it is; the event that opened it is believed.
+        let Balance { account, period, .. } = *self.money.balances.get(&id).unwrap_or(row);
+        let name = || self.tree.balance(id, account, period);
+        let Balance { spent, reserved, overdraft: beyond, .. } = *row;
+        self.found.negative.check([spent, reserved, beyond].iter().all(|amount| !amount.is_negative()), || {
+            format!("{}: spent {spent}, reserved {reserved}, overdraft {beyond}", name())
+        });
         let within = |limit| used(row).minus(row.overdraft).is_some_and(|used| used <= limit);
         self.found.budget.check(row.limit.is_none_or(within), || {
-            format!("balance {id}: spent {} + reserved {} − overdraft {} is above its limit", row.spent, row.reserved, row.overdraft)
+            format!("{}: spent {spent} + reserved {reserved} − overdraft {beyond} is above its limit", name())
         });
         let verdict = match self.money.balances.remove(&id) {
             Some(events) => {
@@ -86,7 +92,7 @@ impl Audit {
             }
             None => Err("no event opened it".to_owned()),
         };
-        self.found.sums.verdict(verdict, || format!("balance {id}"));
+        self.found.sums.verdict(verdict, name);
     }
 
     /// Compares an open hold's row. Those of the living epoch within their deadline are calls in flight, no orphans. The deadline is a
@@ -161,9 +167,10 @@ impl Audit {
             self.found.integrity.fail(format!("token {hash}: its row is missing"));
         }
         // The rows of those above a filtered account are not given.
-        let missing: Vec<_> = self.money.balances.values().filter(|balance| self.is_whole(balance.account)).map(|row| row.id).collect();
-        for id in missing {
-            self.found.sums.fail(format!("balance {id}: its row is missing"));
+        let left = self.money.balances.values().filter(|balance| self.is_whole(balance.account));
+        let missing: Vec<String> = left.map(|balance| self.tree.balance(balance.id, balance.account, balance.period)).collect();
+        for name in missing {
+            self.found.sums.fail(format!("{name}: its row is missing"));
         }
         for key in self.open.keys() {
             self.found.sums.fail(format!("{}: it is held by its events, and its row is missing", held_key(*key)));

@@ -4,6 +4,7 @@
 //! account was until then, never against one instant.
 
 use super::tree::{Node, governor};
+use super::words::{self, Said};
 use super::{Audit, Place};
 use crate::ask::Ask;
 use crate::books::Limits;
@@ -31,7 +32,7 @@ impl Audit {
             return Err(format!("on account {}, which is not below the root", held.account));
         }
         if let Some(stopped) = path.iter().find(|node| node.row.state != AccountState::Active) {
-            return Err(format!("while account {} was {:?}", stopped.row.id, stopped.row.state));
+            return Err(format!("while account {} was {}", stopped.row.id, stopped.row.state.said()));
         }
         if held.deadline <= place.at {
             return Err(format!("with the deadline {}, which had passed", held.deadline));
@@ -42,11 +43,13 @@ impl Audit {
         }
         let (permit, bound) = self
             .decide(&held.ask, held.card, held.policy, held.facts.as_ref())?
-            .map_err(|denial| format!("and its policy says {denial:?}"))?;
+            .map_err(|denial| format!("and by its policy it is {}", denial.said()))?;
         let stated = Bound { amount: held.amount, input_tokens: held.input_tokens, output_tokens: held.output_tokens };
         let same = (permit.max_tokens, &permit.changes, &permit.rule) == (held.max_tokens, &held.changes, &held.rule);
         if !same || bound != Ok(stated) {
-            return Err(format!("with {} tokens and {stated:?}, by its inputs with {permit:?} and {bound:?}", held.max_tokens));
+            let stated = words::permit(held.max_tokens, &held.changes, held.rule.as_ref(), &Ok(stated));
+            let again = words::permit(permit.max_tokens, &permit.changes, permit.rule.as_ref(), &bound);
+            return Err(format!("with {stated}; by its inputs with {again}"));
         }
         Ok(())
     }
@@ -94,11 +97,11 @@ impl Audit {
         match &denied.denial {
             Denial::Policy { .. } | Denial::Rule(_) => match self.again(denied)? {
                 Err(denial) if denial == denied.denial => Ok(()),
-                other => Err(format!("by its inputs it is {other:?}")),
+                other => Err(format!("as {}; by its inputs it is {}", denied.denial.said(), decision(&other))),
             },
             Denial::Unbounded { why, .. } => match self.again(denied)? {
                 Ok((_, Err(reason))) if reason == *why => Ok(()),
-                other => Err(format!("by its inputs it is {other:?}")),
+                other => Err(format!("for {}; by its inputs it is {}", why.said(), decision(&other))),
             },
             Denial::Budget { .. } => self.refused_money(denied, &path),
             Denial::Account { account, reason, state } => refused_account(on(&path, account)?, *state, reason),
@@ -123,7 +126,7 @@ impl Audit {
         let Denial::Budget { account, asked, left, limit, period, resets_at } = &denied.denial else { return Ok(()) };
         match self.again(denied)? {
             Ok((_, Ok(bound))) if bound.amount == *asked => {}
-            other => return Err(format!("for {asked}, by its inputs it is {other:?}")),
+            other => return Err(format!("for {asked}; by its inputs it is {}", decision(&other))),
         }
         let node = on(path, account)?;
         // Without a budget, what is beyond the range of money is refused.
@@ -132,9 +135,16 @@ impl Audit {
             return Err(format!("with the limit {limit}, which account {} never had by {}", account.id, period.name()));
         }
         if left >= asked || left > limit || (*period == Period::Total) != resets_at.is_none() {
-            return Err(format!("with {left} of {limit} left, {asked} asked and a reset at {resets_at:?}"));
+            return Err(format!("with {left} of {limit} left, {asked} asked and a reset at {}", resets_at.said()));
         }
         Ok(())
+    }
+}
+
+fn decision(again: &Result<Decided, Denial>) -> String {
+    match again {
+        Ok((permit, bound)) => format!("admitted with {}", words::permit(permit.max_tokens, &permit.changes, permit.rule.as_ref(), bound)),
+        Err(denial) => denial.said(),
     }
 }
 
@@ -150,7 +160,7 @@ fn on<'t>(path: &[&'t Node], named: &Named) -> Result<&'t Node, String> {
     let node =
         path.iter().find(|node| node.row.id == named.id).ok_or_else(|| format!("for account {}, which is not above it", named.id))?;
     if named.kind.is_some_and(|kind| kind != node.row.kind) {
-        return Err(format!("for account {} as {:?}, it is {:?}", named.id, named.kind, node.row.kind));
+        return Err(format!("for account {} as {}, it is {}", named.id, named.kind.said(), node.row.kind.said()));
     }
     // An account that is gone is named by its number.
     if node.row.name == named.name || named.id.to_string() == named.name {
@@ -162,5 +172,5 @@ fn on<'t>(path: &[&'t Node], named: &Named) -> Result<&'t Node, String> {
 fn refused_account(node: &Node, state: AccountState, reason: &str) -> Result<(), String> {
     let was = node.stops_had.iter().any(|(had, why)| *had == state && why == reason);
     let gone = state == AccountState::Closed && node.row.state == AccountState::Closed;
-    if was || gone { Ok(()) } else { Err(format!("as account {} is {state:?} (`{reason}`), which it never was", node.row.id)) }
+    if was || gone { Ok(()) } else { Err(format!("as account {} is {} (`{reason}`), which it never was", node.row.id, state.said())) }
 }

@@ -1,6 +1,7 @@
 //! Balances as the events make them: which windows are open, what is spent and held in each, and which of them a call has to be on.
 
 use super::tree::Node;
+use super::words::Said;
 use super::{Audit, Place};
 use crate::books::{Balance, HoldKey};
 use crate::decision::AccountState;
@@ -115,8 +116,9 @@ impl Audit {
         });
         self.found.budget.check(follows, || {
             format!(
-                "event {seq}: balance {} is opened with the limit {:?}, which is no budget of its account",
-                opened.balance, opened.limit
+                "event {seq}: {} is opened with the limit {}, which is no budget of its account",
+                self.tree.balance(opened.balance, opened.account, opened.period),
+                opened.limit.said()
             )
         });
     }
@@ -126,7 +128,12 @@ impl Audit {
         let window = Window { start, end };
         let zone = self.zone_at(place);
         self.found.budget.check(Window::of(period, place.at, &zone) == Some(window), || {
-            format!("{place}: balance {balance} is opened from {start} to {end:?}, which is not the {} of that instant", period.name())
+            format!(
+                "{place}: {} is opened {}, which is not the {} of that instant",
+                self.tree.balance(balance, account, period),
+                window.said(),
+                period.name()
+            )
         });
         let node = self.tree.accounts.get(&account);
         let budget = node.and_then(|node| node.budgets.get(&period).copied());
@@ -170,15 +177,15 @@ impl Audit {
         match (self.money.calendar(set.account, set.period, place.at, &zone), set.spent) {
             (running, Some(spent)) => {
                 self.found.budget.check(running.is_none(), || {
-                    format!("{place}: balance {} is opened, and the running window's is {running:?}", set.balance)
+                    format!("{place}: balance {} is opened, and the running window's is {}", set.balance, running.said())
                 });
                 self.opened_by_budget(place, set, spent, &zone);
             }
             (running, None) => {
                 let same = running == Some(set.balance) && set.holds.is_empty();
-                self.found
-                    .budget
-                    .check(same, || format!("{place}: a budget is set on balance {}; the running window's is {running:?}", set.balance));
+                self.found.budget.check(same, || {
+                    format!("{place}: a budget is set on balance {}; the running window's is {}", set.balance, running.said())
+                });
                 if let Some(balance) = self.money.balances.get_mut(&set.balance) {
                     balance.limit = set.limit;
                 }

@@ -2,6 +2,7 @@
 
 use super::checkpoint::Checkpoint;
 use super::rows::Seal;
+use super::words::Said;
 use super::{Audit, Place};
 use crate::chain::Head;
 use crate::event::LedgerSealed;
@@ -80,7 +81,7 @@ impl Audit {
             let named = Seal { denials: event.denials, first: event.first, last: event.last, segment: event.segment, state: event.state };
             self.found
                 .integrity
-                .check(named == *row, || format!("seal of event {}: its row is {row:?}, by its event {named:?}", event.last));
+                .check(named == *row, || format!("seal of event {}: its row is {}, by its event {}", event.last, row.said(), named.said()));
         }
     }
 

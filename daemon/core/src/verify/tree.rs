@@ -1,6 +1,7 @@
 //! Accounts and tokens as the events make them.
 
 use super::rows::{Account, Token};
+use super::words::Said;
 use super::{Audit, Place};
 use crate::books::{AccountKind, Limits};
 use crate::decision::AccountState;
@@ -75,7 +76,9 @@ impl Audit {
             None => id == AccountId::ROOT && created.kind == AccountKind::Root,
             Some(_) => above.is_some_and(|above| above.row.state != AccountState::Closed),
         };
-        self.found.integrity.check(fits, || format!("{place}: account {id} is created below {:?}, which is not open", created.parent));
+        self.found
+            .integrity
+            .check(fits, || format!("{place}: account {id} is created below account {}, which is not open", created.parent.said()));
         self.referenced(place, created.policy);
         let row = Account {
             id,
@@ -114,7 +117,7 @@ impl Audit {
         };
         let follows = node.row.state == changed.from && changed.from != AccountState::Closed;
         self.found.integrity.check(follows, || {
-            format!("{place}: account {id} goes from {:?} to {:?}, it was {:?}", changed.from, changed.to, node.row.state)
+            format!("{place}: account {id} goes from {} to {}, it was {}", changed.from.said(), changed.to.said(), node.row.state.said())
         });
         node.row.state = changed.to;
         node.row.closed_at = (changed.to == AccountState::Closed).then_some(place.at);

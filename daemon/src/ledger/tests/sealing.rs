@@ -229,7 +229,7 @@ async fn a_look_at_the_chain_goes_on_behind_what_is_compacted_meanwhile() {
     let third = house.ledger.read(|reader| Ok(reader.events(&EventFilter { limit: 3, ..EventFilter::default() })?.pop())).await.unwrap();
     let third = third.unwrap();
     let mut before = Some(aex_core::chain::Head { seq: third.seq, hash: third.hash });
-    let segment = write(&house, AGES).await.unwrap();
+    let segment = write(&house, now()).await.unwrap();
     seal(&house, segment).await;
     while forget(&house, 1_000).await {}
     calls(&mut house, agent, 2).await;
@@ -241,7 +241,7 @@ async fn a_look_at_the_chain_goes_on_behind_what_is_compacted_meanwhile() {
 async fn a_grace_that_runs_is_not_compacted_and_lasts_over_a_start() {
     let (house, agent) = house().await;
     house.revoke(agent, 3_600_000_000).await;
-    let segment = write(&house, AGES).await.unwrap();
+    let segment = write(&house, now()).await.unwrap();
     seal(&house, segment).await;
     while forget(&house, 1_000).await {}
     let House { home, ledger, .. } = house;

@@ -80,18 +80,30 @@ async fn a_guard_that_is_gone_or_changed_is_a_finding() {
 
 /// SQL, and the one thing that the audit has to say of it.
 const ROWS: &[(&str, &str)] = &[
-    ("UPDATE balances SET start_us = start_us - 86400000000 WHERE period = 'day'", "spent_matches_events: balance 1: window is"),
-    ("UPDATE balances SET end_us = end_us + 86400000000 WHERE period = 'day'", "spent_matches_events: balance 1: window is"),
-    ("UPDATE balances SET account = 1 WHERE id = 1", "spent_matches_events: balance 1: account is"),
-    ("UPDATE balances SET period = 'week' WHERE id = 1", "spent_matches_events: balance 1: period is"),
-    ("UPDATE balances SET overdraft_pico = 100000000000000000 WHERE id = 1", "spent_matches_events: balance 1: overdraft is"),
-    ("UPDATE balances SET limit_pico = limit_pico * 1000 WHERE id = 1", "spent_matches_events: balance 1: limit is"),
-    ("UPDATE balances SET limit_pico = NULL WHERE id = 1", "spent_matches_events: balance 1: limit is"),
-    ("UPDATE balances SET spent_pico = 0 WHERE id = 2", "spent_matches_events: balance 2: spent is"),
-    ("UPDATE balances SET reserved_pico = 0 WHERE id = 2", "spent_matches_events: balance 2: reserved is"),
-    ("UPDATE balances SET spent_pico = -1 WHERE id = 2", "no_negative_values: balance 2"),
-    ("DELETE FROM balances WHERE id = 2", "spent_matches_events: balance 2: its row is missing"),
-    ("INSERT INTO balances VALUES (99, 3, 'month', 0, 1, NULL, 0, 0, 0)", "spent_matches_events: balance 99: no event opened it"),
+    (
+        "UPDATE balances SET start_us = start_us - 86400000000 WHERE period = 'day'",
+        "spent_matches_events: balance 1 (group g by day): window is",
+    ),
+    (
+        "UPDATE balances SET end_us = end_us + 86400000000 WHERE period = 'day'",
+        "spent_matches_events: balance 1 (group g by day): window is",
+    ),
+    ("UPDATE balances SET account = 1 WHERE id = 1", "spent_matches_events: balance 1 (group g by day): account is"),
+    ("UPDATE balances SET period = 'week' WHERE id = 1", "spent_matches_events: balance 1 (group g by day): period is"),
+    (
+        "UPDATE balances SET overdraft_pico = 100000000000000000 WHERE id = 1",
+        "spent_matches_events: balance 1 (group g by day): overdraft is",
+    ),
+    ("UPDATE balances SET limit_pico = limit_pico * 1000 WHERE id = 1", "spent_matches_events: balance 1 (group g by day): limit is"),
+    ("UPDATE balances SET limit_pico = NULL WHERE id = 1", "spent_matches_events: balance 1 (group g by day): limit is"),
+    ("UPDATE balances SET spent_pico = 0 WHERE id = 2", "spent_matches_events: balance 2 (agent a by total): spent is"),
+    ("UPDATE balances SET reserved_pico = 0 WHERE id = 2", "spent_matches_events: balance 2 (agent a by total): reserved is"),
+    ("UPDATE balances SET spent_pico = -1 WHERE id = 2", "no_negative_values: balance 2 (agent a by total): spent -$0.000000000001"),
+    ("DELETE FROM balances WHERE id = 2", "spent_matches_events: balance 2 (agent a by total): its row is missing"),
+    (
+        "INSERT INTO balances VALUES (99, 3, 'month', 0, 1, NULL, 0, 0, 0)",
+        "spent_matches_events: balance 99 (agent a by month): no event opened it",
+    ),
     ("UPDATE budgets SET limit_pico = limit_pico * 1000 WHERE account = 2", "spent_matches_events: budget of account 2 by day: limit is"),
     ("UPDATE budgets SET period = 'month' WHERE account = 2", "spent_matches_events: budget of account 2 by month: no event set it"),
     ("DELETE FROM budgets WHERE account = 3", "spent_matches_events: budget of account 3 by total: its row is missing"),
@@ -112,10 +124,10 @@ const ROWS: &[(&str, &str)] = &[
         "account 9: no event made it",
     ),
     ("INSERT INTO tokens (hash, account, read_only, created_us) VALUES (randomblob(32), 3, 0, 1)", "event_log_integrity: token "),
-    ("UPDATE tokens SET revoked_us = NULL WHERE revoked_us IS NOT NULL", "revoked_at is None, by its events Some"),
-    ("UPDATE tokens SET account = 4", "account is AccountId(4), by its events AccountId(3)"),
+    ("UPDATE tokens SET revoked_us = NULL WHERE revoked_us IS NOT NULL", "revoked_at is none, by its events 20"),
+    ("UPDATE tokens SET account = 4", "account is 4, by its events 3"),
     ("UPDATE tokens SET read_only = 1", "read_only is true"),
-    ("UPDATE tokens SET expires_us = 1", "expires_at is Some"),
+    ("UPDATE tokens SET expires_us = 1", "expires_at is 1970-01-01T00:00:00.000001Z, by its events none"),
     ("DELETE FROM tokens", "event_log_integrity: token "),
     ("UPDATE chain SET epoch = epoch + 1", "event_log_integrity: chain: epoch is"),
     ("UPDATE chain SET next_account = 3", "event_log_integrity: chain: next_account is"),
@@ -166,6 +178,8 @@ async fn whatever_is_changed_by_hand_is_found_and_named() {
     assert_eq!(audit_of(&house, ""), Vec::<String>::new());
     for (sql, words) in ROWS {
         let broken = audit_of(&house, sql);
+        let is_code = |what: &&String| ["Some(", "None", "Pico(", "Id(", " { "].iter().any(|form| what.contains(form));
+        assert_eq!(broken.iter().find(is_code), None, "{sql}: a finding in a form of the code");
         assert!(broken.iter().any(|what| what.contains(words)), "{sql}: {broken:#?}");
     }
 }
