@@ -200,7 +200,7 @@ fn no_segment_takes_the_place_of_another_ledgers_or_of_one_from_before_a_restore
     let other = compacted(&copy, &dir).json();
     assert_eq!((&other["first"], &other["last"]), (&first["first"], &first["last"]), "{other}");
     let sha256 = other["sha256"].as_str().expect("a digest").to_owned();
-    let expected = shared.join(format!("1-{last}-{}.ndjson", &sha256[..8]));
+    let expected = shared.join(format!("1-{last}-{}.ndjson", sha256.get(..8).expect("a digest")));
     assert_eq!(segment(&other), expected);
     assert_eq!(fs::read(segment(&first)).expect("the segment"), before, "it is as it was");
 
