@@ -62,6 +62,7 @@ pub(super) fn unguarded(conn: &Connection, sql: &str) {
 #[tokio::test]
 async fn a_guard_that_is_gone_or_changed_is_a_finding() {
     let house = house().await;
+    house.ledger.close();
     for (sql, what) in [
         ("DROP TRIGGER events_are_kept", "table events: trigger events_are_kept"),
         ("DROP INDEX tokens_by_account", "table tokens: index tokens_by_account"),
@@ -75,7 +76,6 @@ async fn a_guard_that_is_gone_or_changed_is_a_finding() {
         let found = words(&Reader::new(&conn).audit(now(), Some(1)).unwrap());
         assert_eq!(found, [format!("event_log_integrity: {what} is not what this version makes")], "{sql}");
     }
-    house.ledger.close();
 }
 
 /// SQL, and the one thing that the audit has to say of it.
