@@ -111,6 +111,8 @@ pub(crate) enum Command {
     /// Tell the story of a request, a run or an event in plain words; works without the daemon, too
     Explain {
         /// A request (`x-aex-request-id` of the answer), a run such as run_17, or the number of an event
+        // `-1` is to be told what an id is, not that it is no flag.
+        #[arg(allow_negative_numbers = true)]
         id: ExplainId,
     },
     /// List or check the models, or read the configuration again

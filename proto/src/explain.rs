@@ -1,6 +1,6 @@
 //! `explain.get`: the story of a request, a run or an event, recomputed from what the ledger stored.
 //!
-//! Money is in pico-USD, tokens and units are whole. What is not known is absent, never guessed. Names of states, kinds, buckets
+//! Money is in pico-USD with the same in USD beside it, tokens and units are whole. What is not known is absent, never guessed. Names of states, kinds, buckets
 //! and rules are those of the events.
 
 mod call;
@@ -183,6 +183,9 @@ pub struct RunCall {
     /// What it cost; absent while it is in flight.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub charge_pico: Option<Pico>,
+    /// The same in USD.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub charge_usd: Option<String>,
     /// The model.
     pub model: String,
     /// The request.
@@ -217,6 +220,9 @@ pub struct RunStory {
     /// What it may spend.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget_pico: Option<Pico>,
+    /// The same in USD.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget_usd: Option<String>,
     /// Calls that were admitted.
     pub admitted: u64,
     /// How many ended how: exact, estimated, worst_case, released, in_flight.
@@ -227,6 +233,8 @@ pub struct RunStory {
     pub output_tokens: u64,
     /// What its calls cost.
     pub charged_pico: Pico,
+    /// The same in USD.
+    pub charged_usd: String,
     /// The newest calls, at most [`RunStory::MAX_CALLS`], in their order.
     pub calls: Vec<RunCall>,
     /// Denials by rule.

@@ -117,6 +117,8 @@ fn an_exact_call_is_told_the_same_with_and_without_the_daemon() {
     let json = house.daemon.ctl(["explain", id_of(&answer), "--json"]).json();
     assert_eq!(json["about"], "call");
     let Story::Call(call) = serde_json::from_value(json.clone()).expect("a story") else { panic!("{json}") };
+    let end = &json["end"];
+    assert_eq!(end["charge_usd"], call.end.as_ref().expect("an end").charge_pico.usd(), "{json}");
     assert!(call.recomputed.len() == 3 && call.recomputed.iter().all(|again| again.same), "{json}");
     // Each of its events is told by the story, too.
     for event in &call.events {
@@ -205,6 +207,37 @@ fn denials_tell_every_check_up_to_the_one_that_denied() {
     assert_eq!(allowed.status, 200, "{allowed}");
     quiet(&daemon);
     told("allowed_by_rule", &allowed);
+}
+
+#[test]
+fn what_stands_above_an_agent_is_told_where_it_denies_and_where_it_changes() {
+    let provider = Provider::start();
+    let daemon = Daemon::start(&provider);
+    let ctl = |line: &str| drop(daemon.ctl(line.split(' ')).ok());
+    ctl("group create lab");
+    let (ann, bob) = (daemon.agent("ann", &["--group", "lab"]), daemon.agent("bob", &[]));
+    let call = |token: &str| client::post_json(&daemon.chat_url(), token, &chat());
+    let told = |name: &str, status: u16, answer: &Answer| {
+        assert_eq!(answer.status, status, "{answer}");
+        sample(name, &explained(&daemon, id_of(answer)));
+    };
+    ctl("budget set lab 0.00001 --per day --reason dear");
+    sample("budget_set_of_group", &explained(&daemon, &newest(&daemon, "budget.set")));
+    told("denied_by_group_budget", 402, &call(&ann));
+    ctl("budget set root 0.00002 --per month");
+    told("denied_by_root_budget", 402, &call(&bob));
+    ctl("pause lab");
+    told("denied_by_paused_group", 403, &call(&ann));
+    ctl("kill --all --reason fire");
+    sample("killed_all", &explained(&daemon, &newest(&daemon, "account.state")));
+    told("denied_by_kill", 403, &call(&bob));
+    ctl("ledger compact --before 2100-01-01");
+    let sealed = explained(&daemon, &newest(&daemon, "ledger.sealed"));
+    // How many events there are is no matter of this text.
+    let counted = |line: &str| ["events", "last"].into_iter().find(|name| line.trim_start().starts_with(&format!("{name} ")));
+    let lines = sealed.stdout.lines().map(|line| counted(line).map_or_else(|| line.to_owned(), |name| format!("  {name:<24} N")));
+    let text = lines.collect::<Vec<_>>().join("\n");
+    sample("ledger_sealed", &Output { stdout: text, ..sealed });
 }
 
 #[test]
@@ -323,5 +356,8 @@ fn the_id_of_any_answer_has_a_story_or_an_honest_reason_for_none() {
     assert_eq!((foreign.code, foreign.stderr.contains("no daemon of this ledger has given out")), (4, true), "{foreign:?}");
     let beyond = daemon.ctl(["explain", "999999"]);
     assert_eq!((beyond.code, beyond.stderr.contains("no event 999999")), (4, true), "{beyond:?}");
-    assert_eq!(daemon.ctl(["explain", "bot"]).code, 2);
+    for id in ["bot", "-1"] {
+        let wrong = daemon.ctl(["explain", id]);
+        assert!(wrong.code == 2 && wrong.stderr.contains(&format!("`{id}` is no id: a request such as")), "{wrong:?}");
+    }
 }

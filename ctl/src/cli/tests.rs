@@ -96,3 +96,10 @@ fn the_help_lists_the_exit_codes() {
     }
     assert!(!help.contains("demo-agent"));
 }
+
+#[test]
+fn a_number_below_zero_is_told_what_an_id_is() {
+    let Err(fault) = Cli::try_parse_from(["aexctl", "explain", "-1"]) else { unreachable!("-1 is no id") };
+    assert!(fault.to_string().contains("`-1` is no id: a request such as"), "{fault}");
+    assert!(matches!(parse("aexctl explain 1 --json"), Command::Explain { id: ExplainId::Event(1) }));
+}

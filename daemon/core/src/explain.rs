@@ -59,17 +59,23 @@ fn money(standing: &Standing) -> Vec<PurseTold> {
             let (spent, reserved) = purse.balance.as_ref().map_or((Pico::ZERO, Pico::ZERO), |balance| (balance.spent, balance.reserved));
             let used = spent.plus(reserved).unwrap_or(Pico::MAX);
             let left = purse.limit.and_then(|limit| limit.minus(used));
+            let overdraft = left.and_then(|left| Pico::ZERO.minus(left)).unwrap_or(Pico::ZERO).max(Pico::ZERO);
             PurseTold {
                 account,
                 ends_at: purse.balance.as_ref().and_then(|balance| balance.window.end),
                 kind: kind.clone(),
                 left_pico: left,
+                left_usd: left.map(Pico::usd),
                 limit_pico: purse.limit,
+                limit_usd: purse.limit.map(Pico::usd),
                 name: name.clone(),
-                overdraft_pico: left.and_then(|left| Pico::ZERO.minus(left)).unwrap_or(Pico::ZERO).max(Pico::ZERO),
+                overdraft_pico: overdraft,
+                overdraft_usd: overdraft.usd(),
                 period: purse.period,
                 reserved_pico: reserved,
+                reserved_usd: reserved.usd(),
                 spent_pico: spent,
+                spent_usd: spent.usd(),
             }
         });
         purses.collect::<Vec<_>>()

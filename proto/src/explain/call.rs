@@ -71,20 +71,28 @@ pub struct BoundPart {
 pub struct BoundTold {
     /// The most that it could cost.
     pub amount_pico: Pico,
+    /// The same in USD.
+    pub amount_usd: String,
     /// The price of the call itself.
     pub call_pico: Pico,
+    /// The same in USD.
+    pub call_usd: String,
     /// What input is made of.
     pub input: Vec<BoundPart>,
     /// Tokens of input, at most.
     pub input_tokens: u64,
     /// The dearest price of a token of input.
     pub input_unit_pico: Pico,
+    /// The same in USD.
+    pub input_unit_usd: String,
     /// What output is made of.
     pub output: Vec<BoundPart>,
     /// Tokens of output, at most.
     pub output_tokens: u64,
     /// The dearest price of a token of output.
     pub output_unit_pico: Pico,
+    /// The same in USD.
+    pub output_unit_usd: String,
 }
 
 /// The money of one account in one period.
@@ -100,19 +108,31 @@ pub struct PurseTold {
     /// limit − spent − reserved; absent without a limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left_pico: Option<Pico>,
+    /// The same in USD.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_usd: Option<String>,
     /// The budget; absent where none is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit_pico: Option<Pico>,
+    /// The same in USD.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit_usd: Option<String>,
     /// The account's name.
     pub name: String,
     /// Beyond the limit.
     pub overdraft_pico: Pico,
+    /// The same in USD.
+    pub overdraft_usd: String,
     /// The period.
     pub period: Period,
     /// Held by calls in flight.
     pub reserved_pico: Pico,
+    /// The same in USD.
+    pub reserved_usd: String,
     /// Charged so far.
     pub spent_pico: Pico,
+    /// The same in USD.
+    pub spent_usd: String,
 }
 
 /// Something that was changed in the request before it was sent.
@@ -154,8 +174,12 @@ pub struct ChargeLine {
     pub quantity: u64,
     /// Quantity × unit.
     pub sum_pico: Pico,
+    /// The same in USD.
+    pub sum_usd: String,
     /// The price of one.
     pub unit_pico: Pico,
+    /// The same in USD.
+    pub unit_usd: String,
 }
 
 /// How a call ended.
@@ -167,8 +191,12 @@ pub struct Ended {
     pub at: Stamp,
     /// What it cost.
     pub charge_pico: Pico,
+    /// The same in USD.
+    pub charge_usd: String,
     /// What was held for it.
     pub held_pico: Pico,
+    /// The same in USD.
+    pub held_usd: String,
     /// The charge; empty for a worst case, which charges what was held, and for a release.
     pub lines: Vec<ChargeLine>,
     /// Why it ended so: answered, client_left, crash …; for a release: never_sent, refused …

@@ -23,16 +23,26 @@ pub(super) fn text(story: &ActionStory, paint: Paint) -> String {
         page.row("nothing");
     }
     story.changes.iter().for_each(|told| page.fact(&told.what, changed(told)));
+    if story.together.is_empty() && story.next.is_none() && !is_replaceable(&story.event.kind) {
+        page.events(std::slice::from_ref(&story.event));
+        return page.text();
+    }
     page.head("What followed");
     for event in &story.together {
         page.row(format!("at once: event {}, {}", event.seq, title(&event.kind)));
     }
     match &story.next {
         Some(next) => page.row(format!("until event {} ({}), {}", next.seq, instant(next.at), title(&next.kind))),
-        None => page.row("nothing later has replaced it"),
+        None if is_replaceable(&story.event.kind) => page.row("nothing later has replaced it"),
+        None => {}
     }
     page.events(std::slice::from_ref(&story.event));
     page.text()
+}
+
+/// A later event about the same thing can take the place of what it set.
+fn is_replaceable(kind: &str) -> bool {
+    ["account.created", "account.state", "account.updated", "budget.set", "config.loaded", "epoch.opened", "token.created"].contains(&kind)
 }
 
 fn changed(told: &Changed) -> String {
@@ -63,6 +73,9 @@ fn title(kind: &str) -> &str {
         "config.loaded" => "a configuration came into force",
         "epoch.opened" => "the daemon started",
         "epoch.closed" => "the daemon stopped in good order",
+        "clock.jumped" => "the machine's clock jumped",
+        "ledger.sealed" => "old events were taken out into a file",
+        "ledger.restored" => "the ledger became what a backup holds",
         "call.settled" => "a call was charged",
         "call.released" => "a call was let go without a charge",
         kind => kind,

@@ -53,7 +53,7 @@ pub(super) fn tell(story: &CallStory, paint: Paint, page: &mut Page) {
         story.rules.iter().for_each(|seen| rule(seen, page));
     }
     if let Some(bound) = &story.bound {
-        reserve(bound, page);
+        reserve(bound, story.admitted, page);
     }
     if !story.money.is_empty() {
         let when = if story.admitted { "Money before the call" } else { "Money when the denial was recorded" };
@@ -146,8 +146,9 @@ fn part(part: &BoundPart) -> String {
     }
 }
 
-fn reserve(bound: &BoundTold, page: &mut Page) {
-    page.head(&format!("Reserved: at most {}", both(bound.amount_pico)));
+fn reserve(bound: &BoundTold, is_held: bool, page: &mut Page) {
+    let what = if is_held { "Reserved" } else { "Would have been reserved" };
+    page.head(&format!("{what}: at most {}", both(bound.amount_pico)));
     page.row(format!("input: at most {} tokens, at the dearest price of {} each", grouped(bound.input_tokens), bound.input_unit_pico));
     bound.input.iter().for_each(|told| page.row(format!("  {}", part(told))));
     page.row(format!("output: at most {} tokens, at the dearest price of {} each", grouped(bound.output_tokens), bound.output_unit_pico));
@@ -289,7 +290,10 @@ fn refusal(story: &CallStory, page: &mut Page) {
         Denial::UnknownModel { model } => {
             vec![format!("No model `{model}` is configured. `aexctl models list` shows the names; models.yaml defines them.")]
         }
-        Denial::Account { account, state, reason } => vec![format!("{} was {} ({reason}).", account.name, state.name())],
+        Denial::Account { account, state, reason } => {
+            let why = if reason.is_empty() { String::new() } else { format!(" ({reason})") };
+            vec![format!("{} was {}{why}.", account.name, state.name())]
+        }
         _ => vec!["The check above that says DENY is the reason.".to_owned()],
     };
     lines.into_iter().for_each(|line| page.row(line));

@@ -1,4 +1,4 @@
-//! The text of a story that no command of this version can bring about: a budget of a group, or of the root, that denies.
+//! The text of stories, where no daemon is needed to tell them.
 
 use super::*;
 use aex_proto::explain::CallStory;
@@ -9,7 +9,8 @@ fn told(account: &str, id: i64) -> String {
     let purse = |id: i64, kind: &str, name: &str, limit: Option<&str>| {
         let left = limit.map(|_| "100");
         json!({"account": id, "kind": kind, "name": name, "period": "total", "limit_pico": limit, "left_pico": left,
-            "overdraft_pico": "0", "reserved_pico": "300", "spent_pico": "600"})
+            "overdraft_pico": "0", "overdraft_usd": "0.00", "reserved_pico": "300", "reserved_usd": "0.0000000003",
+            "spent_pico": "600", "spent_usd": "0.0000000006"})
     };
     let budget = |own: i64| (own == id).then_some("1000");
     let story = json!({

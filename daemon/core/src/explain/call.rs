@@ -78,13 +78,17 @@ impl Again {
         input.extend(reckoning.context.map(|tokens| part(&("context", 1, tokens))));
         Some(BoundTold {
             amount_pico: bound.amount,
+            amount_usd: bound.amount.usd(),
             call_pico: reckoning.call,
+            call_usd: reckoning.call.usd(),
             input,
             input_tokens: bound.input_tokens,
             input_unit_pico: reckoning.input_unit,
+            input_unit_usd: reckoning.input_unit.usd(),
             output: parts(&reckoning.output),
             output_tokens: bound.output_tokens,
             output_unit_pico: reckoning.output_unit,
+            output_unit_usd: reckoning.output_unit.usd(),
         })
     }
 
@@ -311,7 +315,9 @@ fn ended(
         after: money(dossier.after),
         at: end.at,
         charge_pico: Pico::ZERO,
+        charge_usd: Pico::ZERO.usd(),
         held_pico: held.amount,
+        held_usd: held.amount.usd(),
         lines: Vec::new(),
         outcome: String::new(),
         state: "released".to_owned(),
@@ -327,14 +333,14 @@ fn ended(
         Event::CallSettled(settled) => {
             recomputed.extend(charged_again(&settled, held, card));
             let CallSettled { charge, lines, outcome, state, status, unknown_usage, .. } = *settled;
-            let line = |Line(bucket, quantity, unit): &Line| ChargeLine {
-                bucket: name(bucket),
-                quantity: *quantity,
-                sum_pico: unit.times(*quantity).unwrap_or(Pico::MAX),
-                unit_pico: *unit,
+            let line = |Line(bucket, quantity, unit): &Line| {
+                let sum = unit.times(*quantity).unwrap_or(Pico::MAX);
+                let (bucket, quantity, unit_pico) = (name(bucket), *quantity, *unit);
+                ChargeLine { bucket, quantity, sum_pico: sum, sum_usd: sum.usd(), unit_pico, unit_usd: unit.usd() }
             };
             let lines = lines.iter().map(line).collect();
-            Ok(Ended { charge_pico: charge, lines, outcome: name(&outcome), state: state.name().to_owned(), status, unknown_usage, ..told })
+            let (outcome, state) = (name(&outcome), state.name().to_owned());
+            Ok(Ended { charge_pico: charge, charge_usd: charge.usd(), lines, outcome, state, status, unknown_usage, ..told })
         }
         other => Err(format!("event {} is {}, which ends no request", end.seq, other.kind())),
     }

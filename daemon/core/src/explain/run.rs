@@ -78,6 +78,7 @@ impl RunTold {
                 let call = RunCall {
                     at: record.at,
                     charge_pico: None,
+                    charge_usd: None,
                     model: held.ask.model,
                     request: held.request,
                     state: "in_flight".to_owned(),
@@ -109,7 +110,7 @@ impl RunTold {
         if self.newest.len() >= RunStory::MAX_CALLS {
             self.newest.pop_front();
         }
-        self.newest.push_back(RunCall { charge_pico: Some(charge), state: state.to_owned(), ..call });
+        self.newest.push_back(RunCall { charge_pico: Some(charge), charge_usd: Some(charge.usd()), state: state.to_owned(), ..call });
     }
 
     fn deny(&mut self, rule: String, count: u64, first: RequestId) {
@@ -141,11 +142,13 @@ impl RunTold {
             by: actor(created.by.as_ref()),
             caller: caller(standing),
             budget_pico: self.budget,
+            budget_usd: self.budget.map(Pico::usd),
             admitted: self.admitted,
             ended,
             input_tokens: self.tokens.0,
             output_tokens: self.tokens.1,
             charged_pico: self.charged,
+            charged_usd: self.charged.usd(),
             calls: calls.split_off(surplus),
             denials: self.denials.into_iter().map(|(rule, (count, first))| RunDenials { count, first, rule }).collect(),
             closed_at: self.closed.as_ref().map(|(at, _)| *at),
