@@ -2,6 +2,7 @@
 //! takes the ledger's name in one step, so that a crash leaves the one or the other, whole. What it replaces is kept.
 
 mod carry;
+mod common;
 mod swap;
 
 pub(super) use swap::tidy;
@@ -17,6 +18,7 @@ use aex_proto::value::{Digest, Pico, Stamp};
 use jiff::tz::TimeZone;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use std::fs::File;
+use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -110,73 +112,82 @@ pub fn restore(ledger: &Path, file: &Path, accept_loss: bool, by: By) -> Result<
             fault => return Err(fault),
         },
     };
-    let current = Current::open(ledger);
-    let (lost, losses) = losses(&staged, &current)?;
-    if !accept_loss && !losses.is_empty() {
-        return Ok(Err(NotRestored::WouldLose(losses.join("; "))));
+    let current = Current::open(ledger)?;
+    let losses = losses(&staged, &current).or_else(|fault| match check::damaged(ledger, fault) {
+        LedgerFault::Damaged { what, .. } => Ok(Losses::unknown(&what)),
+        fault => Err(fault),
+    })?;
+    if !accept_loss && !losses.words.is_empty() {
+        return Ok(Err(NotRestored::WouldLose(losses.words.join("; "))));
     }
-    let mut done = staged.written(&current, backup, by)?;
-    (done.lost, done.kept) = (lost, swap::swap(&staged.path, ledger, current)?);
+    let apart = losses.common.filter(|last| *last < backup.seq);
+    let mut done = staged.written(&current, backup, apart, by)?;
+    (done.lost, done.kept) = (losses.lost, swap::swap(&staged.path, ledger, current)?);
     Ok(Ok(done))
 }
 
-/// What would be lost, as a number and in words.
-fn losses(staged: &Staged, current: &Current) -> Result<(Option<Lost>, Vec<String>), LedgerFault> {
+/// What would be lost.
+#[derive(Default)]
+struct Losses {
+    /// As a number, where anybody knows it.
+    lost: Option<Lost>,
+    words: Vec<String>,
+    /// The last event that the ledger and the backup are known to have both.
+    common: Option<i64>,
+}
+
+impl Losses {
+    fn unknown(why: &str) -> Losses {
+        let words = vec![format!("the ledger cannot be read ({why}), so nobody can say what it holds beyond the backup")];
+        Losses { words, ..Losses::default() }
+    }
+}
+
+fn losses(staged: &Staged, current: &Current) -> Result<Losses, LedgerFault> {
     let current = match current {
-        Current::None => return Ok((None, Vec::new())),
-        Current::Unreadable(why) => {
-            return Ok((None, vec![format!("the ledger cannot be read ({why}), so nobody can say what it holds beyond the backup")]));
-        }
+        Current::None => return Ok(Losses::default()),
+        Current::Unreadable(why) => return Ok(Losses::unknown(why)),
         Current::Readable(current) => current,
     };
     let conn = staged.open()?;
     let ours: String = conn.query_row("SELECT ledger FROM chain", [], |row| row.get(0))?;
-    let mut losses = Vec::new();
+    let mut words = Vec::new();
     let common = if ours == current.ledger {
-        common(&conn, current)?
+        common::common(&conn, &current.conn)?
     } else {
-        losses.push(format!("it is a backup of another ledger, {ours}; this one is {}", current.ledger));
-        0
+        words.push(format!("it is a backup of another ledger, {ours}; this one is {}", current.ledger));
+        common::Common { last: 0, is_exact: true }
     };
-    let lost = current.beyond(common)?;
+    if !common.is_exact {
+        words.push(format!(
+            "nothing proves that they are one ledger behind event {}, for one of them has sealed away what the other has; \
+             all behind it counts as lost",
+            common.last
+        ));
+    }
+    let lost = current.beyond(common.last)?;
     if lost.events > 0 {
         let Lost { events, calls, charged } = lost;
-        losses.push(format!("the ledger is ahead of the backup by {events} events, among them {calls} calls for {charged}"));
+        words.push(format!("the ledger is ahead of the backup by {events} events, among them {calls} calls for {charged}"));
     }
-    Ok((Some(lost), losses))
-}
-
-/// The last event that both have.
-fn common(backup: &Connection, current: &Readable) -> Result<i64, LedgerFault> {
-    let hash = |conn: &Connection, seq: i64| -> Result<Option<Vec<u8>>, LedgerFault> {
-        Ok(conn.query_row("SELECT hash FROM events WHERE seq = ?", [seq], |row| row.get(0)).optional()?)
-    };
-    let (mut low, mut high) = (0, copy::head(backup)?.seq.min(current.head.seq));
-    while low < high {
-        let middle = high.saturating_sub(high.saturating_sub(low) / 2);
-        // An event that one of them has sealed away is the same in both: they are one ledger.
-        let same = match (hash(backup, middle)?, hash(&current.conn, middle)?) {
-            (Some(one), Some(other)) => one == other,
-            _ => true,
-        };
-        if same {
-            low = middle;
-        } else {
-            high = middle.saturating_sub(1);
-        }
-    }
-    Ok(low)
+    Ok(Losses { lost: Some(lost), words, common: Some(common.last) })
 }
 
 impl Current {
-    fn open(path: &Path) -> Current {
-        let is_there = std::fs::metadata(path).is_ok_and(|found| found.len() > 0) || with_suffix(path, "-wal").exists();
-        if !is_there {
-            return Current::None;
+    /// What is damaged is one thing; a ledger that is busy, or that the system does not give out, may be whole.
+    fn open(path: &Path) -> Result<Current, LedgerFault> {
+        let has_log = with_suffix(path, "-wal").exists();
+        match std::fs::metadata(path) {
+            Ok(found) if found.len() == 0 && !has_log => return Ok(Current::None),
+            Ok(_) => {}
+            Err(fault) if fault.kind() != ErrorKind::NotFound => return Err(file_fault(path, fault)),
+            Err(_) if has_log => return Ok(Current::Unreadable("there is nothing of it but its log".to_owned())),
+            Err(_) => return Ok(Current::None),
         }
-        match Readable::open(path) {
-            Ok(readable) => Current::Readable(Box::new(readable)),
-            Err(fault) => Current::Unreadable(fault.to_string()),
+        match Readable::open(path).map_err(|fault| check::damaged(path, fault)) {
+            Ok(readable) => Ok(Current::Readable(Box::new(readable))),
+            Err(LedgerFault::Damaged { what, .. }) => Ok(Current::Unreadable(what)),
+            Err(fault) => Err(fault),
         }
     }
 }
@@ -251,8 +262,9 @@ impl Staged {
         Ok(head)
     }
 
-    /// Writes into it that it was restored, and what the ledger that it replaces knew better.
-    fn written(&self, current: &Current, backup: Head, by: By) -> Result<Restored, LedgerFault> {
+    /// Writes into it that it was restored, and what the ledger that it replaces knew better. `apart`: the last event that both have,
+    /// when the backup has others behind it.
+    fn written(&self, current: &Current, backup: Head, apart: Option<i64>, by: By) -> Result<Restored, LedgerFault> {
         let conn = self.open()?;
         let (zone, name) = last_zone(&conn)?;
         let mut writer = Writer::new(&conn, load::load(&conn, zone, clock::wall())?, Arc::new(clock::wall))?;
@@ -270,7 +282,7 @@ impl Staged {
         writer.append(&restored.into())?;
         writer.state.epoch = epoch;
         writer.open_epoch(name)?;
-        let carried = carry::carry(&mut writer, current, &by)?;
+        let carried = carry::carry(&mut writer, current, apart, &by)?;
         let epoch = writer.state.epoch;
         writer.append(&EpochClosed { epoch }.into())?;
         writer.finish()?;

@@ -5,6 +5,7 @@ mod history;
 mod model;
 mod past;
 mod refusing;
+mod restoring;
 mod sealing;
 mod tampered;
 

@@ -380,7 +380,8 @@ impl Scribe {
         }
         self.tokens.iter().for_each(|row| audit.token(row));
         self.books.balances().for_each(|row| audit.balance(row));
-        self.holds.values().for_each(|row| audit.open(row, row.held_at, Some(self.epoch)));
+        let now = self.events.last().map_or(self.now, |(at, _)| *at);
+        self.holds.values().for_each(|row| audit.open(row, now, Some(self.epoch)));
         audit.count_ended(u64::try_from(self.calls.len()).unwrap());
         audit.chain(Some(&self.chain(audit.head())));
     }

@@ -25,10 +25,11 @@ pub(super) fn remove_staged(staged: &Path) {
     }
 }
 
-/// Takes away what a restore left that was broken off: the copy of the backup, and a second name of the ledger that still is one.
+/// Takes away what a restore left that was broken off: the copy of the backup, and a second name of the ledger that still is one. A log
+/// that was kept under that name is the ledger's again. Nothing may have opened the ledger before.
 ///
 /// # Errors
-/// When a name cannot be removed.
+/// When a name cannot be changed or removed.
 pub(in crate::ledger) fn tidy(ledger: &Path) -> Result<(), LedgerFault> {
     let staged = staged(ledger);
     remove_all(&staged)?;
@@ -42,10 +43,24 @@ pub(in crate::ledger) fn tidy(ledger: &Path) -> Result<(), LedgerFault> {
         let entry = entry.map_err(|fault| file_fault(folder, fault))?;
         let is_kept = entry.file_name().to_string_lossy().starts_with(&kept);
         if is_kept && entry.metadata().is_ok_and(|other| (other.dev(), other.ino()) == (own.dev(), own.ino())) {
+            LOGS.iter().try_for_each(|suffix| put_back(&with_suffix(&entry.path(), suffix), &with_suffix(ledger, suffix)))?;
             remove(&entry.path())?;
         }
     }
     Ok(())
+}
+
+/// Gives a ledger that kept its place the log again that had lost its own name already.
+fn put_back(kept: &Path, log: &Path) -> Result<(), LedgerFault> {
+    if !kept.exists() {
+        return Ok(());
+    }
+    // Whoever looks at a database without its log may leave an empty one.
+    if std::fs::metadata(log).is_ok_and(|found| found.len() > 0) {
+        return remove(kept);
+    }
+    std::fs::rename(kept, log).map_err(|fault| file_fault(log, fault))?;
+    sync_folder(log)
 }
 
 const KEPT: &str = ".replaced-";
@@ -163,10 +178,9 @@ mod tests {
             let is_new = after >= count;
             tidy(&ledger).unwrap();
             assert!(!staged.exists());
-            assert_eq!(kept.exists(), is_new || (after > 0 && !is_sound && std::fs::metadata(&ledger).unwrap().nlink() > 1));
-            if is_new || is_sound {
-                assert_eq!(head(&ledger), if is_new { 108 } else { 111 }, "after {after} of {count} steps");
-            }
+            assert_eq!(kept.exists(), is_new);
+            assert_eq!(with_suffix(&kept, "-wal").exists(), is_new && !is_sound);
+            assert_eq!(head(&ledger), if is_new { 108 } else { 111 }, "after {after} of {count} steps");
             if is_new {
                 assert_eq!(head(&kept), 111, "what was kept is whole");
                 break;

@@ -9,7 +9,7 @@ use aex_proto::value::Stamp;
 use rusqlite::Connection;
 
 /// An agent with so many calls that ended, one in flight, a refusal and a failed authentication.
-async fn house() -> (House, AccountId) {
+pub(super) async fn house() -> (House, AccountId) {
     let mut house = House::new().await;
     let agent = house.account(1, AccountKind::Agent, "a", &[(Period::Total, 200_000), (Period::Day, 100_000)]).await;
     house.token(agent, 1).await;
@@ -23,7 +23,7 @@ async fn house() -> (House, AccountId) {
     (house, agent)
 }
 
-async fn calls(house: &mut House, agent: AccountId, count: usize) {
+pub(super) async fn calls(house: &mut House, agent: AccountId, count: usize) {
     let lines = Charge::of(&Usage::text(9, 5), &card().price.unwrap()).unwrap().lines;
     for _ in 0..count {
         let key = house.call(agent, 50, true).await.unwrap();
@@ -36,16 +36,16 @@ async fn calls(house: &mut House, agent: AccountId, count: usize) {
     house.ledger.settled().await.unwrap();
 }
 
-async fn write(house: &House, before: Stamp) -> Result<Segment, Refused> {
+pub(super) async fn write(house: &House, before: Stamp) -> Result<Segment, Refused> {
     let folder = house.home.path().join("segments");
     house.ledger.read(move |reader| reader.segment(before, &folder, now())).await.unwrap()
 }
 
-async fn seal(house: &House, segment: Segment) {
+pub(super) async fn seal(house: &House, segment: Segment) {
     house.ledger.admin(move |writer| writer.seal(&segment, None)).await.unwrap().unwrap();
 }
 
-async fn forget(house: &House, at_most: i64) -> bool {
+pub(super) async fn forget(house: &House, at_most: i64) -> bool {
     house.ledger.admin(move |writer| writer.forget_sealed(at_most).map(Ok)).await.unwrap().unwrap()
 }
 

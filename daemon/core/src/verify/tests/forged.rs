@@ -281,7 +281,7 @@ fn accounts_and_tokens_follow_from_each_other() {
 
 #[test]
 fn a_jump_of_the_clock_leads_to_the_time_at_which_it_was_seen() {
-    let jump = |to: Stamp| Event::from(crate::event::ClockJumped { boot_us: 5, from: NOON, to });
+    let jump = |to: Stamp| Event::from(crate::event::ClockJumped { boot_us: 5, from: to.offset(86_400_000_000), to });
     let mut scribe = story();
     let at = scribe.events.last().unwrap().0.offset(-86_400_000_000);
     scribe.events.push((at, jump(at)));
