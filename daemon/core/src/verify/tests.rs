@@ -380,8 +380,7 @@ impl Scribe {
         }
         self.tokens.iter().for_each(|row| audit.token(row));
         self.books.balances().for_each(|row| audit.balance(row));
-        let now = self.events.last().map_or(self.now, |(at, _)| *at);
-        self.holds.values().for_each(|row| audit.open(row, now, Some(self.epoch)));
+        self.holds.values().for_each(|row| audit.open(row, row.held_at, Some(self.epoch)));
         audit.count_ended(u64::try_from(self.calls.len()).unwrap());
         audit.chain(Some(&self.chain(audit.head())));
     }

@@ -1,6 +1,6 @@
 //! Restores among ledgers of one name that went different ways, and what they must not bring back.
 
-use super::sealing::{AGES, calls, forget, house as busy, seal, write};
+use super::sealing::{calls, forget, house as busy, seal, write};
 use super::*;
 use aex_core::event::By;
 use rusqlite::Connection;
@@ -13,7 +13,7 @@ async fn backup(house: &House, name: &str) -> PathBuf {
 }
 
 async fn compact(house: &House) {
-    seal(house, write(house, AGES).await.unwrap()).await;
+    seal(house, write(house, now()).await.unwrap()).await;
     while forget(house, 100).await {}
 }
 

@@ -281,9 +281,9 @@ fn accounts_and_tokens_follow_from_each_other() {
 
 #[test]
 fn a_jump_of_the_clock_leads_to_the_time_at_which_it_was_seen() {
-    let jump = |to: Stamp| Event::from(crate::event::ClockJumped { boot_us: 5, from: to.offset(86_400_000_000), to });
+    let jump = |to: Stamp| Event::from(crate::event::ClockJumped { boot_us: 5, from: to.offset(-86_400_000_000), to });
     let mut scribe = story();
-    let at = scribe.events.last().unwrap().0.offset(-86_400_000_000);
+    let at = scribe.events.last().unwrap().0.offset(86_400_000_000);
     scribe.events.push((at, jump(at)));
     assert!(scribe.audit(&scribe.events).iter().all(|found| found.broken.is_empty()), "{:#?}", scribe.audit(&scribe.events));
     check("event_log_integrity", "the clock went to", |events| events.push((at, jump(at.offset(1)))));
