@@ -81,8 +81,8 @@ async fn a_backup_of_a_compacted_ledger_is_compared_with_it_as_far_as_can_be() {
 
 #[tokio::test]
 async fn a_revocation_is_carried_over_as_what_it_was_wherever_the_clock_stood() {
-    // How far the clock is ahead, the grace, whether the event is sealed; whether the grace is left.
-    let rows = [(24 * HOUR_US, 0, false, false), (0, HOUR_US, false, true), (0, HOUR_US, true, false), (0, 0, false, false)];
+    // How far the clock is ahead, the grace, whether a compaction comes behind it, which leaves a grace alone; whether the grace is left.
+    let rows = [(24 * HOUR_US, 0, false, false), (0, HOUR_US, false, true), (0, HOUR_US, true, true), (0, 0, false, false)];
     for (ahead, grace, sealed, is_left) in rows {
         let house = House::new().await;
         let agent = house.account(1, AccountKind::Agent, "a", &[]).await;
