@@ -282,7 +282,7 @@ fn an_export_that_begins_later_or_tells_one_agent_passes_and_says_what_it_cannot
             assert_eq!(output.code, 0, "since {since} of {agent:?}: {output:?}");
             let later = !matches!(since, "1" | "2020-01-01");
             assert_eq!(output.stdout.contains("not checked: the state behind event"), later, "since {since}: {output:?}");
-            assert_eq!(output.stdout.contains("that are not of agent"), agent.is_some(), "{agent:?}: {output:?}");
+            assert_eq!(output.stdout.contains("that are left out as not of agent"), agent.is_some(), "{agent:?}: {output:?}");
             if agent == Some("poor") {
                 assert!(!file.contains("too loud") && !file.contains("\"overdrawn\""), "{file}");
             }
