@@ -10,7 +10,7 @@ use crate::os::clock;
 use aex_core::books::{Account, AccountKind, Limits};
 use aex_core::event::By;
 use aex_core::policy::Fields;
-use aex_proto::account::AccountState;
+use aex_proto::account::{AccountState, check_new_name};
 use aex_proto::group::{Group, GroupCreate, GroupDelete, GroupDeleted, GroupList, GroupUpdate, GroupUpdated};
 use aex_proto::rpc::{ErrorObject, Fault};
 use aex_proto::tree::GroupName;
@@ -23,6 +23,7 @@ const MAX_DEPTH: usize = 8;
 const TRIES: u32 = 3;
 
 pub(super) async fn create(gate: &Gate, by: By, wanted: GroupCreate) -> Answer<Group> {
+    check_new_name(wanted.name.as_str(), "a group").map_err(unfit)?;
     check_budget(wanted.budget_pico)?;
     let reason = said(wanted.reason, "reason")?;
     let id = act(gate, move |writer| {
