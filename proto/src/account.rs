@@ -106,7 +106,7 @@ impl FromStr for AgentName {
 
 /// The one rule for names that people give to accounts.
 pub(crate) fn checked_name(text: &str, noun: &str) -> Result<String, String> {
-    if is_name_of_run(text) {
+    if is_name_of_run(text, "run-") {
         return Err(format!("{text:?} is no name of {noun}: runs are named run-1, run-2 and so on"));
     }
     let printable = text.chars().all(|c| !c.is_control() && c != '/');
@@ -118,9 +118,27 @@ pub(crate) fn checked_name(text: &str, noun: &str) -> Result<String, String> {
     }
 }
 
+/// Whether a new account may have a name: not one that means another account where commands take any. Accounts of before may
+/// have one; `agent:NAME` and `group:NAME` reach them.
+///
+/// # Errors
+/// What it means instead.
+pub fn check_new_name(name: &str, noun: &str) -> Result<(), String> {
+    let means = if name == "root" {
+        "is the account of this machine"
+    } else if is_name_of_run(name, "run_") {
+        "is a run"
+    } else if name.contains(':') {
+        "has a `:`, which stands behind `agent` or `group` alone"
+    } else {
+        return Ok(());
+    };
+    Err(format!("{name:?} cannot name {noun}: where commands take any account, it {means}"))
+}
+
 /// Refusals name the account that is out of money: it must be clear whether that is an agent.
-fn is_name_of_run(text: &str) -> bool {
-    text.strip_prefix("run-").is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
+fn is_name_of_run(text: &str, prefix: &str) -> bool {
+    text.strip_prefix(prefix).is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
 }
 
 impl fmt::Display for AgentName {
@@ -262,6 +280,9 @@ pub struct Budget {
     pub remaining_usd: String,
     /// How far spent + reserved lie above the limit.
     pub overdraft_pico: Pico,
+    /// The same in USD.
+    #[serde(default)]
+    pub overdraft_usd: String,
     /// When the window began; `None` for a total.
     pub since: Option<Stamp>,
     /// When the window ends; `None` for a total.
@@ -273,6 +294,7 @@ impl Budget {
     #[must_use]
     pub fn new(period: Period, limit: Pico, spent: Pico, reserved: Pico, since: Option<Stamp>, resets_at: Option<Stamp>) -> Budget {
         let remaining = Pico::new(limit.get().saturating_sub(spent.get()).saturating_sub(reserved.get()));
+        let overdraft = Pico::new(remaining.get().saturating_neg().max(0));
         Budget {
             period,
             limit_pico: limit,
@@ -283,7 +305,8 @@ impl Budget {
             reserved_usd: reserved.usd(),
             remaining_pico: remaining,
             remaining_usd: remaining.usd(),
-            overdraft_pico: Pico::new(remaining.get().saturating_neg().max(0)),
+            overdraft_pico: overdraft,
+            overdraft_usd: overdraft.usd(),
             since,
             resets_at,
         }
@@ -401,6 +424,14 @@ mod tests {
         for name in ["run-5", "run-0017"] {
             let wanted = format!("{name:?} is no name of an agent: runs are named run-1, run-2 and so on");
             assert_eq!(name.parse::<AgentName>(), Err(wanted));
+        }
+        for name in ["root", "run_5", "run_0017", "agent:a", "group:a", "a:b", ":"] {
+            assert!(check_new_name(name, "an agent").is_err_and(|fault| fault.starts_with(&format!("{name:?} cannot name an agent"))));
+            // An account of before may have it.
+            assert!(name.parse::<AgentName>().is_ok(), "{name}");
+        }
+        for name in ["a", "Root", "roots", "run_", "run_5a", "run", "déjà vu"] {
+            assert_eq!(check_new_name(name, "an agent"), Ok(()));
         }
         for name in ["", " a", "a ", "-a", "a/b", "a\nb", &"x".repeat(65)] {
             assert!(name.parse::<AgentName>().is_err(), "{name}");

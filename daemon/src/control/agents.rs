@@ -17,6 +17,7 @@ use aex_core::decision::AccountState;
 use aex_core::event::By;
 use aex_proto::account::{
     Agent, AgentChange, AgentCreate, AgentCreated, AgentDeleted, AgentInspection, AgentList, AgentName, AgentRef, AgentRotateToken,
+    check_new_name,
 };
 use aex_proto::rpc::{ErrorObject, Fault};
 use aex_proto::token::{Rotated, Scope};
@@ -32,6 +33,7 @@ const ROTATED: &str = "rotated";
 const MAX_TEXT: usize = 500;
 
 pub(super) async fn create(gate: &Gate, by: By, wanted: AgentCreate) -> Answer<AgentCreated> {
+    check_new_name(wanted.name.as_str(), "an agent").map_err(unfit)?;
     check_budget(Some(wanted.budget_pico))?;
     check_models(&gate.active().config.catalog, wanted.policy.allowed_models.as_deref())?;
     let groups = match &wanted.group {

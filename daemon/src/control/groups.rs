@@ -3,6 +3,7 @@
 use super::accounts::{all, in_order};
 use super::agents::{DELETED, because, budgets_of, check_budget, said, spent_in_all};
 use super::budgets::{warning, windows_turn};
+use super::daemon::counted;
 use super::fault::{Answer, act, broken, read, tallied, unfit};
 use crate::gate::Gate;
 use crate::ledger::{AccountRow, BudgetChange, LedgerFault, NewAccount, Reader, Refused, Tallied, Writer};
@@ -10,7 +11,7 @@ use crate::os::clock;
 use aex_core::books::{Account, AccountKind, Limits};
 use aex_core::event::By;
 use aex_core::policy::Fields;
-use aex_proto::account::AccountState;
+use aex_proto::account::{AccountState, check_new_name};
 use aex_proto::group::{Group, GroupCreate, GroupDelete, GroupDeleted, GroupList, GroupUpdate, GroupUpdated};
 use aex_proto::rpc::{ErrorObject, Fault};
 use aex_proto::tree::GroupName;
@@ -23,6 +24,7 @@ const MAX_DEPTH: usize = 8;
 const TRIES: u32 = 3;
 
 pub(super) async fn create(gate: &Gate, by: By, wanted: GroupCreate) -> Answer<Group> {
+    check_new_name(wanted.name.as_str(), "a group").map_err(unfit)?;
     check_budget(wanted.budget_pico)?;
     let reason = said(wanted.reason, "reason")?;
     let id = act(gate, move |writer| {
@@ -164,7 +166,7 @@ pub(super) async fn delete(gate: &Gate, by: By, wanted: GroupDelete) -> Answer<G
         let below = writer.open_below(group.id);
         if !recursive && !below.is_empty() {
             let (agents, groups) = (count(&below, AccountKind::Agent), count(&below, AccountKind::Group));
-            let what = format!("{agents} agents and {groups} groups stand below group '{name}'");
+            let what = format!("{} and {} stand below group '{name}'", counted(agents.into(), "agent"), counted(groups.into(), "group"));
             return Ok(Err(Refused::State(format!("{what}: delete them first, or all of it with --recursive"))));
         }
         writer.close_account(group.id, &reason, Some(&by))?;
