@@ -387,8 +387,8 @@ Scope: read-only";
 
     #[test]
     fn a_state_that_an_agent_had_already_is_not_told_as_a_change() {
-        assert_eq!(changed(&agent(), AccountState::Paused, "resumed"), "Agent 'bot' resumed.");
-        assert_eq!(changed(&agent(), AccountState::Active, "resumed"), "Agent 'bot' is active already.");
+        assert_eq!(changed(&agent(), AccountState::Paused, "resumed", false), "Agent 'bot' resumed.");
+        assert_eq!(changed(&agent(), AccountState::Active, "resumed", false), "Agent 'bot' is active already.");
     }
 
     #[test]
