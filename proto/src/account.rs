@@ -280,6 +280,9 @@ pub struct Budget {
     pub remaining_usd: String,
     /// How far spent + reserved lie above the limit.
     pub overdraft_pico: Pico,
+    /// The same in USD.
+    #[serde(default)]
+    pub overdraft_usd: String,
     /// When the window began; `None` for a total.
     pub since: Option<Stamp>,
     /// When the window ends; `None` for a total.
@@ -291,6 +294,7 @@ impl Budget {
     #[must_use]
     pub fn new(period: Period, limit: Pico, spent: Pico, reserved: Pico, since: Option<Stamp>, resets_at: Option<Stamp>) -> Budget {
         let remaining = Pico::new(limit.get().saturating_sub(spent.get()).saturating_sub(reserved.get()));
+        let overdraft = Pico::new(remaining.get().saturating_neg().max(0));
         Budget {
             period,
             limit_pico: limit,
@@ -301,7 +305,8 @@ impl Budget {
             reserved_usd: reserved.usd(),
             remaining_pico: remaining,
             remaining_usd: remaining.usd(),
-            overdraft_pico: Pico::new(remaining.get().saturating_neg().max(0)),
+            overdraft_pico: overdraft,
+            overdraft_usd: overdraft.usd(),
             since,
             resets_at,
         }

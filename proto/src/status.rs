@@ -1,6 +1,6 @@
 //! The whole in figures.
 
-use crate::account::AccountState;
+use crate::account::{AccountState, Budget};
 use crate::daemon::DaemonStatus;
 use crate::value::Pico;
 use serde::{Deserialize, Serialize};
@@ -32,6 +32,15 @@ pub struct Status {
     pub remaining_pico: Pico,
     /// The same in USD.
     pub remaining_usd: String,
+    /// The root's own budgets, which hold for all calls together; none when it has none.
+    #[serde(default)]
+    pub root_budgets: Vec<Budget>,
+    /// What was ever spent, by agents that are gone, too.
+    #[serde(default)]
+    pub spent_in_all_pico: Pico,
+    /// The same in USD.
+    #[serde(default)]
+    pub spent_in_all_usd: String,
     /// Calls that were charged.
     pub requests: u64,
     /// Calls denied for want of money.

@@ -70,9 +70,15 @@ impl House {
     }
 }
 
-/// Reads the rest of a stream that must break: the message of its last event, which must be an error.
+/// Reads the rest of a stream that must break: the message of its last event, which must be an error of the provider's.
 #[track_caller]
 pub fn last_error(connection: &mut Connection) -> String {
+    last_error_of(connection, "upstream_error")
+}
+
+/// The same with another code.
+#[track_caller]
+pub fn last_error_of(connection: &mut Connection, code: &str) -> String {
     let mut last = String::new();
     loop {
         match connection.next_data() {
@@ -82,6 +88,6 @@ pub fn last_error(connection: &mut Connection) -> String {
         }
     }
     let event: Value = serde_json::from_str(&last).expect("JSON");
-    assert_eq!(event["error"]["code"], "upstream_error", "{last}");
+    assert_eq!(event["error"]["code"], code, "{last}");
     event["error"]["message"].as_str().unwrap_or_default().to_owned()
 }

@@ -193,7 +193,7 @@ fn a_name_that_means_two_accounts_or_none_is_refused() {
     let rows = [
         ("pause twin", 1, "'twin' is an agent and a group: write agent:twin or group:twin"),
         ("pause nobody", 4, "an agent or group 'nobody' does not exist"),
-        ("budget show run_99", 4, "run_99, or it is over: it does not exist"),
+        ("budget show run_99", 4, "an open run run_99 does not exist"),
         ("budget set group:nobody 1", 4, "group:nobody does not exist"),
         ("pause a/b", 2, "names no account"),
         ("pause", 2, "required"),

@@ -10,7 +10,7 @@ use std::thread;
 use aex_tests::ask::{self, chat};
 use aex_tests::client::{self, Connection};
 use aex_tests::daemon::Daemon;
-use aex_tests::house::last_error;
+use aex_tests::house::last_error_of;
 use aex_tests::ledger::{self, settled_and_audited, until};
 use aex_tests::provider::{Provider, Script};
 use aex_tests::refusal::{self, Refusal, forbidden};
@@ -89,7 +89,8 @@ fn a_killed_group_has_its_streams_cut_and_charged_as_left_and_others_go_on() {
     let said = house.ctl("kill lab --reason runaway");
     assert!(said.contains("group:lab is killed") && said.contains("0 runs ended, 3 calls in flight cut"), "{said}");
     for connection in &mut cut {
-        assert!(last_error(connection).contains("The account was stopped"));
+        let told = last_error_of(connection, "account_killed");
+        assert!(told.contains("Group `lab` was killed (runaway)") && told.contains("(request req_"), "{told}");
     }
     // A plain call has nothing to show: it is told who did it.
     refusal::check(&plain.answer().expect("an answer"), &killed(&["Group `lab` was killed (runaway)", "aexctl resume group:lab"]));
@@ -140,7 +141,7 @@ fn kill_all_under_load_lets_nothing_in_behind_it_and_survives_a_restart() {
             "{said}"
         );
         for stream in &mut streams {
-            assert!(last_error(stream).contains("The account was stopped"));
+            assert!(last_error_of(stream, "account_killed").contains("was killed (fire)"));
         }
     });
     assert_eq!(denied.load(Ordering::Relaxed), CLIENTS);
@@ -238,4 +239,31 @@ fn a_kill_stands_above_a_pause_and_a_resume_lifts_one_account_alone() {
     while stream.next_data().expect("a whole stream").is_some_and(|data| data != "[DONE]") {}
     house.ctl("resume lab");
     assert_eq!(house.status(&token), 200);
+}
+
+#[test]
+fn a_refusal_that_says_something_else_is_no_repeat_of_one_before_it() {
+    let house = House::new();
+    let token = house.daemon.agent("bot", &[]);
+    house.ctl("pause --all");
+    assert_eq!(house.status(&token), 403);
+    house.ctl("kill --all --reason fire");
+    let answer = client::post_json(&house.daemon.chat_url(), &token, &chat());
+    refusal::check(&answer, &killed(&["was killed (fire)"]));
+    let said = house.ctl("kill --all --reason flood");
+    assert_eq!(said.trim(), "root is killed already, and stays so for the reason given then: fire.");
+    let told = house.daemon.ctl(["explain", answer.header("x-aex-request-id").expect("an id")]).ok().stdout;
+    assert!(told.contains("fire") && !told.contains("paused"), "{told}");
+    house.ctl("resume --all");
+}
+
+#[test]
+fn no_new_account_has_a_name_that_means_another_one() {
+    let house = House::new();
+    for name in ["root", "run_17", "agent:bot", "group:lab"] {
+        for line in [vec!["agent", "create", name, "5", "60"], vec!["group", "create", name]] {
+            let refused = house.daemon.ctl(&line);
+            assert!(refused.code != 0 && refused.stderr.contains("cannot name a"), "{line:?}: {refused:?}");
+        }
+    }
 }

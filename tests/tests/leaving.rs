@@ -5,7 +5,7 @@
 use aex_core::usage::Bucket;
 use aex_tests::ask::chat;
 use aex_tests::client;
-use aex_tests::house::{House, last_error};
+use aex_tests::house::{House, last_error_of};
 use aex_tests::ledger::{last, settled_and_audited};
 use aex_tests::provider::{Ended, Script};
 
@@ -78,7 +78,7 @@ fn an_agent_that_is_deleted_in_mid_stream_has_its_stream_cut_and_charged() {
     house.provider.script(Script::hold_after(3));
     let mut connection = house.begin_stream(12);
     house.daemon.ctl(["agent", "delete", "bot"]).ok();
-    assert!(last_error(&mut connection).contains("stopped"));
+    assert!(last_error_of(&mut connection, "account_closed").contains("Agent `bot` is closed"));
     assert_eq!(house.provider.wait_for_bills(1)[0].ended, Ended::CutByClient);
     let call = last(&house.daemon);
     assert_eq!((call.story().as_str(), call.quantity(Bucket::Output)), ("estimated stopped", 12));
@@ -100,7 +100,7 @@ fn an_agent_that_is_deleted_while_its_stream_flows_has_it_cut_too() {
     assert_eq!(connection.head().expect("a head").status, 200);
     assert!(connection.next_data().expect("a stream").is_some());
     house.daemon.ctl(["agent", "delete", "bot"]).ok();
-    assert!(last_error(&mut connection).contains("stopped"));
+    assert!(last_error_of(&mut connection, "account_closed").contains("Agent `bot` is closed"));
     assert_eq!(last(&house.daemon).story(), "estimated stopped");
     settled_and_audited(&house.daemon, &house.provider);
 }

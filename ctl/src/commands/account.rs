@@ -24,22 +24,34 @@ pub(super) fn kill(context: &Context<'_>, target: Target) -> Result<Exit, Failur
 
 /// Kills an account on an open connection.
 pub(super) fn kill_one(client: &mut Client, view: &View, account: AccountRef, reason: Option<String>) -> Result<(), Failure> {
+    let says_why = reason.is_some();
     let changed = client.call::<AccountKill>(&AccountChange { account, reason })?;
-    view.show(&changed, |_| text(&changed))
+    view.show(&changed, |_| text(&changed, says_why))
 }
 
 fn run<M: Method<Params = AccountChange, Reply = AccountChanged>>(context: &Context<'_>, target: Target) -> Result<Exit, Failure> {
     let account = target.account.unwrap_or(AccountRef::Root);
+    let says_why = target.reason.is_some();
     let changed = context.connect()?.call::<M>(&AccountChange { account, reason: target.reason })?;
-    context.view.show(&changed, |_| text(&changed))?;
+    context.view.show(&changed, |_| text(&changed, says_why))?;
     Ok(Exit::Done)
 }
 
-fn text(changed: &AccountChanged) -> String {
+/// What a change of state says that changed nothing: the reason of before holds, whatever this one says.
+pub(super) fn already(name: &str, state: AccountState, holds: Option<&str>, says_why: bool) -> String {
+    let rest = match holds {
+        _ if !says_why || state == AccountState::Active => String::new(),
+        Some(reason) => format!(", and stays so for the reason given then: {reason}"),
+        None => ", and stays so without a reason".to_owned(),
+    };
+    format!("{name} is {} already{rest}.", state.name())
+}
+
+fn text(changed: &AccountChanged, says_why: bool) -> String {
     let name = &changed.account;
     let lift = if name == "root" { "aexctl resume --all".to_owned() } else { format!("aexctl resume {name}") };
     let mut text = match changed.state {
-        state if state == changed.before => format!("{name} is {} already.", state.name()),
+        state if state == changed.before => already(name, state, changed.state_reason.as_deref(), says_why),
         AccountState::Active => format!("{name} is active again."),
         AccountState::Paused => format!("{name} is paused: every call of it and of all below it is denied. `{lift}` lifts it."),
         AccountState::Killed => format!("{name} is killed: every call of it and of all below it is denied. `{lift}` lifts it."),
@@ -82,8 +94,13 @@ mod tests {
                 "root is killed: every call of it and of all below it is denied. `aexctl resume --all` lifts it. 1 run ended, 2 calls in flight cut.",
             ),
         ];
+        let reasons = [(Some("fire"), ", and stays so for the reason given then: fire."), (None, ", and stays so without a reason.")];
+        for (holds, ending) in reasons {
+            let again = AccountChanged { state_reason: holds.map(str::to_owned), ..changed(killed, killed) };
+            assert_eq!(text(&again, true), format!("group:lab is killed already{ending}"));
+        }
         for (changed, wanted) in rows {
-            assert_eq!(text(&changed), wanted);
+            assert_eq!(text(&changed, false), wanted);
         }
     }
 }

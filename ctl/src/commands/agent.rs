@@ -49,13 +49,14 @@ pub(super) fn run(context: &Context<'_>, verb: Verb) -> Result<Exit, Failure> {
         }
         Verb::Pause { name, reason } => {
             let before = state(&mut client, &name)?;
+            let says_why = reason.is_some();
             let agent = client.call::<method::AgentPause>(&AgentChange { name, reason })?;
-            view.show(&agent, |_| changed(&agent, before, "paused"))?;
+            view.show(&agent, |_| changed(&agent, before, "paused", says_why))?;
         }
         Verb::Resume { name, why } => {
             let before = state(&mut client, &name)?;
             let agent = client.call::<method::AgentResume>(&AgentChange { name, reason: why.reason })?;
-            view.show(&agent, |_| changed(&agent, before, "resumed"))?;
+            view.show(&agent, |_| changed(&agent, before, "resumed", false))?;
         }
         Verb::Kill { name, reason } => super::account::kill_one(&mut client, view, AccountRef::Agent(name), reason)?,
         Verb::Env { name, token } => env::run(context, &mut client, name, token)?,
@@ -67,9 +68,9 @@ fn state(client: &mut Client, name: &AgentName) -> Result<AccountState, Failure>
     Ok(client.call::<method::AgentInspect>(&AgentRef { name: name.clone() })?.agent.state)
 }
 
-fn changed(agent: &Agent, before: AccountState, done: &str) -> String {
+fn changed(agent: &Agent, before: AccountState, done: &str, says_why: bool) -> String {
     if agent.state == before {
-        return format!("Agent '{}' is {} already.", agent.name, agent.state.name());
+        return super::account::already(&format!("Agent '{}'", agent.name), agent.state, agent.state_reason.as_deref(), says_why);
     }
     format!("Agent '{}' {done}.", agent.name)
 }
@@ -217,11 +218,19 @@ fn name(agent: &Agent) -> String {
     if agent.state == AccountState::Active { agent.name.clone() } else { format!("{} ({})", agent.name, agent.state.name()) }
 }
 
-/// Limit, spent, reserved and remaining of the first budget.
+/// Limits, spent, reserved and remaining of all budgets: any of them may be the one that binds.
 fn amounts(agent: &Agent, text: fn(Pico) -> String) -> [String; 4] {
-    let Some(budget) = agent.budgets.first() else { return std::array::from_fn(|_| "-".to_owned()) };
-    let per = if budget.period == Period::Total { String::new() } else { format!("/{}", budget.period.name()) };
-    [format!("{}{per}", text(budget.limit_pico)), text(budget.spent_pico), text(budget.reserved_pico), text(budget.remaining_pico)]
+    let all = |of: &dyn Fn(&Budget) -> String| {
+        let texts: Vec<String> = agent.budgets.iter().map(of).collect();
+        if texts.is_empty() { "-".to_owned() } else { texts.join(", ") }
+    };
+    let per = |budget: &Budget| if budget.period == Period::Total { String::new() } else { format!("/{}", budget.period.name()) };
+    [
+        all(&|budget| format!("{}{}", text(budget.limit_pico), per(budget))),
+        all(&|budget| text(budget.spent_pico)),
+        all(&|budget| text(budget.reserved_pico)),
+        all(&|budget| text(budget.remaining_pico)),
+    ]
 }
 
 fn rpm(agent: &Agent) -> String {
@@ -378,8 +387,8 @@ Scope: read-only";
 
     #[test]
     fn a_state_that_an_agent_had_already_is_not_told_as_a_change() {
-        assert_eq!(changed(&agent(), AccountState::Paused, "resumed"), "Agent 'bot' resumed.");
-        assert_eq!(changed(&agent(), AccountState::Active, "resumed"), "Agent 'bot' is active already.");
+        assert_eq!(changed(&agent(), AccountState::Paused, "resumed", false), "Agent 'bot' resumed.");
+        assert_eq!(changed(&agent(), AccountState::Active, "resumed", false), "Agent 'bot' is active already.");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `aexctl status`: the totals.
 
 use super::Context;
+use super::agent::limit;
 use crate::exit::{Exit, Failure};
 use crate::units::{grouped, span};
 use crate::view::Paint;
@@ -27,11 +28,13 @@ fn text(status: &Status, paint: Paint) -> String {
     if status.groups > 0 {
         rows.push(("Groups", grouped(status.groups)));
     }
+    // Budgets of agents and groups limit the same money for different times: a sum of them means nothing.
+    for budget in &status.root_budgets {
+        rows.push(("Budget of root", format!("{}, {} left", limit(budget), budget.remaining_pico)));
+    }
     rows.extend([
-        ("Total budget", status.budget_pico.to_string()),
-        ("Total spent", status.spent_pico.to_string()),
+        ("Total spent", status.spent_in_all_pico.to_string()),
         ("Reserved", status.reserved_pico.to_string()),
-        ("Remaining", status.remaining_pico.to_string()),
         ("Requests served", grouped(status.requests)),
         ("Budget denials", grouped(status.budget_denials)),
         ("Rate denials", grouped(status.rate_denials)),
@@ -45,7 +48,7 @@ fn text(status: &Status, paint: Paint) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aex_proto::account::AccountState;
+    use aex_proto::account::{AccountState, Budget, Period};
     use aex_proto::value::Pico;
 
     #[test]
@@ -63,6 +66,9 @@ mod tests {
             reserved_usd: "0.00".to_owned(),
             remaining_pico: amount(4_999_875),
             remaining_usd: "4.999875".to_owned(),
+            root_budgets: Vec::new(),
+            spent_in_all_pico: amount(250),
+            spent_in_all_usd: "0.00025".to_owned(),
             requests: 1234,
             budget_denials: 1,
             rate_denials: 0,
@@ -72,10 +78,8 @@ mod tests {
         };
         let wanted = "\
 Agents:          2
-Total budget:    $5.00
-Total spent:     $0.000125
+Total spent:     $0.00025
 Reserved:        $0.00
-Remaining:       $4.999875
 Requests served: 1,234
 Budget denials:  1
 Rate denials:    0
@@ -83,6 +87,9 @@ Policy denials:  3
 Active runs:     1
 Daemon:          ready (pid 42, http://127.0.0.1:9000, up 2h 5m)";
         assert_eq!(text(&status, Paint::PLAIN), wanted);
+        let day = Budget::new(Period::Day, amount(5_000_000), amount(6_000_000), Pico::ZERO, None, None);
+        let limited = text(&Status { root_budgets: vec![day], ..status.clone() }, Paint::PLAIN);
+        assert!(limited.contains("\nBudget of root:  $5.00 (5000000 micro) per day, -$1.00 left\nTotal spent:"), "{limited}");
         let killed = Status { groups: 3, stopped: Some(AccountState::Killed), ..status };
         let head = "All calls:       denied: killed; `aexctl resume --all` lifts it\nAgents:          2\nGroups:          3\n";
         assert!(text(&killed, Paint::PLAIN).starts_with(head), "{}", text(&killed, Paint::PLAIN));

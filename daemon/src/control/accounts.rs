@@ -57,7 +57,7 @@ fn resolve(
         },
     };
     let missing = || match wanted {
-        AccountRef::Run(run) => format!("{run}, or it is over: it"),
+        AccountRef::Run(run) => format!("an open run {run}"),
         AccountRef::Bare(name) => format!("an agent or group '{name}'"),
         other => other.to_string(),
     };

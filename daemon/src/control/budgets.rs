@@ -152,6 +152,16 @@ async fn changed(gate: &Gate, ids: Vec<AccountId>, period: Period) -> Answer<Bud
     Ok(BudgetChanged { warnings: warnings.collect(), accounts })
 }
 
+/// What to know of a total budget, which is meant where no period is named, when it comes beside others: it changed none of them.
+pub(super) fn budget_added(before: &[Budget], period: Period) -> Option<String> {
+    let others: Vec<&str> = before.iter().map(|budget| budget.period.name()).collect();
+    let [first, ..] = others.as_slice() else { return None };
+    let is_new = period == Period::Total && !others.contains(&period.name());
+    is_new.then(|| {
+        format!("a total budget was added beside that per {}, and all of them hold; `--per {first}` changes the other", others.join(", "))
+    })
+}
+
 /// What a user should know of a budget that is below what is used.
 pub(super) fn warning(budget: &Budget) -> Option<String> {
     if budget.overdraft_pico <= Pico::ZERO {

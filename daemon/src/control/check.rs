@@ -160,7 +160,7 @@ const fn words(fault: UpstreamFault) -> &'static str {
         UpstreamFault::Tls => "has no trusted certificate",
         UpstreamFault::ConnectTimeout | UpstreamFault::FirstByteTimeout | UpstreamFault::IdleTimeout => "does not answer in time",
         UpstreamFault::BadAnswer | UpstreamFault::AnswerTooLarge => "answers, but not with HTTP",
-        UpstreamFault::Unreachable | UpstreamFault::Cut | UpstreamFault::BoundPassed | UpstreamFault::Stopped => "cannot be reached",
+        UpstreamFault::Unreachable | UpstreamFault::Cut | UpstreamFault::BoundPassed => "cannot be reached",
     }
 }
 

@@ -73,11 +73,14 @@ pub(super) async fn figures(gate: &Gate, facts: &Facts) -> Answer<Status> {
     let tally = tallied(gate).await?;
     let counts = tally.of(AccountId::ROOT);
     let active = gate.active();
-    let (agents, groups, runs, root) = read(gate, move |reader| {
+    let (agents, groups, runs, root, root_budgets) = read(gate, move |reader| {
         let now = clock::wall();
         let number = |kind| reader.accounts(kind, now).map(|rows| rows.len());
         let (groups, runs) = (number(AccountKind::Group)?, number(AccountKind::Run)?);
-        Ok((agents::living(reader, now, &active.config, &tally)?, groups, runs, reader.account(AccountId::ROOT, now)?))
+        let root = reader.account(AccountId::ROOT, now)?;
+        let zone = &active.config.settings.zone.value;
+        let budgets = root.as_ref().map(|root| agents::budgets_of(reader, root, now, zone)).transpose()?.unwrap_or_default();
+        Ok((agents::living(reader, now, &active.config, &tally)?, groups, runs, root, budgets))
     })
     .await?;
     // An agent's other budgets limit the same money.
@@ -85,6 +88,7 @@ pub(super) async fn figures(gate: &Gate, facts: &Facts) -> Answer<Status> {
     let sum = |amount: fn(&Budget) -> Pico| first.iter().fold(Pico::ZERO, |sum, budget| sum.plus(amount(budget)).unwrap_or(Pico::MAX));
     let (budget, spent) = (sum(|budget| budget.limit_pico), sum(|budget| budget.spent_pico));
     let (reserved, remaining) = (sum(|budget| budget.reserved_pico), sum(|budget| budget.remaining_pico));
+    let in_all = root.as_ref().map_or(Pico::ZERO, |root| agents::spent_in_all(&root.balances));
     let denied = counts.denied_by_kind();
     Ok(Status {
         agents: u64::try_from(agents.len()).unwrap_or(u64::MAX),
@@ -98,6 +102,9 @@ pub(super) async fn figures(gate: &Gate, facts: &Facts) -> Answer<Status> {
         reserved_usd: reserved.usd(),
         remaining_pico: remaining,
         remaining_usd: remaining.usd(),
+        root_budgets,
+        spent_in_all_pico: in_all,
+        spent_in_all_usd: in_all.usd(),
         requests: counts.ends.charged(),
         budget_denials: denied.budget,
         rate_denials: denied.rate,
@@ -130,7 +137,7 @@ fn recovered_text(calls: u64) -> String {
 }
 
 /// `1 model`, `2 models`.
-fn counted(number: u64, noun: &str) -> String {
+pub(super) fn counted(number: u64, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 

@@ -3,6 +3,7 @@
 use super::accounts::{all, in_order};
 use super::agents::{DELETED, because, budgets_of, check_budget, said, spent_in_all};
 use super::budgets::{warning, windows_turn};
+use super::daemon::counted;
 use super::fault::{Answer, act, broken, read, tallied, unfit};
 use crate::gate::Gate;
 use crate::ledger::{AccountRow, BudgetChange, LedgerFault, NewAccount, Reader, Refused, Tallied, Writer};
@@ -165,7 +166,7 @@ pub(super) async fn delete(gate: &Gate, by: By, wanted: GroupDelete) -> Answer<G
         let below = writer.open_below(group.id);
         if !recursive && !below.is_empty() {
             let (agents, groups) = (count(&below, AccountKind::Agent), count(&below, AccountKind::Group));
-            let what = format!("{agents} agents and {groups} groups stand below group '{name}'");
+            let what = format!("{} and {} stand below group '{name}'", counted(agents.into(), "agent"), counted(groups.into(), "group"));
             return Ok(Err(Refused::State(format!("{what}: delete them first, or all of it with --recursive"))));
         }
         writer.close_account(group.id, &reason, Some(&by))?;

@@ -3,7 +3,7 @@
 use super::{Gate, live};
 use crate::ledger::AccountView;
 use crate::os::clock;
-use aex_core::books::HoldKey;
+use aex_core::books::{AccountKind, HoldKey};
 use aex_core::decision::{AccountState, AuthCause, Denial};
 use aex_core::rate::Full;
 use aex_proto::value::{RequestId, TokenHash};
@@ -146,15 +146,20 @@ impl Gate {
         }
     }
 
-    /// The kill that stands on an account or above it, with the words of whoever did it. What is closed is not told: nobody looks
-    /// it up any more.
+    /// Why a call's account is stopped within its answer: the kill that stands on it or above it, with the words of whoever did
+    /// it. What is closed has none left: nobody looks it up any more.
     #[must_use]
-    pub fn killed_above(&self, view: &AccountView) -> Option<Denial> {
+    pub fn stopped_within(&self, view: &AccountView) -> Denial {
         let directory = self.inner.ledger.directory();
-        view.path.iter().find_map(|id| {
+        let killed = view.path.iter().find_map(|id| {
             let stopped = directory.accounts.get(id)?.stopped.clone()?;
             let is_own = matches!(&stopped, Denial::Account { account, state: AccountState::Killed, .. } if account.id == *id);
             is_own.then_some(stopped)
+        });
+        killed.unwrap_or_else(|| Denial::Account {
+            account: if view.kind == AccountKind::Run { view.named.clone() } else { view.agent.clone() },
+            reason: "stopped during the call".to_owned(),
+            state: view.stop.state().unwrap_or(AccountState::Killed),
         })
     }
 

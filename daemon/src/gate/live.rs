@@ -3,6 +3,7 @@
 use super::Gate;
 use crate::os::clock;
 use aex_core::books::HoldKey;
+use aex_proto::value::RequestId;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -79,6 +80,12 @@ impl Call {
             tracks.since
         });
         Call { gate: gate.clone(), key, since }
+    }
+
+    /// The request.
+    #[must_use]
+    pub const fn request(&self) -> RequestId {
+        self.key.request
     }
 }
 

@@ -1,5 +1,6 @@
 //! Refusals on their way to the ledger: the first of an account and rule at once, repeats within a second as one later event,
-//! so that a client that retries without end doesn't fill the disk.
+//! so that a client that retries without end doesn't fill the disk. A repeat says the same of the same call's maker: only what
+//! changes with every call, and what the client wrote, is left out of the comparison.
 
 use super::Gate;
 use crate::ledger::{AccountView, Snapshot};
@@ -8,8 +9,8 @@ use aex_core::ask::Ask;
 use aex_core::decision::{AuthCause, Denial};
 use aex_core::event::{AuthFailed, CallDenied, CallDeniedAgain, Event};
 use aex_core::policy::Facts;
-use aex_core::window::Period;
-use aex_proto::value::{AccountId, Digest, RequestId};
+use aex_core::price::Unbounded;
+use aex_proto::value::{AccountId, Digest, Pico, RequestId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -31,23 +32,49 @@ pub struct Evidence<'a> {
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Key {
-    /// Whose call, which rule, and whose limit: a group's refusal is no repeat of the agent's own.
-    Call(AccountId, String, Option<Limit>),
+    /// Whose call, which rule, and all that the refusal says by itself, as JSON: a group's refusal is no repeat of the agent's own,
+    /// nor a kill one of a pause.
+    Call(AccountId, String, String),
     Auth(AuthCause),
 }
 
-/// The account whose limit refused a call, and the period of its budget.
-type Limit = (AccountId, Option<Period>);
-
-/// Which limit refused a call, where several accounts have one.
-fn limit(denial: &Denial) -> Option<Limit> {
-    match denial {
-        Denial::Budget { account, period, .. } => Some((account.id, Some(*period))),
-        Denial::Account { account, .. } | Denial::Rate { account, .. } | Denial::TokenRate { account: Some(account), .. } => {
-            Some((account.id, None))
-        }
-        _ => None,
+impl Key {
+    fn call(account: AccountId, denial: &Denial) -> Key {
+        // It has been written as an event before: serialising it cannot fail.
+        Key::Call(account, denial.rule().into_owned(), serde_json::to_string(&lasting(denial.clone())).unwrap_or_default())
     }
+
+    /// Whether an event of repeats would tell both alike.
+    fn is_told_as(&self, other: &Key) -> bool {
+        matches!((self, other), (Key::Call(account, rule, _), Key::Call(others, same, _)) if account == others && rule == same)
+    }
+}
+
+/// A refusal without amounts and waits, which change with every call, and without the client's own words, of which there is no end.
+fn lasting(mut denial: Denial) -> Denial {
+    match &mut denial {
+        Denial::Budget { asked, left, .. } => (*asked, *left) = (Pico::ZERO, Pico::ZERO),
+        Denial::Rate { retry_after_ms, .. } | Denial::AuthThrottled { retry_after_ms } => *retry_after_ms = 0,
+        // Whether a wait helps at all stays.
+        Denial::TokenRate { asked, retry_after_ms, .. } => (*asked, *retry_after_ms) = (0, retry_after_ms.map(|_| 0)),
+        Denial::Malformed { message, param } => {
+            message.clear();
+            *param = None;
+        }
+        Denial::UnknownModel { model } => model.clear(),
+        Denial::Policy { also, breach } => {
+            also.clear();
+            breach.asked.clear();
+        }
+        Denial::Rule(ruled) => {
+            ruled.matched.clear();
+            ruled.near.clear();
+            ruled.error = ruled.error.take().map(|_| String::new());
+        }
+        Denial::Unbounded { why: Unbounded::HostedTool(words) | Unbounded::Tier(words), .. } => words.clear(),
+        _ => {}
+    }
+    denial
 }
 
 #[derive(Debug)]
@@ -93,6 +120,18 @@ impl Refusals {
         }
     }
 
+    /// Takes out the repeats that an event behind this refusal would tell as repeats of it: theirs is to come before it.
+    fn take_before(&mut self, next: &Key) -> Vec<Event> {
+        let others = self.gathered.iter_mut().filter(|(key, repeats)| key.is_told_as(next) && *key != next && repeats.count > 0);
+        let events = others.map(|(key, repeats)| {
+            let event = repeats.event(key);
+            // It stays known: two refusals that take turns make no event each.
+            repeats.count = 0;
+            event
+        });
+        events.collect()
+    }
+
     /// Takes out what has been gathered for a second, or all of it.
     fn take(&mut self, now_ms: u64, all: bool) -> Vec<Event> {
         let ripe = |repeats: &Repeats| all || repeats.since_ms + GATHER_MS <= now_ms;
@@ -108,13 +147,19 @@ impl Gate {
     /// Records that a call was refused. Waits for nothing.
     pub fn refused(&self, request: RequestId, view: Option<&AccountView>, denial: &Denial, evidence: Evidence<'_>) {
         let key = match (view, denial) {
-            (Some(view), _) => Key::Call(view.named.id, denial.rule().into_owned(), limit(denial)),
+            (Some(view), _) => Key::call(view.named.id, denial),
             (None, Denial::Unauthenticated { cause }) => Key::Auth(*cause),
-            (None, _) => Key::Call(AccountId::ROOT, denial.rule().into_owned(), None),
+            (None, _) => Key::call(AccountId::ROOT, denial),
         };
-        let first = self.inner.refusals.lock().is_ok_and(|mut refusals| refusals.is_first(key.clone(), request, clock::mono_ms()));
-        if !first {
-            return;
+        let before = {
+            let Ok(mut refusals) = self.inner.refusals.lock() else { return };
+            if !refusals.is_first(key.clone(), request, clock::mono_ms()) {
+                return;
+            }
+            refusals.take_before(&key)
+        };
+        for event in before {
+            self.hand_over(event, None);
         }
         self.inner.refusal.notify_one();
         let event: Event = match key {
@@ -169,11 +214,13 @@ impl Gate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use aex_core::decision::{AccountState, Named};
+    use aex_core::window::Period;
 
     #[test]
     fn a_client_that_retries_without_end_makes_two_events_a_second() {
         let mut refusals = Refusals::default();
-        let key = Key::Call(AccountId::new(3), "budget".to_owned(), None);
+        let key = Key::call(AccountId::new(3), &budget(2, Period::Total));
         let recorded = (0..500).filter(|n| refusals.is_first(key.clone(), RequestId::new(1, *n), *n)).count();
         assert_eq!(recorded, 1);
         assert!(refusals.take(999, false).is_empty());
@@ -185,13 +232,49 @@ mod tests {
             rule: "budget".to_owned(),
         };
         assert_eq!(refusals.take(1_000, false), vec![Event::from(again)]);
-        assert!(refusals.is_first(key, RequestId::new(1, 501), 1_001));
-        // Another level's refusal is another one.
-        for level in [(AccountId::new(2), Some(Period::Day)), (AccountId::new(2), Some(Period::Week)), (AccountId::ROOT, None)] {
-            let key = Key::Call(AccountId::new(3), "budget".to_owned(), Some(level));
+        assert!(refusals.is_first(key.clone(), RequestId::new(1, 501), 1_001));
+        // What changes with every call makes no refusal of its own, another level or period does.
+        let mut same = budget(2, Period::Total);
+        if let Denial::Budget { left, .. } = &mut same {
+            *left = Pico::new(-5);
+        }
+        assert_eq!(Key::call(AccountId::new(3), &same), key);
+        for level in [budget(1, Period::Total), budget(2, Period::Week)] {
+            let key = Key::call(AccountId::new(3), &level);
             assert!(
                 refusals.is_first(key.clone(), RequestId::new(1, 502), 1_002) && !refusals.is_first(key, RequestId::new(1, 503), 1_003)
             );
         }
+    }
+
+    #[test]
+    fn repeats_stand_before_a_refusal_of_the_same_rule_that_says_something_else() {
+        let mut refusals = Refusals::default();
+        let stopped = |state, reason: &str| Denial::Account { account: named(1), reason: reason.to_owned(), state };
+        let denials = [stopped(AccountState::Paused, ""), stopped(AccountState::Killed, "fire"), stopped(AccountState::Killed, "flood")];
+        let keys = denials.map(|denial| Key::call(AccountId::new(3), &denial));
+        for (number, key) in (0..).zip(&keys) {
+            assert!(refusals.is_first(key.clone(), RequestId::new(1, 10 * number), 0), "{key:?}");
+            let told = refusals.take_before(key);
+            assert_eq!(told.len(), usize::from(number > 0), "{told:?}");
+            assert!(!refusals.is_first(key.clone(), RequestId::new(1, 10 * number + 1), 0));
+        }
+        // They take turns: no event each.
+        assert!(keys.iter().all(|key| !refusals.is_first(key.clone(), RequestId::new(1, 99), 0)));
+    }
+
+    #[test]
+    fn words_of_the_client_make_no_events_without_end() {
+        let unknown = |model: &str| Key::call(AccountId::new(3), &Denial::UnknownModel { model: model.to_owned() });
+        assert_eq!(unknown("a"), unknown("b"));
+    }
+
+    fn named(id: i64) -> Named {
+        Named { id: AccountId::new(id), kind: None, name: id.to_string() }
+    }
+
+    fn budget(account: i64, period: Period) -> Denial {
+        let (asked, left, limit) = (Pico::new(9), Pico::new(1), Pico::new(100));
+        Denial::Budget { account: named(account), asked, left, limit, period, resets_at: None }
     }
 }

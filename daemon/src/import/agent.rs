@@ -5,7 +5,7 @@ use crate::ledger::{AexAgent, AexToken, Cell, NewAccount};
 use aex_core::books::{AccountKind, Limits};
 use aex_core::policy::Policy;
 use aex_core::window::Period;
-use aex_proto::account::AgentName;
+use aex_proto::account::{AgentName, check_new_name};
 use aex_proto::value::{AccountId, Pico, Stamp, TokenHash};
 
 /// States of AEX 2.0 in which an agent's calls passed.
@@ -58,7 +58,7 @@ pub(super) fn plan(row: &AexAgent) -> Result<Plan, Skipped> {
         Cell::Text(name) => name.clone(),
         _ => return Err(Skipped { name: String::new(), reason: "it has no name".to_owned() }),
     };
-    if let Err(reason) = name.parse::<AgentName>() {
+    if let Err(reason) = name.parse::<AgentName>().and_then(|_| check_new_name(&name, "an agent")) {
         return Err(Skipped { name, reason });
     }
     let mut reading = Reading { row, faults: Vec::new(), warnings: Vec::new() };

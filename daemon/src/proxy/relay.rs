@@ -135,7 +135,7 @@ impl Open {
         self.watchdog.polled(now);
         if self.hold.is_some() {
             if self.stop.state().is_some() {
-                return self.cut(Outcome::Stopped, UpstreamFault::Stopped, Bytes::new());
+                return self.cut_by_stop();
             }
             if now.saturating_sub(self.call.since) > CALL_LASTS {
                 return self.cut(Outcome::Deadline, UpstreamFault::IdleTimeout, Bytes::new());
@@ -200,7 +200,7 @@ impl Open {
                 Box::pin(async move { stop.raised().await })
             });
             if stopped.as_mut().poll(cx).is_ready() {
-                return self.cut(Outcome::Stopped, UpstreamFault::Stopped, Bytes::new());
+                return self.cut_by_stop();
             }
         }
         let idle = self.idle;
@@ -232,15 +232,22 @@ impl Open {
         self.settle_part(&ending.meter, Outcome::ProviderLeft);
         let fault = if ending.fault.is_some() { UpstreamFault::BadAnswer } else { UpstreamFault::Cut };
         // The provider's own error event has passed already.
-        let event = if ending.meter.provider_error { Bytes::new() } else { denial::stream_fault_event(fault) };
+        let event = if ending.meter.provider_error { Bytes::new() } else { denial::stream_fault_event(fault, self.call.request()) };
         Step::Break([ending.tail, event].concat().into())
     }
 
     /// The stream cannot go on: settled, one last event, and the connection broken.
     fn cut(&mut self, outcome: Outcome, fault: UpstreamFault, before: Bytes) -> Step {
         self.settle_left(outcome);
-        let event = denial::stream_fault_event(fault);
+        let event = denial::stream_fault_event(fault, self.call.request());
         Step::Break(if before.is_empty() { event } else { [before, event].concat().into() })
+    }
+
+    /// The same, because the account was deleted, or an account on the path killed: told as a call that would begin now.
+    fn cut_by_stop(&mut self) -> Step {
+        let event = self.hold.as_ref().map(|hold| denial::stream_denial_event(&self.gate.stopped_within(&hold.view), hold.key.request));
+        self.settle_left(Outcome::Stopped);
+        Step::Break(event.unwrap_or_default())
     }
 
     /// The stream is given up where it is. When all of it but the provider's last word has passed, it counts as whole.

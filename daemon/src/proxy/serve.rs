@@ -15,7 +15,7 @@ use crate::wire::denial::{self, Misdirected, UpstreamFault};
 use crate::wire::stream::{StreamEditor, UsageChunk};
 use crate::wire::{answer, chat, unstream};
 use aex_core::books::HoldKey;
-use aex_core::decision::{AccountState, Denial};
+use aex_core::decision::Denial;
 use aex_core::event::Outcome;
 use aex_core::policy::Changed;
 use aex_proto::value::{Digest, RequestId};
@@ -209,12 +209,7 @@ fn failed(gate: &Gate, hold: Hold, fault: UpstreamFault, ended: Ended) -> Respon
 /// An account on the path was deleted or killed while the call waited. What the provider has done by now is not known.
 fn stopped(gate: &Gate, hold: Hold, status: Option<StatusCode>) -> Response<Reply> {
     let id = hold.key.request;
-    let state = hold.view.stop.state().unwrap_or(AccountState::Killed);
-    let denial = gate.killed_above(&hold.view).unwrap_or_else(|| Denial::Account {
-        account: hold.view.agent.clone(),
-        reason: "stopped during the call".to_owned(),
-        state,
-    });
+    let denial = gate.stopped_within(&hold.view);
     settle(gate, hold, Ended::Unknown { outcome: Outcome::Stopped, status: status.map(|status| status.as_u16()) });
     refuse(&denial, id)
 }

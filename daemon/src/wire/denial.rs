@@ -175,11 +175,18 @@ fn refusal(denial: &Denial) -> Refusal {
                 || "start a new run with a larger --budget".to_owned(),
                 |command| format!("ask for a larger budget; `{command}` shows it"),
             );
-            let message = format!(
-                "The {period} budget of {of} does not suffice: this call may cost up to {asked}, {left} of {limit} are left. {when}: make a smaller \
-                 call (lower max_tokens), or {lift}.",
-                period = period_adjective(*period),
-            );
+            let period_of = period_adjective(*period);
+            // A call that may cost anything does not pass when nothing is left.
+            let message = if left.get() > 0 {
+                format!(
+                    "The {period_of} budget of {of} does not suffice: this call may cost up to {asked}, {left} of {limit} are left. {when}: make \
+                     a smaller call (lower max_tokens), or {lift}."
+                )
+            } else {
+                let over = if left.is_negative() { format!("; it is overdrawn: {left}") } else { String::new() };
+                let until = if resets_at.is_some() { " until then" } else { "" };
+                format!("The {period_of} budget of {of}, {limit}, is used up or reserved{over}. {when}: no smaller call passes{until}; {lift}.")
+            };
             let (account, period) = (Some(reference(account)), Some(period.name()));
             Refusal { account, period, resets_at: *resets_at, ..Refusal::lasting(402, "insufficient_quota", "insufficient_quota", message) }
         }
@@ -216,7 +223,11 @@ fn unauthenticated(cause: AuthCause) -> &'static str {
         AuthCause::Malformed => {
             "The API key is no token of aexd, or it was mistyped: use the token that `aexctl agent create` or `rotate-token` printed."
         }
-        AuthCause::Unknown => "aexd does not know this token: use the one that `aexctl agent create` or `rotate-token` printed.",
+        // Of closed accounts no token is kept, so this is all that is known of theirs.
+        AuthCause::Unknown => {
+            "aexd does not know this token: it never was one, its run has ended, or its agent was deleted. Use the one that \
+             `aexctl agent create` or `rotate-token` printed."
+        }
         AuthCause::Expired => "This token has expired: `aexctl agent rotate-token NAME` makes a new one.",
         AuthCause::Revoked => "This token was revoked: use the agent's current one; `aexctl agent rotate-token NAME` makes a new one.",
     }
@@ -245,7 +256,9 @@ fn inactive(account: &Named, reason: &str, state: AccountState) -> Refusal {
 fn rate(account: &Named, kind: RateKind, limit: u32, retry_after_ms: u64) -> Refusal {
     let who = subject(account);
     let counted = match kind {
+        RateKind::RequestsPerMinute if limit == 1 => "request per minute",
         RateKind::RequestsPerMinute => "requests per minute",
+        RateKind::Concurrent if limit == 1 => "concurrent request",
         RateKind::Concurrent => "concurrent requests",
     };
     if limit == 0 {
@@ -335,8 +348,6 @@ pub enum UpstreamFault {
     AnswerTooLarge,
     /// The answer passed the bound that was held for it.
     BoundPassed,
-    /// An account on the path was stopped within the answer.
-    Stopped,
 }
 
 impl UpstreamFault {
@@ -344,7 +355,6 @@ impl UpstreamFault {
     fn sentence(self, provider: &str) -> String {
         match self {
             UpstreamFault::BoundPassed => "The answer passed the bound that was held for it and was cut.".to_owned(),
-            UpstreamFault::Stopped => "The account was stopped within the answer.".to_owned(),
             _ => format!("{provider} {}.", self.message()),
         }
     }
@@ -362,7 +372,6 @@ impl UpstreamFault {
             UpstreamFault::BadAnswer => "sent an answer that is none of its protocol",
             UpstreamFault::AnswerTooLarge => "sent an answer that is too large",
             UpstreamFault::BoundPassed => "passed the bound that was held for it and was cut",
-            UpstreamFault::Stopped => "was cut because the account was stopped",
         }
     }
 
@@ -374,8 +383,7 @@ impl UpstreamFault {
             | UpstreamFault::Cut
             | UpstreamFault::BadAnswer
             | UpstreamFault::AnswerTooLarge
-            | UpstreamFault::BoundPassed
-            | UpstreamFault::Stopped => 502,
+            | UpstreamFault::BoundPassed => 502,
         }
     }
 }
@@ -417,14 +425,24 @@ pub fn misdirected(cause: Misdirected, request: RequestId) -> Refusal {
 /// The event that ends a chat stream which cannot go on. The connection is broken after it, not ended cleanly.
 #[must_use]
 pub fn stream_error_event(message: &str, code: &str) -> Bytes {
-    let object = object(&ErrorObject { message, kind: UPSTREAM, param: None, code, account: None, period: None, resets_at: None });
-    [b"data: ".as_slice(), &object, b"\n\n"].concat().into()
+    event(&ErrorObject { message, kind: UPSTREAM, param: None, code, account: None, period: None, resets_at: None })
 }
 
 /// The same for a fault.
 #[must_use]
-pub fn stream_fault_event(fault: UpstreamFault) -> Bytes {
-    stream_error_event(&fault.sentence("The provider"), UPSTREAM)
+pub fn stream_fault_event(fault: UpstreamFault, request: RequestId) -> Bytes {
+    let refusal = Refusal::lasting(fault.status(), UPSTREAM, UPSTREAM, fault.sentence("The provider")).numbered(request);
+    stream_error_event(&refusal.message, refusal.code)
+}
+
+/// The same for a denial that came within the answer: that of a call which would begin now.
+#[must_use]
+pub fn stream_denial_event(denial: &Denial, request: RequestId) -> Bytes {
+    [b"data: ".as_slice(), &openai(denial, request).body(), b"\n\n"].concat().into()
+}
+
+fn event(error: &ErrorObject<'_>) -> Bytes {
+    [b"data: ".as_slice(), &object(error), b"\n\n"].concat().into()
 }
 
 #[cfg(test)]

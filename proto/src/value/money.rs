@@ -128,9 +128,13 @@ impl Pico {
 }
 
 impl fmt::Display for Pico {
-    /// `$5.00`; exact.
+    /// `$5.00`, `-$0.0016`; exact.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "${}", self.usd())
+        let usd = self.usd();
+        match usd.strip_prefix('-') {
+            Some(amount) => write!(f, "-${amount}"),
+            None => write!(f, "${usd}"),
+        }
     }
 }
 
@@ -176,6 +180,7 @@ mod tests {
         for (pico, text) in rows {
             assert_eq!(Pico(pico).usd(), text);
         }
+        assert_eq!((Pico(-1_600_000_000).to_string(), Pico(0).to_string()), ("-$0.0016".to_owned(), "$0.00".to_owned()));
     }
 
     #[test]

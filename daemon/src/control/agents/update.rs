@@ -1,7 +1,7 @@
 //! `agent.update`: what an agent states, its limits and its budgets, changed while it lives.
 
 use super::{act_on, check_budget, check_models, find, one, view};
-use crate::control::budgets::{warning, windows_turn};
+use crate::control::budgets::{budget_added, warning, windows_turn};
 use crate::control::fault::{Answer, broken, unfit};
 use crate::gate::Gate;
 use crate::ledger::{BudgetChange, Refused};
@@ -25,10 +25,14 @@ pub(in crate::control) async fn update(gate: &Gate, by: By, wanted: AgentUpdate)
         return Err(unfit("nothing is to be changed").hint("aexctl agent update --help"));
     }
     check_clear(&wanted)?;
+    let mut added = None;
     for _ in 0..TRIES {
         let account = find(gate, &wanted.name).await?;
         let past = match wanted.budget_pico {
-            Some(_) => gate.ledger().past(account, wanted.per).await.map_err(|fault| broken(&fault))?,
+            Some(_) => {
+                added = budget_added(&one(gate, account).await?.budgets, wanted.per);
+                gate.ledger().past(account, wanted.per).await.map_err(|fault| broken(&fault))?
+            }
             None => None,
         };
         let (wanted, by, per) = (wanted.clone(), by.clone(), wanted.per);
@@ -51,7 +55,7 @@ pub(in crate::control) async fn update(gate: &Gate, by: By, wanted: AgentUpdate)
         });
         if let Some(id) = done.await? {
             let agent = one(gate, id).await?;
-            let warnings = agent.budgets.iter().filter(|budget| budget.period == per).filter_map(warning).collect();
+            let warnings = agent.budgets.iter().filter(|budget| budget.period == per).filter_map(warning).chain(added).collect();
             return Ok(AgentUpdated { agent, warnings });
         }
     }

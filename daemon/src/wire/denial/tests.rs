@@ -146,7 +146,7 @@ fn a_run_is_not_called_an_agent() {
     let (asked, left, limit) = (Pico::new(2_000_000_000_000), Pico::ZERO, Pico::new(1_000_000_000_000));
     check(
         &Denial::Budget { account: run(), asked, left, limit, period: Period::Total, resets_at: None },
-        r##"402 - final {"error":{"The total budget of this run (run-9) does not suffice: this call may cost up to $2.00, $0.00 of $1.00 are left. It does not reset: make a smaller call (lower max_tokens), or start a new run with a larger --budget.#","insufficient_quota","param":null,"code":"insufficient_quota","account":"run_9","period":"total"}}"##,
+        r##"402 - final {"error":{"The total budget of this run (run-9), $1.00, is used up or reserved. It does not reset: no smaller call passes; start a new run with a larger --budget.#","insufficient_quota","param":null,"code":"insufficient_quota","account":"run_9","period":"total"}}"##,
     );
     for state in [AccountState::Paused, AccountState::Suspended, AccountState::Killed, AccountState::Closed] {
         let message = openai(&Denial::Account { account: run(), reason: String::new(), state }, REQUEST).message;
@@ -202,15 +202,23 @@ fn faults_of_providers_and_of_streams() {
     assert_eq!((refusal.status, refusal.code, refusal.no_retry), (504, UPSTREAM, false));
     assert_eq!(refusal.message, "Provider `groq` began no answer in time. (request req_0000010000000001)");
     assert_eq!(upstream(UpstreamFault::Tls, "groq", REQUEST).status, 502);
-    let streamed = |fault| String::from_utf8(stream_fault_event(fault).to_vec()).unwrap();
+    let streamed = |fault| String::from_utf8(stream_fault_event(fault, REQUEST).to_vec()).unwrap();
     for (fault, says) in [
         (UpstreamFault::IdleTimeout, "The provider went silent within its answer."),
         (UpstreamFault::BoundPassed, "The answer passed the bound that was held for it and was cut."),
-        (UpstreamFault::Stopped, "The account was stopped within the answer."),
     ] {
         let event = streamed(fault);
-        assert!(event.starts_with(&format!("data: {{\"error\":{{\"message\":\"{says}\",")) && event.ends_with("}}\n\n"), "{event}");
+        assert!(
+            event.starts_with(&format!("data: {{\"error\":{{\"message\":\"{says} (request req_0000010000000001)\","))
+                && event.ends_with("}}\n\n"),
+            "{event}"
+        );
     }
+    let killed = Denial::Account { account: bot(), reason: "fire".to_owned(), state: AccountState::Killed };
+    let event = String::from_utf8(stream_denial_event(&killed, REQUEST).to_vec()).unwrap();
+    let says = "Account `bot` was killed (fire): `aexctl agent resume bot` lifts it. (request req_0000010000000001)";
+    let object = format!("{{\"message\":\"{says}\",\"type\":\"permission_error\",\"param\":null,\"code\":\"account_killed\"}}");
+    assert_eq!(event, format!("data: {{\"error\":{object}}}\n\n"));
     assert_eq!(misdirected(Misdirected::WrongMethod, REQUEST).status, 405);
     assert_eq!(
         stream_error_event("it \"broke\"", UPSTREAM),
