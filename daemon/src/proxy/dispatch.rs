@@ -69,7 +69,7 @@ pub(super) async fn dispatch(active: &Arc<Active>, call: Sending<'_>, message: &
     let provider = &call.card().provider;
     let body = edited(call, message);
     if provider.kind == ProviderKind::Echo {
-        return Ok(echoed(&body));
+        return Ok(echoed(message.dialect, &body));
     }
     let request = request(active, call, message, body).ok_or(SendFault::NeverSent(UpstreamFault::Unreachable))?;
     failpoint::reached("send.before");
@@ -118,9 +118,9 @@ fn request(active: &Active, call: Sending<'_>, message: &Message, body: Bytes) -
     Some(request)
 }
 
-fn echoed(body: &Bytes) -> Dispatched {
+fn echoed(dialect: Dialect, body: &Bytes) -> Dispatched {
     let created = clock::wall().micros() / 1_000_000;
-    let (status, kind, frames) = match echo::respond(body, created) {
+    let (status, kind, frames) = match echo::respond(dialect, body, created) {
         EchoAnswer::Refused(status, body) => {
             (StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST), "application/json", vec![body])
         }

@@ -73,6 +73,16 @@ impl Dialect {
         }
     }
 
+    /// What it calls a field of chat.
+    #[must_use]
+    pub fn field(self, chat: &str) -> &str {
+        match (self, chat) {
+            (Dialect::Completions, "messages") => "prompt",
+            (Dialect::Embeddings, "messages") => "input",
+            (Dialect::Chat | Dialect::Completions | Dialect::Embeddings, _) => chat,
+        }
+    }
+
     /// Reads the body of a request.
     ///
     /// # Errors
