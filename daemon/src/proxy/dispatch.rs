@@ -69,7 +69,7 @@ pub(super) async fn dispatch(active: &Arc<Active>, call: Sending<'_>, message: &
     let provider = &call.card().provider;
     let body = edited(call, message);
     if provider.kind == ProviderKind::Echo {
-        return Ok(echoed(&body));
+        return Ok(echoed(message.dialect, &body));
     }
     let request = request(active, call, message, body).ok_or(SendFault::NeverSent(UpstreamFault::Unreachable))?;
     failpoint::reached("send.before");
@@ -81,13 +81,14 @@ pub(super) async fn dispatch(active: &Arc<Active>, call: Sending<'_>, message: &
 /// The client's bytes with the provider's name of the model, the output limit where the model reads it, usage asked for, and the
 /// tier that the prices hold for.
 fn edited(call: Sending<'_>, message: &Message) -> Bytes {
-    let card = &call.card().card;
+    let (card, provider) = (&call.card().card, &call.card().provider);
     let edits = Edits {
         model: Some(card.provider_model.as_str()),
         max_tokens: message.dialect.limit_field(card.max_tokens_field).map(|field| (field, call.permit().max_tokens)),
         temperature: call.permit().changed(Changed::Temperature),
         no_stream: call.permit().changed(Changed::Stream).is_some(),
-        service_tier: is_tier_by_project(call.card().provider.base_url.host().unwrap_or_default()).then_some("default"),
+        service_tier: (message.dialect.has_service_tier() && is_tier_by_project(provider.base_url.host().unwrap_or_default()))
+            .then_some("default"),
         include_usage: message.dialect.has_usage_option(),
     };
     edit::edit(&message.body, &message.request, &edits)
@@ -117,9 +118,9 @@ fn request(active: &Active, call: Sending<'_>, message: &Message, body: Bytes) -
     Some(request)
 }
 
-fn echoed(body: &Bytes) -> Dispatched {
+fn echoed(dialect: Dialect, body: &Bytes) -> Dispatched {
     let created = clock::wall().micros() / 1_000_000;
-    let (status, kind, frames) = match echo::respond(body, created) {
+    let (status, kind, frames) = match echo::respond(dialect, body, created) {
         EchoAnswer::Refused(status, body) => {
             (StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST), "application/json", vec![body])
         }
