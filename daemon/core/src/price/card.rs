@@ -32,6 +32,10 @@ pub struct ModelCard {
     /// Size of the model's context, in tokens: the bound of what bytes do not show.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context_tokens: Option<u64>,
+    /// Names of tools that the provider runs and that are taken out of a request, `*` for all that have no price; any other without
+    /// a price denies the call.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub drop_tools: Vec<String>,
     /// Largest output, in tokens.
     pub max_tokens: u64,
     /// Where it takes its output limit.
