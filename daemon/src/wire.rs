@@ -5,6 +5,7 @@
 
 pub mod answer;
 pub mod chat;
+pub mod coding;
 mod content;
 pub mod denial;
 pub mod echo;

@@ -165,7 +165,7 @@ impl Open {
                         return Step::Send(relay.bytes);
                     }
                 }
-                Poll::Ready(Some(Err(()))) => return self.cut(Outcome::ProviderLeft, UpstreamFault::Cut, Bytes::new()),
+                Poll::Ready(Some(Err(fault))) => return self.cut(Outcome::ProviderLeft, fault, Bytes::new()),
                 Poll::Ready(None) => return self.finish(),
                 Poll::Pending => return self.wait(cx),
             }
