@@ -1,7 +1,7 @@
 //! A provider that answers with given bytes: for answers that no HTTP library would send, in the pieces that a test chooses.
 
 use std::collections::VecDeque;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 
