@@ -26,8 +26,13 @@ struct House {
 
 impl House {
     fn new() -> Self {
+        Self::with("first_byte_timeout_ms: 20000")
+    }
+
+    /// One with another line in the provider's entry.
+    fn with(line: &str) -> Self {
         let provider = RawProvider::start();
-        let daemon = Daemon::start_with(Config::with_base_url(&provider.base_url(), "sk-raw"));
+        let daemon = Daemon::start_with(Config::with_base_url(&provider.base_url(), "sk-raw").provider_line(line));
         let token = daemon.agent("bot", &[]);
         Self { provider, daemon, token }
     }
@@ -137,6 +142,31 @@ fn an_answer_that_is_no_http_or_not_whole_is_a_gateway_error_that_is_paid_for() 
         assert_eq!(told, story, "{name}: {answer}");
         house.is_unharmed(name);
     }
+    audited(&house.daemon);
+}
+
+#[test]
+fn an_answer_without_end_ends_at_a_limit() {
+    let house = House::with("first_byte_timeout_ms: 300");
+    let (plain, events) = (head("200 OK", ""), "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n");
+    let without_end = |start: &str, more: Vec<u8>| Raw { pieces: vec![start.as_bytes().to_vec(), more], then: Then::Repeat };
+    // Provisional answers without end: nothing but the time limit ends them.
+    let (answer, story) = house.call(false, without_end("", head("102 Processing", "").into_bytes()));
+    refusal::check(&answer, &upstream(504, &["began no answer in time"]));
+    assert_eq!(story, "worst_case provider_failed");
+    let (answer, story) = house.call(false, without_end(&plain, vec![b' '; 1 << 20]));
+    refusal::check(&answer, &upstream(502, &["too large"]));
+    assert_eq!(story, "worst_case provider_left");
+    let (answer, story) = house.call(false, without_end("HTTP/1.1 200 OK\r\n", b"x-a: b\r\n".repeat(1_000)));
+    refusal::check(&answer, &upstream(502, &["none of its protocol"]));
+    assert_eq!(story, "estimated provider_failed");
+    let chunked = head("200 OK", "transfer-encoding: chunked\r\n") + &format!("{:x}\r\n{BODY}\r\n0\r\n", BODY.len());
+    let (answer, story) = house.call(false, without_end(&chunked, b"x-a: b\r\n".repeat(1_000)));
+    refusal::check(&answer, &upstream(502, &["ended the connection"]));
+    assert_eq!(story, "worst_case provider_left");
+    let (answer, story) = house.call(true, without_end(events, vec![b'x'; 1 << 20]));
+    assert_eq!((answer.status, answer.end, story.as_str()), (200, End::Broken, "estimated provider_left"));
+    house.is_unharmed("without end");
     audited(&house.daemon);
 }
 

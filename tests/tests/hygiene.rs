@@ -297,6 +297,7 @@ fn a_page_of_another_origin_gets_no_leave_from_the_daemon() {
     let bearer = format!("authorization: Bearer {}\r\n", house.token);
     let rows = [
         ("OPTIONS", "/v1/chat/completions", preflight, 405),
+        ("OPTIONS", "/openai/v1/completions", preflight, 405),
         ("OPTIONS", "/v1/models", preflight, 405),
         ("OPTIONS", "/health", preflight, 405),
         ("OPTIONS", "/v1/nothing", preflight, 404),

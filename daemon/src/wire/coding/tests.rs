@@ -1,3 +1,5 @@
+//! Bodies that were encoded by other encoders than ours, cut anywhere, changed, and far larger than they look.
+
 use super::*;
 use flate2::Compression;
 use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
