@@ -219,9 +219,9 @@ fn a_client_that_is_gone_behind_any_event_ends_its_stream_once() {
                 seen += connection.next_bytes().expect("a stream").expect("more of it").len();
             }
             if sent % 2 == 0 {
-                connection.close()
+                connection.close();
             } else {
-                connection.reset()
+                connection.reset();
             }
             let call = last(&stage.daemon);
             // Once the provider has said that it is done, nothing is missing; what it has said about usage counts in any case.
