@@ -14,6 +14,10 @@ pub enum Then {
     Close,
     /// RST.
     Reset,
+    /// Nothing more, until the other side has gone.
+    Hold,
+    /// The last piece over and over, until the other side has gone.
+    Repeat,
 }
 
 /// One answer.
@@ -116,11 +120,15 @@ fn serve(stream: &TcpStream, shared: &Mutex<Shared>) -> io::Result<()> {
             shared.answers.pop_front()
         };
         let Raw { pieces, then } = planned.unwrap_or_else(|| Raw::new("HTTP/1.1 500 Not planned\r\ncontent-length: 0\r\n\r\n", Then::Keep));
-        for piece in pieces {
-            { stream }.write_all(&piece)?;
+        for piece in &pieces {
+            { stream }.write_all(piece)?;
         }
         match then {
             Then::Keep => {}
+            Then::Hold => drop(input.read_until(0, &mut Vec::new())?),
+            Then::Repeat => loop {
+                { stream }.write_all(pieces.last().map_or(b"\0", Vec::as_slice))?;
+            },
             Then::Close => return stream.shutdown(Shutdown::Both),
             Then::Reset => {
                 let linger = nix::libc::linger { l_onoff: 1, l_linger: 0 };

@@ -28,7 +28,9 @@ struct Dialect {
     output: u64,
 }
 
-const DIALECTS: [Dialect; 1] = [Dialect {
+const DIALECTS: [Dialect; 2] = [CHAT, COMPLETIONS];
+
+const CHAT: Dialect = Dialect {
     name: "chat",
     path: "/v1/chat/completions",
     request: || ask::chat_with(&json!({"stream": true})),
@@ -44,7 +46,24 @@ const DIALECTS: [Dialect; 1] = [Dialect {
     stripped: &[5],
     is_error: |data| serde_json::from_str::<Value>(data).is_ok_and(|event| event["error"]["code"] == "upstream_error"),
     output: 30,
-}];
+};
+
+const COMPLETIONS: Dialect = Dialect {
+    name: "completions",
+    path: "/v1/completions",
+    request: || json!({"model": "m1", "max_tokens": 50, "prompt": "hello", "stream": true}),
+    events: &[
+        ": a comment\n\n",
+        "data: {\"id\":\"c\",\"object\":\"text_completion\",\"model\":\"m1-upstream\",\"choices\":[{\"index\":0,\"text\":\"Gr\u{fc}n \u{6f22}\u{1f980}\",\"finish_reason\":null}]}\n\n",
+        "event: message\ndata:{\"choices\":[{\"index\":0,\"text\":\"\\u00e9\\n\"}],\ndata:  \"model\" : \"m1-upstream\"}\n\n",
+        "data: {\"model\":\"m1-upstream\",\"choices\":[{\"index\":0,\"text\":\"\",\"finish_reason\":\"stop\"}]}\n\n",
+        "data: {\"model\":\"m1-upstream\",\"choices\":[],\"usage\":{\"prompt_tokens\":5,\"completion_tokens\":4,\"total_tokens\":9}}\n\n",
+        "data: [DONE]\n\n",
+    ],
+    stripped: &[4],
+    is_error: CHAT.is_error,
+    output: 30,
+};
 
 impl Dialect {
     fn sent(&self) -> String {
@@ -183,6 +202,39 @@ fn a_provider_that_is_gone_at_any_byte_leaves_whole_events_and_one_that_says_so(
 }
 
 #[test]
+fn a_client_that_is_gone_behind_any_event_ends_its_stream_once() {
+    for dialect in &DIALECTS {
+        let stage = Stage::set();
+        for sent in 0..=dialect.events.len() {
+            stage.provider.answer(Raw::stream("", dialect.events.iter().take(sent).map(|event| event.as_bytes()), Then::Hold));
+            let wanted: usize = (dialect.events.iter().take(sent).enumerate())
+                .filter(|(number, _)| !dialect.stripped.contains(number))
+                .map(|(_, event)| event.replace("m1-upstream", "m1").len())
+                .sum();
+            let mut connection = stage.open();
+            connection.post_json(dialect.path, &stage.token, &(dialect.request)());
+            assert_eq!(connection.head().expect("a head").status, 200);
+            let mut seen = 0;
+            while seen < wanted {
+                seen += connection.next_bytes().expect("a stream").expect("more of it").len();
+            }
+            if sent % 2 == 0 {
+                connection.close();
+            } else {
+                connection.reset();
+            }
+            let call = last(&stage.daemon);
+            // Once the provider has said that it is done, nothing is missing; what it has said about usage counts in any case.
+            let is_done = sent == dialect.events.len();
+            let stories: &[&str] = if is_done { &["exact answered"] } else { &["estimated client_left", "exact answered"] };
+            assert!(stories.contains(&call.story().as_str()), "{} {sent}: {call:?}", dialect.name);
+            assert!(call.charge() > 0 && call.charge() <= call.bound(), "{} {sent}: {call:?}", dialect.name);
+        }
+        stage.ends();
+    }
+}
+
+#[test]
 fn a_client_that_is_gone_at_any_chunk_pays_for_what_was_relayed_to_it() {
     let mut house = House::new(|config| config);
     // Fourteen pieces of four characters.
@@ -215,7 +267,7 @@ enum Fate {
 #[test]
 fn what_is_odd_in_a_stream_passes_and_what_is_none_breaks_it() {
     let stage = Stage::set();
-    let dialect = &DIALECTS[0];
+    let dialect = &CHAT;
     let text = |content: &str| format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{content}\"}}}}]}}\n\n");
     let stop = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
     let usage = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":5,\"completion_tokens\":4,\"total_tokens\":9}}\n\n";
@@ -293,7 +345,7 @@ fn bytes_that_are_no_text_break_a_stream_and_do_not_pass() {
     let yes = b"data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"yes\"}}]}\n\n".as_slice();
     for bad in [b"\xff".as_slice(), b"\xc3", b"\xed\xa0\x80", b"\xf5\x80\x80\x80"] {
         let event = [b"data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"".as_slice(), bad, b"\"}}]}\n\n"].concat();
-        let answer = stage.call(&mut connection, &DIALECTS[0], Raw::stream("", [yes, &event], Then::Keep));
+        let answer = stage.call(&mut connection, &CHAT, Raw::stream("", [yes, &event], Then::Keep));
         assert_eq!((answer.status, answer.end), (200, End::Broken), "{bad:?}: {answer}");
         assert!(answer.body.starts_with(yes) && !answer.body.windows(bad.len()).any(|window| window == bad), "{bad:?}: {answer}");
     }

@@ -26,8 +26,13 @@ struct House {
 
 impl House {
     fn new() -> Self {
+        Self::with("first_byte_timeout_ms: 20000")
+    }
+
+    /// One with another line in the provider's entry.
+    fn with(line: &str) -> Self {
         let provider = RawProvider::start();
-        let daemon = Daemon::start_with(Config::with_base_url(&provider.base_url(), "sk-raw"));
+        let daemon = Daemon::start_with(Config::with_base_url(&provider.base_url(), "sk-raw").provider_line(line));
         let token = daemon.agent("bot", &[]);
         Self { provider, daemon, token }
     }
@@ -57,7 +62,7 @@ fn an_answer_that_is_odd_and_whole_passes_and_leaves_nothing_behind() {
     let house = House::new();
     let length = BODY.len();
     let chunked = format!("{length:x};note=1\r\n{BODY}\r\n0\r\nx-trailer: t\r\nconnection: close\r\n\r\n");
-    let injected = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 8\r\n\r\n\"forged\"");
+    let injected = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 8\r\n\r\n\"forged\"";
     let rows: Vec<(&str, String, Then)> = vec![
         ("length", head("200 OK", &format!("content-length: {length}\r\n")) + BODY, Then::Keep),
         ("no reason", head("200 ", &format!("content-length: {length}\r\n")) + BODY, Then::Keep),
@@ -75,8 +80,8 @@ fn an_answer_that_is_odd_and_whole_passes_and_leaves_nothing_behind() {
             Then::Keep,
         ),
         // What follows an answer is nobody's, and surely not the next call's.
-        ("a second answer", head("200 OK", &format!("content-length: {length}\r\n")) + BODY + &injected, Then::Keep),
-        ("a second answer behind chunks", head("200 OK", "transfer-encoding: chunked\r\n") + &chunked + &injected, Then::Keep),
+        ("a second answer", head("200 OK", &format!("content-length: {length}\r\n")) + BODY + injected, Then::Keep),
+        ("a second answer behind chunks", head("200 OK", "transfer-encoding: chunked\r\n") + &chunked + injected, Then::Keep),
         ("a line feed", head("200 OK", &format!("content-length: {length}\r\n")).replace("\r\n", "\n") + BODY, Then::Keep),
         ("a tab", head("200 OK", &format!("content-length:\t{length}\t\r\n")) + BODY, Then::Keep),
     ];
@@ -129,7 +134,7 @@ fn an_answer_that_is_no_http_or_not_whole_is_a_gateway_error_that_is_paid_for() 
             Then::Close,
             unread,
         ),
-        ("cut without a length", head("200 OK", "") + &BODY[..length - 1], Then::Close, worst),
+        ("cut without a length", head("200 OK", "") + BODY.trim_end_matches('}'), Then::Close, worst),
     ];
     for (name, bytes, then, story) in rows {
         let (answer, told) = house.call(false, Raw::new(bytes, then));
@@ -137,6 +142,31 @@ fn an_answer_that_is_no_http_or_not_whole_is_a_gateway_error_that_is_paid_for() 
         assert_eq!(told, story, "{name}: {answer}");
         house.is_unharmed(name);
     }
+    audited(&house.daemon);
+}
+
+#[test]
+fn an_answer_without_end_ends_at_a_limit() {
+    let house = House::with("first_byte_timeout_ms: 300");
+    let (plain, events) = (head("200 OK", ""), "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n");
+    let without_end = |start: &str, more: Vec<u8>| Raw { pieces: vec![start.as_bytes().to_vec(), more], then: Then::Repeat };
+    // Provisional answers without end: nothing but the time limit ends them.
+    let (answer, story) = house.call(false, without_end("", head("102 Processing", "").into_bytes()));
+    refusal::check(&answer, &upstream(504, &["began no answer in time"]));
+    assert_eq!(story, "worst_case provider_failed");
+    let (answer, story) = house.call(false, without_end(&plain, vec![b' '; 1 << 20]));
+    refusal::check(&answer, &upstream(502, &["too large"]));
+    assert_eq!(story, "worst_case provider_left");
+    let (answer, story) = house.call(false, without_end("HTTP/1.1 200 OK\r\n", b"x-a: b\r\n".repeat(1_000)));
+    refusal::check(&answer, &upstream(502, &["none of its protocol"]));
+    assert_eq!(story, "estimated provider_failed");
+    let chunked = head("200 OK", "transfer-encoding: chunked\r\n") + &format!("{:x}\r\n{BODY}\r\n0\r\n", BODY.len());
+    let (answer, story) = house.call(false, without_end(&chunked, b"x-a: b\r\n".repeat(1_000)));
+    refusal::check(&answer, &upstream(502, &["ended the connection"]));
+    assert_eq!(story, "worst_case provider_left");
+    let (answer, story) = house.call(true, without_end(events, vec![b'x'; 1 << 20]));
+    assert_eq!((answer.status, answer.end, story.as_str()), (200, End::Broken, "estimated provider_left"));
+    house.is_unharmed("without end");
     audited(&house.daemon);
 }
 

@@ -56,8 +56,8 @@ fn doubtful_framing_is_refused_or_read_as_one_call_and_never_as_two() {
         (format!("content-length: {length}"), body.clone(), &[200, 200]),
         (format!("Content-Length: {length}\r\ncontent-length: {length}"), body.clone(), &[200, 200]),
         // Both lengths: the chunks count, and nothing behind them is read (RFC 9112 §6.3).
-        (format!("content-length: 4\r\ntransfer-encoding: chunked"), once.clone(), &[200]),
-        (format!("transfer-encoding: chunked\r\ncontent-length: 4"), once.clone(), &[200]),
+        ("content-length: 4\r\ntransfer-encoding: chunked".to_owned(), once.clone(), &[200]),
+        ("transfer-encoding: chunked\r\ncontent-length: 4".to_owned(), once.clone(), &[200]),
         (format!("transfer-encoding: chunked\r\ncontent-length: {}", once.len() + hidden.len()), once.clone(), &[200]),
         ("transfer-encoding: Chunked".to_owned(), once.clone(), &[200]),
         (format!("content-length: {length}\r\ncontent-length: 4"), body.clone(), &[400]),
@@ -297,6 +297,7 @@ fn a_page_of_another_origin_gets_no_leave_from_the_daemon() {
     let bearer = format!("authorization: Bearer {}\r\n", house.token);
     let rows = [
         ("OPTIONS", "/v1/chat/completions", preflight, 405),
+        ("OPTIONS", "/openai/v1/completions", preflight, 405),
         ("OPTIONS", "/v1/models", preflight, 405),
         ("OPTIONS", "/health", preflight, 405),
         ("OPTIONS", "/v1/nothing", preflight, 404),

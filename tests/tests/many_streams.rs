@@ -1,6 +1,12 @@
 //! Two thousand streams at once: all are open at the same time, and all complete.
 
-#![allow(clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "a test may fail loudly, and reports what it measured")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test may fail loudly, and reports what it measured"
+)]
 
 use std::time::Instant;
 

@@ -65,7 +65,7 @@ impl Source {
 /// At most one step of the decoder: what is not asked for is not decoded.
 fn poll_decoded(body: &mut AnswerBody, decoder: &mut Decoder, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, UpstreamFault>>> {
     loop {
-        match decoder.next() {
+        match decoder.decoded() {
             Ok(Some(bytes)) => return Poll::Ready(Some(Ok(bytes))),
             Ok(None) => {}
             Err(Corrupt) => return Poll::Ready(Some(Err(UpstreamFault::BadAnswer))),

@@ -79,7 +79,7 @@ impl Decoder {
         Some(Decoder { coding, input: Bytes::new(), is_full: false, is_any: false, out: Vec::new() })
     }
 
-    /// Takes the next bytes of the body. What was taken before must be decoded: [`Decoder::next`] has said `None`.
+    /// Takes the next bytes of the body. What was taken before must be decoded: [`Decoder::decoded`] has said `None`.
     pub fn push(&mut self, bytes: Bytes) {
         self.is_any |= !bytes.is_empty();
         self.input = bytes;
@@ -89,7 +89,7 @@ impl Decoder {
     ///
     /// # Errors
     /// When the body is none of its coding.
-    pub fn next(&mut self) -> Result<Option<Bytes>, Corrupt> {
+    pub fn decoded(&mut self) -> Result<Option<Bytes>, Corrupt> {
         while !self.input.is_empty() || self.is_full {
             self.out.resize(STEP, 0);
             let moved = self.coding.step(&self.input, &mut self.out)?;
