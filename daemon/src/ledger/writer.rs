@@ -104,7 +104,7 @@ impl<'c> Statements<'c> {
             rollback: conn.prepare("ROLLBACK")?,
             event: conn.prepare("INSERT INTO events (seq, at_us, kind, body, hash) VALUES (?, ?, ?, ?, ?)")?,
             hold: conn.prepare("INSERT INTO holds VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")?,
-            end: conn.prepare("INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")?,
+            end: conn.prepare("INSERT OR ROLLBACK INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")?,
             open_balance: conn.prepare("INSERT INTO balances VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)")?,
             balance: conn
                 .prepare("UPDATE balances SET limit_pico = ?2, spent_pico = ?3, reserved_pico = ?4, overdraft_pico = ?5 WHERE id = ?1")?,
