@@ -1,7 +1,6 @@
-//! The disk below the ledger: one thread flushes the WAL, one checkpoints it. A commit that nothing else waits behind is flushed by the
-//! writer itself: two wake-ups of threads fewer.
+//! The disk below the ledger: one thread flushes the WAL, one checkpoints it.
 //!
-//! A flush answers only commits that ended before it began, and there is one at a time. A failed flush is final: after a failed fsync nobody knows what
+//! A flush answers only commits that ended before it began. A failed flush is final: after a failed fsync nobody knows what
 //! is on disk, and asking again would be told that all is well (LWN, "PostgreSQL's fsync() surprise", 2018). That holds for the
 //! next daemon too, which reads from memory what the disk does not have: it writes the log anew before it trusts it.
 
@@ -34,8 +33,6 @@ pub(super) struct Disk {
 #[derive(Debug)]
 struct Shared {
     work: Mutex<Work>,
-    /// Held during a flush. Gone when the ledger is closed or a flush has failed: whoever still waits is told.
-    flush: Mutex<Option<Flush>>,
     wake_flusher: Condvar,
     wake_checkpointer: Condvar,
     /// Held by the writer for a group, and by the checkpointer while the WAL starts anew.
@@ -67,10 +64,8 @@ impl Disk {
     /// Starts both threads.
     pub(super) fn start(database: &Path, wal_limit: u64) -> Result<Disk, LedgerFault> {
         let (refuse, refused) = watch::channel(false);
-        let (done, flushed) = watch::channel(0);
         let shared = Arc::new(Shared {
             work: Mutex::new(Work::default()),
-            flush: Mutex::new(Some(Flush { wal: Wal::new(database), done })),
             wake_flusher: Condvar::new(),
             wake_checkpointer: Condvar::new(),
             writing: Mutex::new(()),
@@ -81,7 +76,9 @@ impl Disk {
             flushing_us: AtomicU64::new(0),
             threads: Mutex::new(Vec::new()),
         });
-        let flusher = Flusher { shared: Arc::clone(&shared), flushed: flushed.clone() };
+        let (done, flushed) = watch::channel(0);
+        let wal = Wal::new(database);
+        let flusher = Flusher { shared: Arc::clone(&shared), wal, done };
         let conn = schema::open_for_reading(database)?;
         let page_bytes: u32 = conn.query_row("PRAGMA page_size", [], |row| row.get(0))?;
         let checkpointer = Checkpointer {
@@ -184,28 +181,17 @@ impl Disk {
         *self.flushed.borrow()
     }
 
-    /// Says that somebody waits for a commit's flush.
-    pub(super) fn want(&self, commit: u64) {
+    /// Waits until a commit is on disk.
+    pub(super) async fn flushed(&self, commit: u64) -> Result<(), NotFlushed> {
+        if self.newest() >= commit {
+            return Ok(());
+        }
         if let Ok(mut work) = self.shared.work.lock()
             && work.wanted < commit
         {
             work.wanted = commit;
             self.shared.wake_flusher.notify_one();
         }
-    }
-
-    /// Flushes a commit at once on the thread that made it. `false` when a flush is running, which began before the commit, or when it
-    /// fails.
-    pub(super) fn flush_here(&self, commit: u64) -> bool {
-        self.shared.flush.try_lock().is_ok_and(|mut flush| self.shared.flush(&mut flush, commit))
-    }
-
-    /// Waits until a commit is on disk.
-    pub(super) async fn flushed(&self, commit: u64) -> Result<(), NotFlushed> {
-        if self.newest() >= commit {
-            return Ok(());
-        }
-        self.want(commit);
         let (mut flushed, mut refused) = (self.flushed.clone(), self.refused.clone());
         tokio::select! {
             biased;
@@ -278,50 +264,27 @@ fn wal_of(database: &Path) -> PathBuf {
     PathBuf::from(path)
 }
 
-/// What a flush needs.
-#[derive(Debug)]
-struct Flush {
+struct Flusher {
+    shared: Arc<Shared>,
     wal: Wal,
     done: watch::Sender<u64>,
 }
 
-impl Shared {
-    /// Flushes what is committed up to `commit`. `false` when the disk has refused, now or before.
-    fn flush(&self, turn: &mut Option<Flush>, commit: u64) -> bool {
-        let Some(flush) = turn.as_mut().filter(|_| !*self.refused.borrow()) else { return false };
-        failpoint::reached("flush.before");
-        let begun = clock::mono();
-        if let Err(fault) = flush.wal.flush() {
-            tracing::error!(%fault, "the disk refused a flush of the ledger; no call is admitted any more");
-            self.refused.send_replace(true);
-            *turn = None;
-            return false;
-        }
-        failpoint::reached("flush.after");
-        let took = clock::mono().saturating_sub(begun).as_micros();
-        self.flushing_us.fetch_add(u64::try_from(took).unwrap_or(u64::MAX), Ordering::Relaxed);
-        self.flushes.fetch_add(1, Ordering::Relaxed);
-        flush.done.send_replace(commit);
-        true
-    }
-}
-
-struct Flusher {
-    shared: Arc<Shared>,
-    flushed: watch::Receiver<u64>,
-}
-
 impl Flusher {
-    fn run(self) {
+    fn run(mut self) {
         while let Some(target) = self.next() {
-            let Ok(mut turn) = self.shared.flush.lock() else { return };
-            // The writer may have flushed it while this thread woke.
-            if *self.flushed.borrow() < target && !self.shared.flush(&mut turn, target) {
-                break;
+            failpoint::reached("flush.before");
+            let begun = clock::mono();
+            if let Err(fault) = self.wal.flush() {
+                tracing::error!(%fault, "the disk refused a flush of the ledger; no call is admitted any more");
+                self.shared.refused.send_replace(true);
+                return;
             }
-        }
-        if let Ok(mut turn) = self.shared.flush.lock() {
-            *turn = None;
+            failpoint::reached("flush.after");
+            let took = clock::mono().saturating_sub(begun).as_micros();
+            self.shared.flushing_us.fetch_add(u64::try_from(took).unwrap_or(u64::MAX), Ordering::Relaxed);
+            self.shared.flushes.fetch_add(1, Ordering::Relaxed);
+            self.done.send_replace(target);
         }
     }
 
@@ -332,7 +295,7 @@ impl Flusher {
             if *self.shared.refused.borrow() {
                 return None;
             }
-            if work.wanted > *self.flushed.borrow() {
+            if work.wanted > *self.done.borrow() {
                 return Some(work.committed);
             }
             if work.stopping {

@@ -103,11 +103,6 @@ impl Queue {
         }
     }
 
-    /// Whether nothing waits.
-    pub(super) fn is_empty(&self) -> bool {
-        self.waiting.lock().is_ok_and(|waiting| waiting.jobs.is_empty())
-    }
-
     /// Refuses new jobs; the writer ends when it has done the waiting ones.
     pub(super) fn close(&self) {
         if let Ok(mut waiting) = self.waiting.lock() {

@@ -50,18 +50,8 @@ pub(super) fn run(start: Start, ready: &SyncSender<Result<Opened, LedgerFault>>)
         Ok(writer) => writer,
         Err(fault) => return drop(ready.send(Err(fault))),
     };
-    let mut shell = Shell {
-        writer,
-        queue: Arc::clone(&queue),
-        directory,
-        disk: disk.clone(),
-        durability,
-        head,
-        jump,
-        commits: 0,
-        unwritten: Vec::new(),
-        stale: false,
-    };
+    let mut shell =
+        Shell { writer, directory, disk: disk.clone(), durability, head, jump, commits: 0, unwritten: Vec::new(), stale: false };
     let opened = shell.open_epoch(zone_name);
     let failed = opened.is_err();
     if ready.send(opened).is_err() || failed {
@@ -96,7 +86,6 @@ impl Drop for Guard {
 /// The writer and those whom it tells.
 struct Shell<'c> {
     writer: Writer<'c>,
-    queue: Arc<Queue>,
     directory: Arc<ArcSwap<Directory>>,
     disk: Disk,
     durability: Durability,
@@ -162,11 +151,7 @@ impl Shell<'_> {
                     Answer::Held(_, placed) => placed.is_ok() && self.durability.awaits_flush(),
                     Answer::Admin(_) => true,
                 };
-                let is_lone = self.is_lone(&answers);
-                self.committed(!is_lone && answers.iter().any(is_awaited));
-                if is_lone && !self.disk.flush_here(self.commits) {
-                    self.disk.want(self.commits);
-                }
+                self.committed(answers.iter().any(is_awaited));
                 for answer in answers {
                     self.tell(answer);
                 }
@@ -181,13 +166,6 @@ impl Shell<'_> {
             }
         }
         batch.clear();
-    }
-
-    /// Whether a group is one hold that is only answered once it is on disk, and nothing waits behind it: the writer flushes it itself,
-    /// which spares two threads' wake-ups. With more in flight the next group is written during the flush.
-    fn is_lone(&self, answers: &[Answer]) -> bool {
-        let is_one = matches!(answers, [Answer::Held(_, Ok(_))]);
-        is_one && !self.durability.may_send(self.commits.saturating_add(1), self.commits) && self.queue.is_empty()
     }
 
     /// Keeps what must not be lost; those who wait for the rest are told that the ledger is not available.
