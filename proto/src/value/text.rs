@@ -60,8 +60,8 @@ mod tests {
     proptest! {
         #[test]
         fn a_number_is_written_as_the_general_writer_does(number: i64, shift in 0_u32..63) {
-            let number = number >> shift;
-            prop_assert_eq!(decimal(number, &mut [0; DIGITS]), number.to_string());
+            let (number, mut room) = (number >> shift, [0; DIGITS]);
+            prop_assert_eq!(decimal(number, &mut room), number.to_string());
         }
     }
 }
