@@ -36,11 +36,14 @@ impl Overhead {
     pub const WIDEST: Overhead = Overhead { message: 16, request: 64, tool: 64, tools: 640 };
 
     /// What is added for a model by the name that its provider knows. xAI puts a system prompt of its own before every request:
-    /// about 200 tokens at grok-code-fast-1, about 680 at grok-4, whoever resells them.
+    /// about 200 tokens at grok-code-fast-1, about 680 at grok-4, whoever resells them. Anthropic explains tools in up to 804 tokens
+    /// to Claude Opus 4.7.
     #[must_use]
     pub fn of_model(provider_model: &str) -> Overhead {
-        let prompted = provider_model.to_ascii_lowercase().contains("grok");
-        Overhead { request: if prompted { 1_024 } else { Overhead::WIDEST.request }, ..Overhead::WIDEST }
+        let name = provider_model.to_ascii_lowercase();
+        let request = if name.contains("grok") { 1_024 } else { Overhead::WIDEST.request };
+        let tools = if name.contains("claude") { 1_024 } else { Overhead::WIDEST.tools };
+        Overhead { request, tools, ..Overhead::WIDEST }
     }
 
     /// What is added around a request, part by part: its name, how many of it, tokens for each.
@@ -200,7 +203,7 @@ pub enum Unbounded {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reckoning {
     /// Input that bytes show: what, how many of it, tokens at most for each.
-    pub shown: [(&'static str, u64, u64); 6],
+    pub shown: [(&'static str, u64, u64); 7],
     /// The model's context, where the request has parts whose size does not show in bytes.
     pub context: Option<u64>,
     /// The dearest price that a token of input could have.
@@ -248,7 +251,8 @@ pub fn reckon(ask: &Ask, card: &ModelCard, max_tokens: u64) -> Result<Reckoning,
     let input_unit = price.dearest_input(ask).ok_or(Unbounded::AudioUnpriced)?;
     let output_unit = price.dearest_output(ask).ok_or(Unbounded::AudioUnpriced)?;
     let [request, tools, message, tool] = card.overhead.around(ask);
-    let shown = [("byte", ask.body_bytes, 1), ("nfkc_byte", ask.nfkc_extra_bytes, 1), request, tools, message, tool];
+    let known_tool = ("known_tool", ask.known_tool_tokens, 1);
+    let shown = [("byte", ask.body_bytes, 1), ("nfkc_byte", ask.nfkc_extra_bytes, 1), request, tools, message, tool, known_tool];
     let hidden = ask.images > 0 || ask.attachments > 0 || ask.audio_in > 0;
     let context = if hidden { Some(card.context_tokens.ok_or(Unbounded::ContextUnknown)?) } else { None };
     let output = [("choice", ask.choices.max(1), max_tokens), ("prediction_byte", ask.prediction_bytes, 1)];
@@ -352,6 +356,13 @@ mod tests {
     }
 
     #[test]
+    fn tools_that_the_request_only_names_cost_what_the_provider_adds_for_them() {
+        let named = Ask { known_tool_tokens: 2048, tools: 1, ..ask() };
+        let once = Overhead::WIDEST.tools + Overhead::WIDEST.tool;
+        assert_eq!(bound(&named, &card(), 1).map(|bound| bound.input_tokens), Ok(1112 + once + 2048));
+    }
+
+    #[test]
     fn what_has_no_price_is_denied_never_free() {
         assert_eq!(bound(&ask(), &ModelCard { price: None, ..card() }, 1), Err(Unbounded::Unpriced));
         let hosted = Ask { hosted_tools: vec!["web_search".to_owned()], ..ask() };
@@ -390,6 +401,9 @@ mod tests {
         // Anthropic's tool use system prompt, from Claude 3 Haiku's 264 to Opus' 530.
         check("claude-3-haiku", 1, 1, 264 + 8);
         check("claude-3-opus", 1, 1, 530 + 8);
+        // The same of later models, with a forced tool: platform.claude.com, "Tool use with Claude".
+        check("claude-opus-4-7", 0, 1, 804);
+        check("anthropic/claude-sonnet-4.6", 0, 1, 589);
         // Llama 3 at Groq: five for the frame of a message, its role and end; once a date preamble and the answer's header.
         check("llama-3.3-70b-versatile", 1, 0, 12 + 40);
         check("llama-3.3-70b-versatile", 1000, 0, 12 * 1000 + 40);
