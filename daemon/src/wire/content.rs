@@ -2,8 +2,8 @@
 //!
 //! Counts for the decision; keeps names of tools and nothing of the texts.
 
-use super::chat::{Malformed, count, keep, shortened, stated};
 use super::json::{Kind, Scanner};
+use super::request::{Malformed, count, keep, shortened, stated};
 use super::text::Text;
 use aex_core::ask::Ask;
 

@@ -2,8 +2,8 @@
 //!
 //! A usage that cannot be understood is none at all: the call is then estimated, or charged its bound, never priced too low.
 
-use super::chat::shortened;
 use super::json::{Fault, Kind, Number, Scanner};
+use super::request::shortened;
 use aex_core::ask::NAMES_KEPT;
 use aex_core::usage::{Bucket, Usage};
 
