@@ -1,10 +1,11 @@
-//! The scripted provider: a truthful OpenAI chat endpoint on a loopback port that fails on command and counts what it would bill.
+//! The scripted provider: a truthful OpenAI chat and Anthropic messages endpoint on a loopback port that fails on command and counts what it would bill.
 //!
 //! It runs on a thread of its own, so that plain `#[test]` functions can use it. Each wait has a deadline and fails the test.
 
 mod body;
 mod book;
 mod chat;
+mod messages;
 mod render;
 mod script;
 mod serve;

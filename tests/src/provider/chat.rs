@@ -32,18 +32,41 @@ impl Refusal {
     fn bad(param: &str, message: &str) -> Self {
         Self::new(400, message, Some(param), None)
     }
+
+    /// The same error as Anthropic writes it.
+    pub(super) fn in_anthropics_shape(self) -> Self {
+        let kind = match self.status {
+            401 => "authentication_error",
+            403 => "permission_error",
+            404 => "not_found_error",
+            429 => "rate_limit_error",
+            529 => "overloaded_error",
+            500.. => "api_error",
+            _ => "invalid_request_error",
+        };
+        let error = json!({"type": kind, "message": self.body["error"]["message"]});
+        Self { status: self.status, body: json!({"type": "error", "error": error, "request_id": "req_scripted"}) }
+    }
+}
+
+/// Whose protocol a call is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Speaks {
+    Chat,
+    Messages,
 }
 
 /// A request that passed the checks.
 #[derive(Debug)]
 pub(super) struct Call {
+    pub(super) speaks: Speaks,
     pub(super) model: String,
     pub(super) stream: bool,
     pub(super) include_usage: bool,
     pub(super) choices: u64,
     pub(super) prompt_tokens: u64,
-    limit: Option<u64>,
-    shape: Shape,
+    pub(super) limit: Option<u64>,
+    pub(super) shape: Shape,
 }
 
 /// What kind of answer a request asks for.
@@ -108,6 +131,7 @@ pub(super) fn check(body: &[u8]) -> Result<Call, Refusal> {
         return Err(Refusal::bad("stream_options", message));
     }
     Ok(Call {
+        speaks: Speaks::Chat,
         model: model.to_owned(),
         stream,
         include_usage: flag(&body["stream_options"], "include_usage")?,
@@ -160,7 +184,7 @@ fn limit(body: &Value) -> Result<Option<u64>, Refusal> {
     Ok(new.or(old))
 }
 
-fn number(body: &Value, name: &str, most: u64) -> Result<Option<u64>, Refusal> {
+pub(super) fn number(body: &Value, name: &str, most: u64) -> Result<Option<u64>, Refusal> {
     let value = &body[name];
     match value.as_u64() {
         Some(held) if held >= 1 && held <= most => Ok(Some(held)),
@@ -169,7 +193,7 @@ fn number(body: &Value, name: &str, most: u64) -> Result<Option<u64>, Refusal> {
     }
 }
 
-fn flag(body: &Value, name: &str) -> Result<bool, Refusal> {
+pub(super) fn flag(body: &Value, name: &str) -> Result<bool, Refusal> {
     match &body[name] {
         Value::Null => Ok(false),
         Value::Bool(held) => Ok(*held),
@@ -225,7 +249,7 @@ fn invoke(declared: &[Value], wanted: Option<&str>) -> (String, String) {
 }
 
 /// A value that a simple JSON schema accepts.
-fn fit(schema: &Value, root: &Value) -> Value {
+pub(super) fn fit(schema: &Value, root: &Value) -> Value {
     if let Some(path) = schema["$ref"].as_str().and_then(|path| path.strip_prefix('#')) {
         return root.pointer(path).map_or(Value::Null, |target| fit(target, root));
     }
@@ -282,7 +306,7 @@ fn cut(text: &str) -> Vec<String> {
     letters.chunks(4).map(|piece| piece.iter().collect()).collect()
 }
 
-fn characters(text: &str) -> u64 {
+pub(super) fn characters(text: &str) -> u64 {
     count(text.chars().count()).div_ceil(4)
 }
 

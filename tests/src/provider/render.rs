@@ -3,7 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use super::book::Bill;
-use super::chat::{Answer, Call, Shape};
+use super::chat::{Answer, Call, Shape, Speaks};
+use super::messages::Writer;
 use super::script::{Script, Usage};
 
 // A fixed date: equal calls get equal bytes.
@@ -23,11 +24,17 @@ pub(super) struct Renderer<'a> {
 impl<'a> Renderer<'a> {
     pub(super) fn new(call: &'a Call, answer: &'a Answer, script: &'a Script, seq: u64) -> Self {
         let mut renderer = Self { call, answer, script, seq, templates: Vec::new() };
-        if call.stream {
+        if call.stream && call.speaks == Speaks::Chat {
             let templates = (0..call.choices).map(|choice| renderer.template(choice));
             renderer.templates = templates.collect();
         }
         renderer
+    }
+
+    /// Who writes the answer, when it is Anthropic's protocol.
+    fn messages(&self) -> Option<Writer<'_>> {
+        let bill = bill(self.call, self.answer, self.script, self.seq);
+        (self.call.speaks == Speaks::Messages).then_some(Writer { call: self.call, answer: self.answer, script: self.script, bill })
     }
 
     fn model(&self) -> &str {
@@ -61,6 +68,9 @@ impl<'a> Renderer<'a> {
 
     /// The answer to a call without `stream`.
     pub(super) fn plain(&self) -> Vec<u8> {
+        if let Some(writer) = self.messages() {
+            return writer.plain();
+        }
         let message = self.message();
         let choice = |index| json!({"index": index, "message": message, "logprobs": null, "finish_reason": self.answer.finish});
         let mut object = self.object("chat.completion");
@@ -94,6 +104,9 @@ impl<'a> Renderer<'a> {
 
     /// The first chunk of a choice.
     pub(super) fn role(&self, choice: u64) -> Vec<u8> {
+        if let Some(writer) = self.messages() {
+            return writer.start();
+        }
         let delta = match &self.answer.shape {
             Shape::Text | Shape::Json(_) => {
                 json!({"role": "assistant", "content": "", "refusal": null})
@@ -126,6 +139,9 @@ impl<'a> Renderer<'a> {
 
     /// The chunk that carries one piece.
     pub(super) fn piece(&self, choice: u64, piece: &str) -> Vec<u8> {
+        if let Some(writer) = self.messages() {
+            return writer.piece(piece);
+        }
         let index = usize::try_from(choice).expect("few choices");
         let (before, after) = &self.templates[index];
         self.event(&format!("{before}{}{after}", Value::from(piece)))
@@ -133,6 +149,9 @@ impl<'a> Renderer<'a> {
 
     /// The last chunk of a choice.
     pub(super) fn finish(&self, choice: u64) -> Vec<u8> {
+        if let Some(writer) = self.messages() {
+            return writer.finish();
+        }
         let mut chunk = self.chunk(choice, &json!({}), Some(self.answer.finish));
         if self.script.usage == Usage::Groq {
             let id = format!("req_{}", self.seq);
@@ -144,7 +163,7 @@ impl<'a> Renderer<'a> {
 
     /// The usage chunk, when it was asked for and the script doesn't keep it back.
     pub(super) fn usage_chunk(&self) -> Option<Vec<u8>> {
-        if !self.call.include_usage || self.script.usage == Usage::Groq {
+        if self.call.speaks == Speaks::Messages || !self.call.include_usage || self.script.usage == Usage::Groq {
             return None;
         }
         let usage = self.usage()?;
@@ -156,11 +175,17 @@ impl<'a> Renderer<'a> {
 
     /// The line that ends a stream.
     pub(super) fn done(&self) -> Vec<u8> {
+        if let Some(writer) = self.messages() {
+            return writer.stop();
+        }
         self.event("[DONE]")
     }
 
     /// An error in mid-stream.
     pub(super) fn error(&self) -> Vec<u8> {
+        if let Some(writer) = self.messages() {
+            return writer.error();
+        }
         let text = "The server had an error while processing your request. Sorry about that!";
         self.event(&json!({"error": {"message": text, "type": "server_error", "param": null, "code": null}}).to_string())
     }
@@ -195,6 +220,7 @@ pub(super) fn bill(call: &Call, answer: &Answer, script: &Script, seq: u64) -> B
         model: call.model.clone(),
         prompt_tokens: call.prompt_tokens,
         cached_tokens: script.cached_tokens.min(call.prompt_tokens),
+        written_tokens: script.written_tokens.min(call.prompt_tokens.saturating_sub(script.cached_tokens)),
         completion_tokens: answer.tokens() * call.choices,
         ended: super::book::Ended::Open,
     }

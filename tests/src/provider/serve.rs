@@ -17,7 +17,8 @@ use tokio::sync::mpsc;
 
 use super::body::{Gone, Live, Part, Producer, Reply, ResetFlag};
 use super::book::{Arrival, Bill, Book, Ended, Gate, Request, Tab};
-use super::chat::{self, Answer, Call, Refusal};
+use super::chat::{self, Answer, Call, Refusal, Speaks};
+use super::messages;
 use super::render::{self, Renderer};
 use super::script::{At, Control, Cut, How, Script};
 
@@ -43,7 +44,8 @@ async fn answer(site: Arc<Site>, request: http::Request<Incoming>, reset: ResetF
     if head.uri.path().starts_with("/_") {
         return Ok(control(&site, head.uri.path(), &body).await);
     }
-    let chat = head.uri.path().ends_with("/chat/completions");
+    let api = Api::at(head.uri.path());
+    let chat = api.is_call();
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     let noted = Request {
         seq: 0,
@@ -54,25 +56,73 @@ async fn answer(site: Arc<Site>, request: http::Request<Incoming>, reset: ResetF
     };
     let arrival = site.book.arrive(noted, chat);
     if let Err(refusal) = authorise(&site, &head.headers) {
-        return Ok(refuse(&site, &refusal, &arrival, chat));
+        return Ok(refuse(&site, &api.shaped(refusal), &arrival, chat));
+    }
+    if api == Api::CountTokens {
+        return Ok(match api.check(&head.headers, &body) {
+            Ok(call) => reply(200, &json!({"input_tokens": call.prompt_tokens}).to_string()),
+            Err(refusal) => refuse(&site, &refusal, &arrival, false),
+        });
     }
     if !chat {
         return Ok(models(&site, head.uri.path(), &arrival));
     }
     if head.method != Method::POST {
         let message = "Not allowed to call this URL with that method.";
-        let refusal = Refusal::new(405, message, None, None);
+        let refusal = api.shaped(Refusal::new(405, message, None, None));
         return Ok(refuse(&site, &refusal, &arrival, chat));
     }
-    match chat::check(&body) {
+    match api.check(&head.headers, &body) {
         Ok(call) => complete(&site, arrival, call, reset).await,
         Err(refusal) => Ok(refuse(&site, &refusal, &arrival, chat)),
     }
 }
 
+/// What a path serves.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Api {
+    Chat,
+    Messages,
+    CountTokens,
+    Models,
+}
+
+impl Api {
+    fn at(path: &str) -> Self {
+        if path.ends_with("/chat/completions") {
+            Self::Chat
+        } else if path.ends_with("/messages") {
+            Self::Messages
+        } else if path.ends_with("/messages/count_tokens") {
+            Self::CountTokens
+        } else {
+            Self::Models
+        }
+    }
+
+    /// Whether it costs something.
+    fn is_call(self) -> bool {
+        matches!(self, Self::Chat | Self::Messages)
+    }
+
+    fn check(self, headers: &http::HeaderMap, body: &[u8]) -> Result<Call, Refusal> {
+        let version = headers.get("anthropic-version").and_then(|value| value.to_str().ok());
+        match self {
+            Self::Messages => messages::check(body, version).and_then(messages::limited),
+            Self::CountTokens => messages::check(body, version),
+            Self::Chat | Self::Models => chat::check(body),
+        }
+    }
+
+    fn shaped(self, refusal: Refusal) -> Refusal {
+        if matches!(self, Self::Messages | Self::CountTokens) { refusal.in_anthropics_shape() } else { refusal }
+    }
+}
+
 fn authorise(site: &Site, headers: &http::HeaderMap) -> Result<(), Refusal> {
     let given = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let key = given.and_then(|value| value.strip_prefix("Bearer "));
+    let bearer = given.and_then(|value| value.strip_prefix("Bearer "));
+    let key = bearer.or_else(|| headers.get("x-api-key").and_then(|value| value.to_str().ok()));
     if site.key.is_empty() || key == Some(site.key.as_str()) {
         return Ok(());
     }
@@ -117,7 +167,7 @@ async fn complete(site: &Site, arrival: Arrival, call: Call, reset: ResetFlag) -
         return Err(io::Error::other("cut by the script"));
     }
     if let Some(status) = script.status {
-        return Ok(scripted(status, &script, tab));
+        return Ok(scripted(status, &script, call.speaks, tab));
     }
     let pause = Duration::from_micros(script.chunk_delay_us);
     let (parts, read) = mpsc::channel(PARTS);
@@ -223,11 +273,13 @@ async fn pause(script: &Script, gate: &mut Gate, producer: &Producer, index: usi
     }
 }
 
-fn scripted(status: u16, script: &Script, tab: Tab) -> Response<Reply> {
+fn scripted(status: u16, script: &Script, speaks: Speaks, tab: Tab) -> Response<Reply> {
     tab.end(if status < 400 { Ended::Complete } else { Ended::Refused });
     let message = format!("The script answers {status}.");
     let code = (status == 429).then_some("rate_limit_exceeded");
-    let body = script.body.clone().unwrap_or_else(|| Refusal::new(status, &message, None, code).body.to_string());
+    let refusal = Refusal::new(status, &message, None, code);
+    let refusal = if speaks == Speaks::Messages { refusal.in_anthropics_shape() } else { refusal };
+    let body = script.body.clone().unwrap_or_else(|| refusal.body.to_string());
     head(status, "application/json", &script.headers, Reply::Whole(Some(Bytes::from(body))))
 }
 
@@ -279,8 +331,15 @@ async fn obey(site: &Arc<Site>, message: Control) -> Response<Reply> {
 /// An error answer. A chat call gets its bill, over nothing.
 fn refuse(site: &Site, refusal: &Refusal, arrival: &Arrival, chat: bool) -> Response<Reply> {
     if chat {
-        let bill =
-            Bill { seq: arrival.seq, model: String::new(), prompt_tokens: 0, cached_tokens: 0, completion_tokens: 0, ended: Ended::Open };
+        let bill = Bill {
+            seq: arrival.seq,
+            model: String::new(),
+            prompt_tokens: 0,
+            cached_tokens: 0,
+            written_tokens: 0,
+            completion_tokens: 0,
+            ended: Ended::Open,
+        };
         site.book.open(bill).end(Ended::Refused);
     }
     let body = Bytes::from(refusal.body.to_string());
