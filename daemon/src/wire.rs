@@ -12,6 +12,7 @@ pub mod dialect;
 pub mod echo;
 pub mod edit;
 pub mod json;
+pub mod messages;
 mod nfkc;
 pub mod request;
 mod sse;

@@ -17,6 +17,8 @@ pub struct Answer {
     pub model_span: Option<Range<usize>>,
     /// Usage, when the provider reports one that can be understood.
     pub usage: Option<Usage>,
+    /// What `usage` says is not the last of it: a later event says more.
+    pub usage_goes_on: bool,
     /// Whether a usage object stands there, understood or not.
     pub has_usage: bool,
     /// Whether it is an error.

@@ -177,7 +177,7 @@ pub(super) fn offer_hosted(ask: &mut Ask, kind: &str) {
 }
 
 /// A tool without a name is counted and not named: a list of allowed names refuses it then.
-fn offer(ask: &mut Ask, name: Option<&str>) {
+pub(super) fn offer(ask: &mut Ask, name: Option<&str>) {
     ask.tools += 1;
     if let Some(name) = name.filter(|name| !name.is_empty()) {
         keep(&mut ask.tool_names, name);
@@ -185,7 +185,7 @@ fn offer(ask: &mut Ask, name: Option<&str>) {
 }
 
 /// Calls `read` at each object of a list; null counts as an empty one.
-fn each<'a>(
+pub(super) fn each<'a>(
     scanner: &mut Scanner<'a>,
     field: &str,
     mut read: impl FnMut(&mut Scanner<'a>, &str) -> Result<(), Malformed>,

@@ -6,8 +6,10 @@
 use super::answer::Answer;
 use super::edit::LimitField;
 use super::json::{Fault, Kind, Scanner};
+use super::messages::answer::Told;
 use super::request::{Malformed, Request};
-use super::{chat, unstream};
+use super::{chat, messages, unstream};
+use aex_core::decision::Protocol;
 use aex_core::price::MaxTokensField;
 use bytes::Bytes;
 
@@ -16,6 +18,10 @@ use bytes::Bytes;
 pub enum Dialect {
     /// OpenAI's chat completions.
     Chat,
+    /// Anthropic's count of a message's tokens: free.
+    CountTokens,
+    /// Anthropic's messages.
+    Messages,
 }
 
 /// Whose errors a client reads.
@@ -45,6 +51,9 @@ impl Dialect {
     pub fn at(path: &str) -> Option<Dialect> {
         match path.strip_prefix("/openai").unwrap_or(path) {
             "/v1/chat/completions" => Some(Dialect::Chat),
+            // Below `/openai` they are nobody's.
+            "/v1/messages" if path.starts_with("/v1") => Some(Dialect::Messages),
+            "/v1/messages/count_tokens" if path.starts_with("/v1") => Some(Dialect::CountTokens),
             _ => None,
         }
     }
@@ -54,6 +63,26 @@ impl Dialect {
     pub const fn endpoint(self) -> &'static str {
         match self {
             Dialect::Chat => "/chat/completions",
+            Dialect::CountTokens => "/messages/count_tokens",
+            Dialect::Messages => "/messages",
+        }
+    }
+
+    /// Whose API it is part of.
+    #[must_use]
+    pub const fn protocol(self) -> Protocol {
+        match self {
+            Dialect::Chat => Protocol::OpenAi,
+            Dialect::CountTokens | Dialect::Messages => Protocol::Anthropic,
+        }
+    }
+
+    /// Whether its calls cost nothing.
+    #[must_use]
+    pub const fn is_free(self) -> bool {
+        match self {
+            Dialect::Chat | Dialect::Messages => false,
+            Dialect::CountTokens => true,
         }
     }
 
@@ -62,6 +91,7 @@ impl Dialect {
     pub fn shape(self, _originator: Option<&str>) -> Shape {
         match self {
             Dialect::Chat => Shape::OpenAi,
+            Dialect::CountTokens | Dialect::Messages => Shape::Anthropic,
         }
     }
 
@@ -72,6 +102,8 @@ impl Dialect {
     pub fn read(self, body: &[u8]) -> Result<Request, Malformed> {
         match self {
             Dialect::Chat => chat::read(body),
+            Dialect::CountTokens => messages::read_countable(body),
+            Dialect::Messages => messages::read(body),
         }
     }
 
@@ -80,6 +112,8 @@ impl Dialect {
     pub const fn limit_field(self, chat: MaxTokensField) -> Option<LimitField> {
         match self {
             Dialect::Chat => Some(LimitField::of_chat(chat)),
+            Dialect::CountTokens => None,
+            Dialect::Messages => Some(LimitField::MaxTokens),
         }
     }
 
@@ -88,6 +122,16 @@ impl Dialect {
     pub const fn has_usage_option(self) -> bool {
         match self {
             Dialect::Chat => true,
+            Dialect::CountTokens | Dialect::Messages => false,
+        }
+    }
+
+    /// Whether an event of its streams is known for the last report of usage, wherever the stream ends behind it.
+    #[must_use]
+    pub const fn tells_last_usage(self) -> bool {
+        match self {
+            Dialect::Chat => false,
+            Dialect::CountTokens | Dialect::Messages => true,
         }
     }
 
@@ -100,14 +144,17 @@ impl Dialect {
         }
         match self {
             Dialect::Chat => chat::answer::object(&mut scanner, None),
+            Dialect::CountTokens | Dialect::Messages => messages::answer::message(&mut scanner),
         }
         .ok()
     }
 
     /// Reads the payload of an event of a stream, an object. `client_model` is what its model should be called.
-    pub(super) fn event(self, scanner: &mut Scanner<'_>, client_model: &str) -> Result<Answer, Fault> {
+    /// `told` is what the events before it told.
+    pub(super) fn event(self, told: &mut Told, scanner: &mut Scanner<'_>, client_model: &str) -> Result<Answer, Fault> {
         match self {
             Dialect::Chat => chat::answer::object(scanner, Some(client_model)),
+            Dialect::CountTokens | Dialect::Messages => messages::answer::event(told, scanner, client_model),
         }
     }
 
@@ -116,6 +163,7 @@ impl Dialect {
     pub fn as_stream(self, body: &[u8], with_usage: bool) -> Option<Bytes> {
         match self {
             Dialect::Chat => unstream::as_stream(body, with_usage),
+            Dialect::CountTokens | Dialect::Messages => messages::unstream::as_stream(body),
         }
     }
 }
@@ -129,6 +177,10 @@ mod tests {
         let row = |path, dialect| assert_eq!(Dialect::at(path), dialect, "{path}");
         row("/v1/chat/completions", Some(Dialect::Chat));
         row("/openai/v1/chat/completions", Some(Dialect::Chat));
+        row("/v1/messages", Some(Dialect::Messages));
+        row("/v1/messages/count_tokens", Some(Dialect::CountTokens));
+        row("/openai/v1/messages", None);
+        row("/v1/messages/batches", None);
         for path in ["/v1/chat/completions/", "/chat/completions", "/openai/openai/v1/chat/completions", "/openaiv1/chat/completions", ""] {
             row(path, None);
         }

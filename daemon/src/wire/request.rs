@@ -9,7 +9,7 @@ use super::json::{Fault, Kind, Number, Scanner};
 use super::nfkc;
 use super::text::Text;
 use aex_core::ask::{Ask, NAMES_KEPT};
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 /// The largest output limit that a request may state, in tokens.
 const MAX_TOKENS_CEILING: u64 = 1 << 31;
@@ -233,13 +233,22 @@ impl Reader {
     }
 
     pub(super) fn max_tokens(&mut self, scanner: &mut Scanner<'_>, key: &Text<'_>, name: &str) -> Result<Limit, Malformed> {
-        let (tokens, value) = natural(scanner, name, MAX_TOKENS_CEILING)?;
+        self.limit(1..=MAX_TOKENS_CEILING, scanner, key, name)
+    }
+
+    /// The same where 0 asks for no output.
+    pub(super) fn max_tokens_or_none(&mut self, scanner: &mut Scanner<'_>, key: &Text<'_>, name: &str) -> Result<Limit, Malformed> {
+        self.limit(0..=MAX_TOKENS_CEILING, scanner, key, name)
+    }
+
+    fn limit(&mut self, range: RangeInclusive<u64>, scanner: &mut Scanner<'_>, key: &Text<'_>, name: &str) -> Result<Limit, Malformed> {
+        let (tokens, value) = natural(scanner, name, range)?;
         self.ask.max_tokens = self.ask.max_tokens.max(tokens);
         Ok(Limit { key: key.span(), value, tokens })
     }
 
     pub(super) fn choices(&mut self, scanner: &mut Scanner<'_>) -> Result<(), Malformed> {
-        self.ask.choices = natural(scanner, "n", MAX_CHOICES)?.0.unwrap_or(1);
+        self.ask.choices = natural(scanner, "n", 1..=MAX_CHOICES)?.0.unwrap_or(1);
         Ok(())
     }
 
@@ -316,8 +325,8 @@ fn stream_options(scanner: &mut Scanner<'_>) -> Result<StreamOptions, Malformed>
     Ok(options)
 }
 
-/// A natural number of at least one and at most `ceiling`, or null, with its span.
-pub(super) fn natural(scanner: &mut Scanner<'_>, name: &str, ceiling: u64) -> Result<(Option<u64>, Range<usize>), Malformed> {
+/// A natural number within a range, or null, with its span.
+pub(super) fn natural(scanner: &mut Scanner<'_>, name: &str, range: RangeInclusive<u64>) -> Result<(Option<u64>, Range<usize>), Malformed> {
     let kind = scanner.kind()?;
     let start = scanner.at();
     let number = match kind {
@@ -326,9 +335,11 @@ pub(super) fn natural(scanner: &mut Scanner<'_>, name: &str, ceiling: u64) -> Re
             None
         }
         Kind::Number => match scanner.number()? {
-            Number::Natural(number) if number > ceiling => return Err(Malformed::field(name, &format!("is too large: at most {ceiling}"))),
-            Number::Natural(number) if number > 0 => Some(number),
-            _ => return Err(Malformed::field(name, "must be an integer of at least 1")),
+            Number::Natural(number) if number > *range.end() => {
+                return Err(Malformed::field(name, &format!("is too large: at most {}", range.end())));
+            }
+            Number::Natural(number) if range.contains(&number) => Some(number),
+            _ => return Err(Malformed::field(name, &format!("must be an integer of at least {}", range.start()))),
         },
         _ => return Err(Malformed::field(name, "must be an integer")),
     };

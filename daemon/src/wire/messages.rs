@@ -1,0 +1,200 @@
+//! A messages request of Anthropic's API: `POST /v1/messages`, and `/v1/messages/count_tokens`, which takes the same but a limit.
+//!
+//! Fields and their meaning are those of platform.claude.com, "Messages", and of Anthropic's Python SDK 2.12, betas included. What
+//! makes the provider sample more often than once, ask another model, or run something, is told as a tool that it hosts: nothing
+//! in the request bounds what that costs. What is read of answers stands in `messages/answer.rs`.
+
+pub(super) mod answer;
+mod blocks;
+mod known;
+mod tools;
+pub(super) mod unstream;
+mod usage;
+
+use super::content::offer_hosted;
+use super::costly::asked_for;
+use super::json::{Kind, Scanner};
+use super::request::{self, Malformed, Member, Reader, Request, shortened, stated};
+use super::text::Text;
+use known::KNOWN;
+
+/// Reads the body of a messages request.
+///
+/// # Errors
+/// When it is not JSON, or no messages request whose bounds can be told.
+pub fn read(body: &[u8]) -> Result<Request, Malformed> {
+    let request = read_countable(body)?;
+    if request.ask.max_tokens.is_none() {
+        return Err(Malformed::field("max_tokens", "is missing"));
+    }
+    Ok(request)
+}
+
+/// Reads the body of a request to count tokens.
+///
+/// # Errors
+/// When it is not JSON, or none whose size can be told.
+pub fn read_countable(body: &[u8]) -> Result<Request, Malformed> {
+    request::read::<Field>(body)
+}
+
+/// Governed members.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Field {
+    Model,
+    Messages,
+    System,
+    Stream,
+    MaxTokens,
+    Tools,
+    ToolChoice,
+    ServiceTier,
+    Speed,
+    InferenceGeo,
+    Temperature,
+    McpServers,
+    Container,
+    ContextManagement,
+    Compaction,
+    Thread,
+}
+
+impl Member for Field {
+    const KNOWN: &'static [&'static str] = KNOWN;
+
+    fn of(name: &str) -> Option<Field> {
+        Some(match name {
+            "model" => Field::Model,
+            "messages" => Field::Messages,
+            "system" => Field::System,
+            "stream" => Field::Stream,
+            "max_tokens" => Field::MaxTokens,
+            "tools" => Field::Tools,
+            "tool_choice" => Field::ToolChoice,
+            "service_tier" => Field::ServiceTier,
+            "speed" => Field::Speed,
+            "inference_geo" => Field::InferenceGeo,
+            "temperature" => Field::Temperature,
+            "mcp_servers" => Field::McpServers,
+            "container" => Field::Container,
+            "context_management" => Field::ContextManagement,
+            "compaction" => Field::Compaction,
+            "thread" => Field::Thread,
+            _ => return None,
+        })
+    }
+
+    fn number(self) -> u32 {
+        self as u32
+    }
+
+    fn read(self, reader: &mut Reader, key: &Text<'_>, scanner: &mut Scanner<'_>) -> Result<(), Malformed> {
+        match self {
+            Field::Model => reader.model(scanner)?,
+            Field::Messages => blocks::messages(scanner, &mut reader.ask)?,
+            Field::System => blocks::system(scanner, &mut reader.ask)?,
+            Field::Stream => reader.stream(scanner)?,
+            // 0 fills the cache and answers nothing.
+            Field::MaxTokens => reader.places.max_tokens = Some(reader.max_tokens_or_none(scanner, key, "max_tokens")?),
+            Field::Tools => tools::tools(scanner, &mut reader.ask)?,
+            Field::ToolChoice => reader.ask.function_calling |= stated(scanner)?,
+            Field::ServiceTier => priced(reader, scanner, "service_tier", &["auto", "standard_only"])?,
+            Field::Speed => priced(reader, scanner, "speed", &["standard"])?,
+            Field::InferenceGeo => priced(reader, scanner, "inference_geo", &["global"])?,
+            Field::Temperature => reader.temperature(scanner)?,
+            Field::McpServers => {
+                if asked_for(scanner, "mcp_servers")? {
+                    offer_hosted(&mut reader.ask, "mcp_servers");
+                }
+            }
+            Field::Container => container(reader, scanner)?,
+            Field::ContextManagement => context_management(reader, scanner)?,
+            Field::Compaction => {
+                // One more sampling over the whole conversation, whose output nothing in the request limits.
+                if stated(scanner)? {
+                    offer_hosted(&mut reader.ask, "compaction");
+                }
+            }
+            Field::Thread => {
+                // It may go on from what the provider keeps.
+                reader.ask.attachments += u64::from(stated(scanner)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(reader: &mut Reader) -> Result<(), Malformed> {
+        if !reader.has(Field::Messages) {
+            return Err(Malformed::field("messages", "is missing"));
+        }
+        Ok(())
+    }
+}
+
+/// A word by which the whole call is priced: any but a standard one is told as the tier that is asked for. Several are joined by `+`.
+fn priced(reader: &mut Reader, scanner: &mut Scanner<'_>, name: &str, standard: &[&str]) -> Result<(), Malformed> {
+    match scanner.kind()? {
+        Kind::Null => scanner.pass()?,
+        Kind::Text => {
+            let word = scanner.text()?.unescape();
+            if !standard.contains(&&*word) {
+                let word = shortened(&word);
+                let tier = reader.ask.service_tier.take();
+                reader.ask.service_tier = Some(tier.map_or(word.clone(), |tier| format!("{tier}+{word}")));
+            }
+        }
+        _ => return Err(Malformed::field(name, "must be a string")),
+    }
+    Ok(())
+}
+
+/// `container`: the id of one that is there, or skills that the provider shall load into one.
+fn container(reader: &mut Reader, scanner: &mut Scanner<'_>) -> Result<(), Malformed> {
+    if scanner.kind()? != Kind::Object {
+        return Ok(scanner.pass()?);
+    }
+    let mut open = scanner.object()?;
+    while let Some(key) = scanner.key(&mut open)? {
+        if !key.is("skills") {
+            scanner.pass()?;
+        } else if asked_for(scanner, "skills")? {
+            offer_hosted(&mut reader.ask, "skills");
+        }
+    }
+    Ok(())
+}
+
+/// `context_management`: edits that take something away cost nothing; one that summarises is a sampling of its own.
+fn context_management(reader: &mut Reader, scanner: &mut Scanner<'_>) -> Result<(), Malformed> {
+    match scanner.kind()? {
+        Kind::Null => return Ok(scanner.pass()?),
+        Kind::Object => {}
+        _ => return Err(Malformed::field("context_management", "must be an object")),
+    }
+    let mut open = scanner.object()?;
+    while let Some(key) = scanner.key(&mut open)? {
+        if !key.is("edits") {
+            scanner.pass()?;
+            continue;
+        }
+        super::content::each(scanner, "context_management.edits", |scanner, place| {
+            let mut kind = None;
+            let mut open = scanner.object()?;
+            while let Some(key) = scanner.key(&mut open)? {
+                if !key.is("type") || scanner.kind()? != Kind::Text {
+                    scanner.pass()?;
+                } else if kind.replace(shortened(&scanner.text()?.unescape())).is_some() {
+                    return Err(Malformed::field(format!("{place}.type"), "stands twice"));
+                }
+            }
+            if !kind.as_deref().is_some_and(|kind| kind.starts_with("clear_")) {
+                offer_hosted(&mut reader.ask, kind.as_deref().unwrap_or("context_management"));
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
