@@ -356,10 +356,11 @@ pub fn cost(bill: &Bill, prices: &Value) -> i64 {
     prompt + count(bill.completion_tokens) * output + call
 }
 
-/// Characters of all message contents, and of the system prompt where that stands beside them.
+/// Characters of all message contents, and of the system prompt where that stands beside them, or of the texts of a `prompt` or an
+/// `input`; a token given as a number counts four.
 fn characters(body: &Value) -> u64 {
     let messages = body["messages"].as_array().map_or(0, |messages| messages.iter().map(|message| contents(&message["content"])).sum());
-    messages + contents(&body["system"])
+    messages + contents(&body["system"]) + texts(&body["prompt"]) + texts(&body["input"])
 }
 
 fn contents(content: &Value) -> u64 {
@@ -367,6 +368,15 @@ fn contents(content: &Value) -> u64 {
     match content {
         Value::String(text) => count(text),
         Value::Array(parts) => parts.iter().map(|part| part["text"].as_str().map_or(0, count) + contents(&part["content"])).sum(),
+        _ => 0,
+    }
+}
+
+fn texts(value: &Value) -> u64 {
+    match value {
+        Value::String(text) => u64::try_from(text.chars().count()).expect("few characters"),
+        Value::Number(_) => 4,
+        Value::Array(list) => list.iter().map(texts).sum(),
         _ => 0,
     }
 }

@@ -87,7 +87,7 @@ pub(super) async fn dispatch(active: &Arc<Active>, call: Sending<'_>, message: &
     let provider = call.card().provider.speaking(message.dialect.protocol()).ok_or(unreachable)?;
     let body = edited(call, provider, message);
     if provider.kind == ProviderKind::Echo {
-        return Ok(echoed(&body));
+        return Ok(echoed(message.dialect, &body));
     }
     let request = request(active, call, provider, message, body).ok_or(unreachable)?;
     failpoint::reached("send.before");
@@ -105,7 +105,8 @@ fn edited(call: Sending<'_>, provider: &Provider, message: &Message) -> Bytes {
         max_tokens: message.dialect.limit_field(card.max_tokens_field).map(|field| (field, call.permit().max_tokens)),
         temperature: call.permit().changed(Changed::Temperature),
         no_stream: call.permit().changed(Changed::Stream).is_some(),
-        service_tier: is_tier_by_project(provider.base_url.host().unwrap_or_default()).then_some("default"),
+        service_tier: (message.dialect.has_service_tier() && is_tier_by_project(provider.base_url.host().unwrap_or_default()))
+            .then_some("default"),
         include_usage: message.dialect.has_usage_option(),
     };
     edit::edit(&message.body, &message.request, &edits)
@@ -162,9 +163,9 @@ pub(super) fn authenticate(headers: &mut HeaderMap, provider: &Provider, key: &S
     Some(())
 }
 
-fn echoed(body: &Bytes) -> Dispatched {
+fn echoed(dialect: Dialect, body: &Bytes) -> Dispatched {
     let created = clock::wall().micros() / 1_000_000;
-    let (status, kind, frames) = match echo::respond(body, created) {
+    let (status, kind, frames) = match echo::respond(dialect, body, created) {
         EchoAnswer::Refused(status, body) => {
             (StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST), "application/json", vec![body])
         }

@@ -147,7 +147,7 @@ async fn ready(State(here): State<Here>) -> Page {
 /// The models that a caller may use; a read-only token may look too.
 fn usable(here: &Here, peer: Peer, headers: &HeaderMap) -> Result<(Arc<AccountView>, Vec<ModelCard>), Box<Page>> {
     let request = here.gate.next_request();
-    let to = Addressee { request, shape: Shape::OpenAi };
+    let to = Addressee::of_page(request, Shape::OpenAi);
     let refuse = |denial: &Denial| Box::new(error_page(&denial::worded(denial, to), to));
     let (view, _) = here.gate.authenticate(headers::token(headers), peer.0).map_err(|denial| {
         here.gate.refused(request, None, &denial, Evidence::default());
@@ -190,7 +190,7 @@ async fn model(State(here): State<Here>, Extension(peer): Extension<Peer>, Path(
                 let request = here.gate.next_request();
                 let denial = Denial::UnknownModel { model: id };
                 here.gate.refused(request, Some(&view), &denial, Evidence::default());
-                let to = Addressee { request, shape: Shape::OpenAi };
+                let to = Addressee::of_page(request, Shape::OpenAi);
                 error_page(&denial::worded(&denial, to), to)
             }
         },
@@ -207,7 +207,7 @@ async fn wrong_method(State(here): State<Here>, uri: Uri) -> Page {
 }
 
 fn misdirected(here: &Here, uri: &Uri, cause: Misdirected) -> Page {
-    let to = Addressee { request: here.gate.next_request(), shape: Shape::at(uri.path()) };
+    let to = Addressee::of_page(here.gate.next_request(), Shape::at(uri.path()));
     error_page(&denial::misdirected(cause, to), to)
 }
 

@@ -48,7 +48,7 @@ pub(super) async fn handle(pages: Arc<Pages>, line: Arc<Line>, peer: IpAddr, req
     let path = request.uri().path();
     let dialect = Dialect::at(path);
     let misdirected = |cause| {
-        let to = Addressee { request: pages.gate.next_request(), shape: Shape::at(path) };
+        let to = Addressee::of_page(pages.gate.next_request(), Shape::at(path));
         reply::refusal(&denial::misdirected(cause, to), to)
     };
     if !pages.serves_host(&request) {
@@ -70,7 +70,7 @@ async fn call(gate: &Gate, dialect: Dialect, line: Arc<Line>, peer: IpAddr, requ
     let id = gate.next_request();
     let active = gate.active();
     let (head, body) = request.into_parts();
-    let to = Addressee { request: id, shape: dialect.shape(headers::originator(&head.headers)) };
+    let to = Addressee { request: id, shape: dialect.shape(headers::originator(&head.headers)), dialect: Some(dialect) };
     let entered = match gate.enter(headers::token_of_call(&head.headers, dialect.protocol()), peer, id) {
         Ok(entered) => entered,
         Err(refused) => {

@@ -8,7 +8,7 @@ use super::edit::LimitField;
 use super::json::{Fault, Kind, Scanner};
 use super::messages::answer::Told;
 use super::request::{Malformed, Request};
-use super::{chat, messages, unstream};
+use super::{chat, completions, embeddings, messages, unstream};
 use aex_core::decision::Protocol;
 use aex_core::price::MaxTokensField;
 use bytes::Bytes;
@@ -18,8 +18,12 @@ use bytes::Bytes;
 pub enum Dialect {
     /// OpenAI's chat completions.
     Chat,
+    /// OpenAI's legacy completions.
+    Completions,
     /// Anthropic's count of a message's tokens: free.
     CountTokens,
+    /// OpenAI's embeddings.
+    Embeddings,
     /// Anthropic's messages.
     Messages,
 }
@@ -51,6 +55,8 @@ impl Dialect {
     pub fn at(path: &str) -> Option<Dialect> {
         match path.strip_prefix("/openai").unwrap_or(path) {
             "/v1/chat/completions" => Some(Dialect::Chat),
+            "/v1/completions" => Some(Dialect::Completions),
+            "/v1/embeddings" => Some(Dialect::Embeddings),
             // Below `/openai` they are nobody's.
             "/v1/messages" if path.starts_with("/v1") => Some(Dialect::Messages),
             "/v1/messages/count_tokens" if path.starts_with("/v1") => Some(Dialect::CountTokens),
@@ -63,7 +69,9 @@ impl Dialect {
     pub const fn endpoint(self) -> &'static str {
         match self {
             Dialect::Chat => "/chat/completions",
+            Dialect::Completions => "/completions",
             Dialect::CountTokens => "/messages/count_tokens",
+            Dialect::Embeddings => "/embeddings",
             Dialect::Messages => "/messages",
         }
     }
@@ -72,7 +80,7 @@ impl Dialect {
     #[must_use]
     pub const fn protocol(self) -> Protocol {
         match self {
-            Dialect::Chat => Protocol::OpenAi,
+            Dialect::Chat | Dialect::Completions | Dialect::Embeddings => Protocol::OpenAi,
             Dialect::CountTokens | Dialect::Messages => Protocol::Anthropic,
         }
     }
@@ -81,7 +89,7 @@ impl Dialect {
     #[must_use]
     pub const fn is_free(self) -> bool {
         match self {
-            Dialect::Chat | Dialect::Messages => false,
+            Dialect::Chat | Dialect::Completions | Dialect::Embeddings | Dialect::Messages => false,
             Dialect::CountTokens => true,
         }
     }
@@ -90,8 +98,18 @@ impl Dialect {
     #[must_use]
     pub fn shape(self, _originator: Option<&str>) -> Shape {
         match self {
-            Dialect::Chat => Shape::OpenAi,
+            Dialect::Chat | Dialect::Completions | Dialect::Embeddings => Shape::OpenAi,
             Dialect::CountTokens | Dialect::Messages => Shape::Anthropic,
+        }
+    }
+
+    /// What it calls a field of chat.
+    #[must_use]
+    pub fn field(self, chat: &str) -> &str {
+        match (self, chat) {
+            (Dialect::Completions, "messages") => "prompt",
+            (Dialect::Embeddings, "messages") => "input",
+            (Dialect::Chat | Dialect::Completions | Dialect::CountTokens | Dialect::Embeddings | Dialect::Messages, _) => chat,
         }
     }
 
@@ -102,7 +120,9 @@ impl Dialect {
     pub fn read(self, body: &[u8]) -> Result<Request, Malformed> {
         match self {
             Dialect::Chat => chat::read(body),
+            Dialect::Completions => completions::read(body),
             Dialect::CountTokens => messages::read_countable(body),
+            Dialect::Embeddings => embeddings::read(body),
             Dialect::Messages => messages::read(body),
         }
     }
@@ -112,8 +132,8 @@ impl Dialect {
     pub const fn limit_field(self, chat: MaxTokensField) -> Option<LimitField> {
         match self {
             Dialect::Chat => Some(LimitField::of_chat(chat)),
-            Dialect::CountTokens => None,
-            Dialect::Messages => Some(LimitField::MaxTokens),
+            Dialect::Completions | Dialect::Messages => Some(LimitField::MaxTokens),
+            Dialect::CountTokens | Dialect::Embeddings => None,
         }
     }
 
@@ -121,8 +141,18 @@ impl Dialect {
     #[must_use]
     pub const fn has_usage_option(self) -> bool {
         match self {
+            Dialect::Chat | Dialect::Completions => true,
+            Dialect::CountTokens | Dialect::Embeddings | Dialect::Messages => false,
+        }
+    }
+
+    /// Whether a request may name a service tier: others refuse the field.
+    #[must_use]
+    pub const fn has_service_tier(self) -> bool {
+        match self {
             Dialect::Chat => true,
-            Dialect::CountTokens | Dialect::Messages => false,
+            // Anthropic's own field knows other tiers.
+            Dialect::Completions | Dialect::CountTokens | Dialect::Embeddings | Dialect::Messages => false,
         }
     }
 
@@ -130,7 +160,7 @@ impl Dialect {
     #[must_use]
     pub const fn tells_last_usage(self) -> bool {
         match self {
-            Dialect::Chat => false,
+            Dialect::Chat | Dialect::Completions | Dialect::Embeddings => false,
             Dialect::CountTokens | Dialect::Messages => true,
         }
     }
@@ -143,18 +173,20 @@ impl Dialect {
             return None;
         }
         match self {
-            Dialect::Chat => chat::answer::object(&mut scanner, None),
+            Dialect::Chat | Dialect::Completions => chat::answer::object(&mut scanner, None),
             Dialect::CountTokens | Dialect::Messages => messages::answer::message(&mut scanner),
+            Dialect::Embeddings => embeddings::answer(&mut scanner, None),
         }
         .ok()
     }
 
-    /// Reads the payload of an event of a stream, an object. `client_model` is what its model should be called.
-    /// `told` is what the events before it told.
+    /// Reads the payload of an event of a stream, an object. `client_model` is what its model should be called; `told` is what the
+    /// events before it told.
     pub(super) fn event(self, told: &mut Told, scanner: &mut Scanner<'_>, client_model: &str) -> Result<Answer, Fault> {
         match self {
-            Dialect::Chat => chat::answer::object(scanner, Some(client_model)),
+            Dialect::Chat | Dialect::Completions => chat::answer::object(scanner, Some(client_model)),
             Dialect::CountTokens | Dialect::Messages => messages::answer::event(told, scanner, client_model),
+            Dialect::Embeddings => embeddings::answer(scanner, Some(client_model)),
         }
     }
 
@@ -162,8 +194,10 @@ impl Dialect {
     #[must_use]
     pub fn as_stream(self, body: &[u8], with_usage: bool) -> Option<Bytes> {
         match self {
-            Dialect::Chat => unstream::as_stream(body, with_usage),
-            Dialect::CountTokens | Dialect::Messages => messages::unstream::as_stream(body),
+            Dialect::Chat => unstream::chat(body, with_usage),
+            Dialect::Completions => unstream::completions(body, with_usage),
+            Dialect::CountTokens | Dialect::Embeddings => None,
+            Dialect::Messages => messages::unstream::as_stream(body),
         }
     }
 }
@@ -177,6 +211,8 @@ mod tests {
         let row = |path, dialect| assert_eq!(Dialect::at(path), dialect, "{path}");
         row("/v1/chat/completions", Some(Dialect::Chat));
         row("/openai/v1/chat/completions", Some(Dialect::Chat));
+        row("/v1/completions", Some(Dialect::Completions));
+        row("/openai/v1/embeddings", Some(Dialect::Embeddings));
         row("/v1/messages", Some(Dialect::Messages));
         row("/v1/messages/count_tokens", Some(Dialect::CountTokens));
         row("/openai/v1/messages", None);

@@ -95,7 +95,7 @@ impl Member for Field {
             Field::System => blocks::system(scanner, &mut reader.ask)?,
             Field::Stream => reader.stream(scanner)?,
             // 0 fills the cache and answers nothing.
-            Field::MaxTokens => reader.places.max_tokens = Some(reader.max_tokens_or_none(scanner, key, "max_tokens")?),
+            Field::MaxTokens => reader.places.max_tokens = Some(reader.limit(scanner, key, "max_tokens", 0)?),
             Field::Tools => tools::tools(scanner, &mut reader.ask)?,
             Field::ToolChoice => reader.ask.function_calling |= stated(scanner)?,
             Field::ServiceTier => priced(reader, scanner, "service_tier", &["auto", "standard_only"])?,

@@ -2,22 +2,24 @@
 //!
 //! `usage` says what is in the bill, in Anthropic's terms: `input_tokens` without what the cache read or took.
 
+use http::HeaderMap;
 use serde_json::{Map, Value, json};
 
+use super::api::{Api, Voice};
 use super::book::Bill;
-use super::chat::{Answer, Call, Refusal, Shape, Speaks, characters, fit, flag, number};
+use super::chat::{Answer, Call, Refusal, Shape, characters, fit, flag, number};
+use super::render::bill;
 use super::script::{Script, Usage};
 
 const IMAGE_TOKENS: u64 = 85;
 
-/// Checks a body. `version` is the header `anthropic-version`.
-pub(super) fn check(body: &[u8], version: Option<&str>) -> Result<Call, Refusal> {
-    let bad = |message: &str| Refusal::new(400, message, None, None).in_anthropics_shape();
-    if version.is_none() {
+/// Checks headers and body.
+pub(super) fn check(body: Value, headers: &HeaderMap) -> Result<Call, Refusal> {
+    let bad = |message: &str| Refusal::new(400, message, None, None);
+    if !headers.contains_key("anthropic-version") {
         return Err(bad("anthropic-version: header is required"));
     }
-    let body: Value = serde_json::from_slice(body).map_err(|_| bad("The request body is not valid JSON"))?;
-    let Some(model) = body["model"].as_str() else { return Err(bad("model: Field required")) };
+    let Some(model) = body["model"].as_str().map(str::to_owned) else { return Err(bad("model: Field required")) };
     let Some(messages) = body["messages"].as_array() else { return Err(bad("messages: Field required")) };
     for message in messages {
         if !matches!(message["role"].as_str(), Some("user" | "assistant" | "system")) {
@@ -26,21 +28,18 @@ pub(super) fn check(body: &[u8], version: Option<&str>) -> Result<Call, Refusal>
     }
     let asked: u64 = messages.iter().map(|message| 3 + content(&message["content"])).sum();
     let tools = if body["tools"].is_null() { 0 } else { characters(&body["tools"].to_string()) };
-    let stream = flag(&body, "stream").map_err(Refusal::in_anthropics_shape)?;
     Ok(Call {
-        speaks: Speaks::Messages,
-        model: model.to_owned(),
-        stream,
+        api: Api::Messages,
+        model,
+        stream: flag(&body, "stream")?,
         include_usage: true,
         choices: 1,
+        drawn: 1,
         prompt_tokens: asked + content(&body["system"]) + tools,
         // 0 fills the cache and answers nothing.
-        limit: if body["max_tokens"] == 0 {
-            Some(0)
-        } else {
-            number(&body, "max_tokens", u64::MAX).map_err(Refusal::in_anthropics_shape)?
-        },
+        limit: if body["max_tokens"] == 0 { Some(0) } else { number(&body, "max_tokens", u64::MAX)? },
         shape: shape(&body, messages),
+        body,
     })
 }
 
@@ -48,7 +47,7 @@ pub(super) fn check(body: &[u8], version: Option<&str>) -> Result<Call, Refusal>
 pub(super) fn limited(call: Call) -> Result<Call, Refusal> {
     match call.limit {
         Some(_) => Ok(call),
-        None => Err(Refusal::new(400, "max_tokens: Field required", None, None).in_anthropics_shape()),
+        None => Err(Refusal::new(400, "max_tokens: Field required", None, None)),
     }
 }
 
@@ -82,17 +81,16 @@ fn shape(body: &Value, messages: &[Value]) -> Shape {
     }
 }
 
-/// Writes one call's answer.
-pub(super) struct Writer<'a> {
-    pub(super) call: &'a Call,
-    pub(super) answer: &'a Answer,
-    pub(super) script: &'a Script,
-    pub(super) bill: Bill,
+/// One call's answer.
+pub(super) struct Message<'a> {
+    call: &'a Call,
+    answer: &'a Answer,
+    script: &'a Script,
+    bill: Bill,
 }
 
-impl Writer<'_> {
-    /// The answer to a call without `stream`.
-    pub(super) fn plain(&self) -> Vec<u8> {
+impl Voice for Message<'_> {
+    fn plain(&self) -> Vec<u8> {
         let block = match &self.answer.shape {
             Shape::Tool { name, .. } => {
                 let input: Value = serde_json::from_str(&self.answer.text()).unwrap_or_default();
@@ -108,7 +106,7 @@ impl Writer<'_> {
     }
 
     /// `message_start`, and the start of the one block.
-    pub(super) fn start(&self) -> Vec<u8> {
+    fn role(&self, _choice: u64) -> Vec<u8> {
         let message = self.message(&[], None, self.usage(1));
         let block = match &self.answer.shape {
             Shape::Tool { name, .. } => json!({"type": "tool_use", "id": self.tool_id(), "name": name, "input": {}}),
@@ -119,8 +117,8 @@ impl Writer<'_> {
         [start, self.event("ping", json!({})), block].concat()
     }
 
-    /// The event that carries one piece.
-    pub(super) fn piece(&self, piece: &str) -> Vec<u8> {
+    fn piece(&self, _choice: u64, index: usize) -> Vec<u8> {
+        let piece = &self.answer.pieces[index];
         let delta = match &self.answer.shape {
             Shape::Tool { .. } => json!({"type": "input_json_delta", "partial_json": piece}),
             _ => json!({"type": "text_delta", "text": piece}),
@@ -129,7 +127,7 @@ impl Writer<'_> {
     }
 
     /// The end of the block, and what the call used.
-    pub(super) fn finish(&self) -> Vec<u8> {
+    fn finish(&self, _choice: u64) -> Vec<u8> {
         let mut delta = Map::new();
         delta.insert("delta".to_owned(), json!({"stop_reason": self.stop_reason(), "stop_sequence": null}));
         if let Some(usage) = self.usage(self.bill.completion_tokens) {
@@ -139,14 +137,22 @@ impl Writer<'_> {
         [stop, self.event("message_delta", Value::Object(delta))].concat()
     }
 
-    /// The last event.
-    pub(super) fn stop(&self) -> Vec<u8> {
+    fn usage_chunk(&self) -> Vec<u8> {
+        Vec::new()
+    }
+
+    fn done(&self) -> Vec<u8> {
         self.event("message_stop", json!({}))
     }
 
-    /// An error in mid-stream.
-    pub(super) fn error(&self) -> Vec<u8> {
+    fn error(&self) -> Vec<u8> {
         self.event("error", json!({"error": {"type": "overloaded_error", "message": "Overloaded"}}))
+    }
+}
+
+impl<'a> Message<'a> {
+    pub(super) fn new(call: &'a Call, answer: &'a Answer, script: &'a Script, seq: u64) -> Self {
+        Self { call, answer, script, bill: bill(call, answer, script, seq) }
     }
 
     fn message(&self, content: &[Value], stop_reason: Option<&str>, usage: Option<Value>) -> Map<String, Value> {

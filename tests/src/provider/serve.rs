@@ -15,11 +15,12 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 
+use super::api::Api;
 use super::body::{Gone, Live, Part, Producer, Reply, ResetFlag};
 use super::book::{Arrival, Bill, Book, Ended, Gate, Request, Tab};
-use super::chat::{self, Answer, Call, Refusal, Speaks};
+use super::chat::{self, Answer, Call, Refusal};
 use super::messages;
-use super::render::{self, Renderer};
+use super::render;
 use super::script::{At, Control, Cut, How, Script};
 
 // Small, so that a bill holds few tokens that the socket did not take yet.
@@ -45,7 +46,6 @@ async fn answer(site: Arc<Site>, request: http::Request<Incoming>, reset: ResetF
         return Ok(control(&site, head.uri.path(), &body).await);
     }
     let api = Api::at(head.uri.path());
-    let chat = api.is_call();
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     let noted = Request {
         seq: 0,
@@ -54,68 +54,23 @@ async fn answer(site: Arc<Site>, request: http::Request<Incoming>, reset: ResetF
         headers: head.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect(),
         body: body.clone(),
     };
-    let arrival = site.book.arrive(noted, chat);
+    let arrival = site.book.arrive(noted, api.is_some());
     if let Err(refusal) = authorise(&site, &head.headers) {
-        return Ok(refuse(&site, &api.shaped(refusal), &arrival, chat));
+        let refusal = if head.uri.path().contains("/messages") { refusal.in_anthropics_shape() } else { refusal };
+        return Ok(refuse(&site, &refusal, &arrival, api.is_some()));
     }
-    if api == Api::CountTokens {
-        return Ok(match api.check(&head.headers, &body) {
-            Ok(call) => reply(200, &json!({"input_tokens": call.prompt_tokens}).to_string()),
-            Err(refusal) => refuse(&site, &refusal, &arrival, false),
-        });
+    if head.uri.path().ends_with("/messages/count_tokens") {
+        return Ok(count(&site, &head.headers, &body, &arrival));
     }
-    if !chat {
-        return Ok(models(&site, head.uri.path(), &arrival));
-    }
+    let Some(api) = api else { return Ok(models(&site, head.uri.path(), &arrival)) };
     if head.method != Method::POST {
         let message = "Not allowed to call this URL with that method.";
         let refusal = api.shaped(Refusal::new(405, message, None, None));
-        return Ok(refuse(&site, &refusal, &arrival, chat));
+        return Ok(refuse(&site, &refusal, &arrival, true));
     }
     match api.check(&head.headers, &body) {
         Ok(call) => complete(&site, arrival, call, reset).await,
-        Err(refusal) => Ok(refuse(&site, &refusal, &arrival, chat)),
-    }
-}
-
-/// What a path serves.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Api {
-    Chat,
-    Messages,
-    CountTokens,
-    Models,
-}
-
-impl Api {
-    fn at(path: &str) -> Self {
-        if path.ends_with("/chat/completions") {
-            Self::Chat
-        } else if path.ends_with("/messages") {
-            Self::Messages
-        } else if path.ends_with("/messages/count_tokens") {
-            Self::CountTokens
-        } else {
-            Self::Models
-        }
-    }
-
-    /// Whether it costs something.
-    fn is_call(self) -> bool {
-        matches!(self, Self::Chat | Self::Messages)
-    }
-
-    fn check(self, headers: &http::HeaderMap, body: &[u8]) -> Result<Call, Refusal> {
-        let version = headers.get("anthropic-version").and_then(|value| value.to_str().ok());
-        match self {
-            Self::Messages => messages::check(body, version).and_then(messages::limited),
-            Self::CountTokens => messages::check(body, version),
-            Self::Chat | Self::Models => chat::check(body),
-        }
-    }
-
-    fn shaped(self, refusal: Refusal) -> Refusal {
-        if matches!(self, Self::Messages | Self::CountTokens) { refusal.in_anthropics_shape() } else { refusal }
+        Err(refusal) => Ok(refuse(&site, &api.shaped(refusal), &arrival, true)),
     }
 }
 
@@ -128,6 +83,15 @@ fn authorise(site: &Site, headers: &http::HeaderMap) -> Result<(), Refusal> {
     }
     let message = "Incorrect API key provided. You can find your API key at your provider's console.";
     Err(Refusal::new(401, message, None, Some("invalid_api_key")))
+}
+
+/// Anthropic's count of a message's tokens, which costs nothing.
+fn count(site: &Site, headers: &http::HeaderMap, body: &[u8], arrival: &Arrival) -> Response<Reply> {
+    let body = serde_json::from_slice(body).unwrap_or_default();
+    match messages::check(body, headers) {
+        Ok(call) => reply(200, &json!({"input_tokens": call.prompt_tokens}).to_string()),
+        Err(refusal) => refuse(site, &refusal.in_anthropics_shape(), arrival, false),
+    }
 }
 
 fn models(site: &Site, path: &str, arrival: &Arrival) -> Response<Reply> {
@@ -167,7 +131,7 @@ async fn complete(site: &Site, arrival: Arrival, call: Call, reset: ResetFlag) -
         return Err(io::Error::other("cut by the script"));
     }
     if let Some(status) = script.status {
-        return Ok(scripted(status, &script, call.speaks, tab));
+        return Ok(scripted(status, call.api, &script, tab));
     }
     let pause = Duration::from_micros(script.chunk_delay_us);
     let (parts, read) = mpsc::channel(PARTS);
@@ -211,40 +175,38 @@ impl Task {
     fn render(&self) -> Vec<u8> {
         match &self.script.garbage {
             Some(garbage) => garbage.clone().into_bytes(),
-            None => Renderer::new(&self.call, &self.answer, &self.script, self.seq).plain(),
+            None => self.call.api.voice(&self.call, &self.answer, &self.script, self.seq).plain(),
         }
     }
 
     async fn stream(mut self) -> Result<(), Gone> {
         let Self { call, answer, script, seq, gate, producer } = &mut self;
-        let renderer = Renderer::new(call, answer, script, *seq);
+        let voice = call.api.voice(call, answer, script, *seq);
         if let Some(garbage) = &script.garbage {
             return producer.send(garbage.clone().into_bytes(), answer.tokens() * call.choices).await;
         }
         for choice in 0..call.choices {
-            producer.send(renderer.role(choice), answer.silent).await?;
+            producer.send(voice.role(choice), answer.silent).await?;
         }
         for index in 0..=answer.pieces.len() {
             if pause(script, gate, producer, index).await? {
                 return Ok(());
             }
             if script.error_after == Some(index) {
-                return producer.send(renderer.error(), 0).await;
+                return producer.send(voice.error(), 0).await;
             }
-            let Some(piece) = answer.pieces.get(index) else {
+            if index == answer.pieces.len() {
                 break;
-            };
+            }
             for choice in 0..call.choices {
-                producer.send(renderer.piece(choice, piece), 1).await?;
+                producer.send(voice.piece(choice, index), 1).await?;
             }
         }
         for choice in 0..call.choices {
-            producer.send(renderer.finish(choice), 0).await?;
+            producer.send(voice.finish(choice), 0).await?;
         }
-        if let Some(chunk) = renderer.usage_chunk() {
-            producer.send(chunk, 0).await?;
-        }
-        producer.send(renderer.done(), 0).await
+        producer.send(voice.usage_chunk(), 0).await?;
+        producer.send(voice.done(), 0).await
     }
 
     async fn plain(mut self, bytes: Vec<u8>) -> Result<(), Gone> {
@@ -273,13 +235,11 @@ async fn pause(script: &Script, gate: &mut Gate, producer: &Producer, index: usi
     }
 }
 
-fn scripted(status: u16, script: &Script, speaks: Speaks, tab: Tab) -> Response<Reply> {
+fn scripted(status: u16, api: Api, script: &Script, tab: Tab) -> Response<Reply> {
     tab.end(if status < 400 { Ended::Complete } else { Ended::Refused });
     let message = format!("The script answers {status}.");
     let code = (status == 429).then_some("rate_limit_exceeded");
-    let refusal = Refusal::new(status, &message, None, code);
-    let refusal = if speaks == Speaks::Messages { refusal.in_anthropics_shape() } else { refusal };
-    let body = script.body.clone().unwrap_or_else(|| refusal.body.to_string());
+    let body = script.body.clone().unwrap_or_else(|| api.shaped(Refusal::new(status, &message, None, code)).body.to_string());
     head(status, "application/json", &script.headers, Reply::Whole(Some(Bytes::from(body))))
 }
 

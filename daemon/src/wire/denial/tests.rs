@@ -7,7 +7,7 @@ use aex_core::decision::Protocol;
 use aex_core::policy::{Breach, Effect, NearMiss, Rule, Ruled};
 use aex_proto::value::{AccountId, Pico, RequestId, Stamp};
 
-const TO: Addressee = Addressee { request: RequestId::from_bits(0x0100_0000_0001), shape: Shape::OpenAi };
+const TO: Addressee = Addressee::of_page(RequestId::from_bits(0x0100_0000_0001), Shape::OpenAi);
 
 fn bot() -> Named {
     Named { id: AccountId::new(7), kind: None, name: "bot".to_owned() }
@@ -323,4 +323,19 @@ fn codex_alone_is_told_an_empty_budget_as_a_rate() {
     assert_eq!(told.body(to), worded(&budget(Period::Day, None), TO).body(TO));
     let paused = Denial::Account { account: bot(), reason: String::new(), state: AccountState::Paused };
     assert_eq!(worded(&paused, to), worded(&paused, TO));
+}
+
+#[test]
+fn the_field_at_fault_is_named_as_the_dialect_names_it() {
+    let breach = |rule| Denial::Policy { also: vec![], breach: Breach { asked: "2".to_owned(), limit: "1".to_owned(), rule } };
+    let param = |dialect, rule| worded(&breach(rule), Addressee { dialect: Some(dialect), ..TO }).param;
+    for (dialect, input, output) in [
+        (Dialect::Chat, "messages", "max_tokens"),
+        (Dialect::Completions, "prompt", "max_tokens"),
+        (Dialect::Embeddings, "input", "max_tokens"),
+    ] {
+        assert_eq!(param(dialect, Rule::MaxInputTokens).as_deref(), Some(input));
+        assert_eq!(param(dialect, Rule::ModelMaxTokens).as_deref(), Some(output));
+        assert_eq!(param(dialect, Rule::AllowStreaming).as_deref(), Some("stream"));
+    }
 }
