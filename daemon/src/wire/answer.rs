@@ -4,7 +4,6 @@ use super::chat::shortened;
 use super::edit::spliced;
 use super::json::{Fault, Kind, Number, Scanner};
 use super::{edit, usage};
-use aex_core::price::STANDARD_TIERS;
 use aex_core::usage::Usage;
 use bytes::Bytes;
 use std::ops::Range;
@@ -26,8 +25,8 @@ pub struct Answer {
     pub relayed_output_bytes: u64,
     /// Choices that end in it, as bits by their index.
     pub finished: u128,
-    /// `service_tier` as it is written, when the standard prices do not hold for it.
-    pub dearer_tier: Option<String>,
+    /// The service tier that it names.
+    pub service_tier: Option<String>,
     /// Whether the model's name differs from the one that the reader was given.
     pub foreign_model: bool,
 }
@@ -66,7 +65,7 @@ pub(super) fn read_object(scanner: &mut Scanner<'_>, client_model: Option<&str>)
                 }
             }
             "usage" => metered(scanner, &mut answer)?,
-            "service_tier" => answer.dearer_tier = dearer_tier(scanner)?,
+            "service_tier" => answer.service_tier = service_tier(scanner)?,
             "x_groq" => groq(scanner, &mut answer)?,
             "error" => {
                 answer.is_error |= scanner.kind()? != Kind::Null;
@@ -76,26 +75,26 @@ pub(super) fn read_object(scanner: &mut Scanner<'_>, client_model: Option<&str>)
         }
     }
     scanner.finish()?;
-    if let (Some(usage), Some(tier)) = (&mut answer.usage, &answer.dearer_tier) {
+    if let (Some(usage), Some(tier)) = (&mut answer.usage, &answer.service_tier) {
         usage::tiered(usage, tier);
     }
     Ok(answer)
 }
 
-fn dearer_tier(scanner: &mut Scanner<'_>) -> Result<Option<String>, Fault> {
-    let kind = scanner.kind()?;
-    let start = scanner.at();
-    let standard = match kind {
-        Kind::Text => {
-            let tier = scanner.text()?;
-            tier.raw.is_empty() || STANDARD_TIERS.iter().any(|standard| tier.is(standard))
-        }
-        kind => {
+/// A name; of what is none, its text, which no tier is called.
+fn service_tier(scanner: &mut Scanner<'_>) -> Result<Option<String>, Fault> {
+    let name = match scanner.kind()? {
+        Kind::Text => scanner.text()?.unescape().into_owned(),
+        Kind::Null => {
             scanner.skip()?;
-            kind == Kind::Null
+            return Ok(None);
+        }
+        _ => {
+            let span = scanner.skip()?;
+            scanner.whole().get(span).unwrap_or_default().to_owned()
         }
     };
-    Ok((!standard).then(|| shortened(scanner.whole().get(start..scanner.at()).unwrap_or_default())))
+    Ok(Some(shortened(&name)).filter(|name| !name.is_empty()))
 }
 
 fn metered(scanner: &mut Scanner<'_>, answer: &mut Answer) -> Result<(), Fault> {
@@ -258,18 +257,24 @@ mod tests {
     }
 
     #[test]
-    fn a_tier_of_another_price_is_told_as_usage_that_is_not_known() {
-        let unknown = |tier: &str| {
+    fn the_tier_of_an_answer_is_told_with_its_usage_wherever_it_stands() {
+        let told = |tier: &str| {
             let usage = r#""usage":{"prompt_tokens":1,"completion_tokens":2}"#;
             let [before, after] = [format!("{{{tier},{usage}}}"), format!("{{{usage},{tier}}}")]
-                .map(|body| read(body.as_bytes()).unwrap().usage.unwrap().unknown);
+                .map(|body| read(body.as_bytes()).unwrap().usage.unwrap().tier);
             assert_eq!(before, after);
             before
         };
-        for tier in ["null", "\"\"", "\"auto\"", "\"default\"", "\"standard\"", "\"on_demand\""] {
-            assert_eq!(unknown(&format!(r#""service_tier":{tier}"#)), []);
+        for (tier, wanted) in [
+            ("null", None),
+            ("\"\"", None),
+            ("\"default\"", Some("default")),
+            ("\"on_demand\"", Some("on_demand")),
+            ("\"priority\"", Some("priority")),
+            ("5", Some("5")),
+        ] {
+            assert_eq!(told(&format!(r#""service_tier":{tier}"#)).as_deref(), wanted);
         }
-        assert_eq!(unknown(r#""service_tier":"priority""#), [("service_tier".to_owned(), "\"priority\"".to_owned())]);
     }
 
     #[test]
