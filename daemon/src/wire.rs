@@ -13,6 +13,7 @@ pub mod dialect;
 pub mod echo;
 pub mod edit;
 pub mod embeddings;
+pub mod hosted;
 mod inputs;
 pub mod json;
 pub mod messages;

@@ -148,13 +148,13 @@ fn what_the_cache_read_and_took_is_charged_at_its_own_price() {
 }
 
 #[test]
-fn an_hours_write_is_told_and_charged_as_an_estimate_until_it_has_a_price() {
+fn an_hours_write_without_a_price_of_its_own_is_charged_as_the_dearest_and_as_an_estimate() {
     let scene = Scene::new();
     let usage = json!({"input_tokens": 5, "output_tokens": 14, "cache_creation_input_tokens": 0, "cache_creation": {"ephemeral_1h_input_tokens": 7}});
     scene.provider.script(Script { usage: Usage::Raw(usage), ..Script::default() });
     assert_eq!(scene.post(&message()).status, 200);
     let call = last(&scene.daemon);
-    assert_eq!((call.story().as_str(), call.quantity(Bucket::CacheWrite)), ("estimated answered", 7));
+    assert_eq!((call.story().as_str(), call.quantity(Bucket::CacheWrite1h)), ("estimated answered", 7));
     settled_and_audited(&scene.daemon, &scene.provider);
 }
 

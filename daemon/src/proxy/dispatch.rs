@@ -100,6 +100,7 @@ pub(super) async fn dispatch(active: &Arc<Active>, call: Sending<'_>, message: &
 /// tier that the prices hold for.
 fn edited(call: Sending<'_>, provider: &Provider, message: &Message) -> Bytes {
     let card = &call.card().card;
+    let drop_tools = call.permit().all_changed(Changed::HostedTools);
     let edits = Edits {
         model: Some(card.provider_model.as_str()),
         max_tokens: message.dialect.limit_field(card.max_tokens_field).map(|field| (field, call.permit().max_tokens)),
@@ -108,6 +109,8 @@ fn edited(call: Sending<'_>, provider: &Provider, message: &Message) -> Bytes {
         service_tier: (message.dialect.has_service_tier() && is_tier_by_project(provider.base_url.host().unwrap_or_default()))
             .then_some("default"),
         include_usage: message.dialect.has_usage_option(),
+        drop_tools: &drop_tools,
+        auto_choice: Some(message.dialect.auto_choice()),
     };
     edit::edit(&message.body, &message.request, &edits)
 }

@@ -156,6 +156,15 @@ impl Dialect {
         }
     }
 
+    /// The choice of a tool that leaves it to the model, in JSON.
+    #[must_use]
+    pub const fn auto_choice(self) -> &'static str {
+        match self {
+            Dialect::Chat | Dialect::Completions | Dialect::Embeddings => "\"auto\"",
+            Dialect::CountTokens | Dialect::Messages => r#"{"type":"auto"}"#,
+        }
+    }
+
     /// Whether an event of its streams is known for the last report of usage, wherever the stream ends behind it.
     #[must_use]
     pub const fn tells_last_usage(self) -> bool {

@@ -9,13 +9,13 @@ mod blocks;
 mod known;
 mod tools;
 pub(super) mod unstream;
-mod usage;
 
-use super::content::offer_hosted;
+use super::content::each;
 use super::costly::asked_for;
 use super::json::{Kind, Scanner};
 use super::request::{self, Malformed, Member, Reader, Request, shortened, stated};
 use super::text::Text;
+use aex_core::price;
 use known::KNOWN;
 
 /// Reads the body of a messages request.
@@ -57,6 +57,7 @@ enum Field {
     ContextManagement,
     Compaction,
     Thread,
+    CacheControl,
 }
 
 impl Member for Field {
@@ -80,6 +81,7 @@ impl Member for Field {
             "context_management" => Field::ContextManagement,
             "compaction" => Field::Compaction,
             "thread" => Field::Thread,
+            "cache_control" => Field::CacheControl,
             _ => return None,
         })
     }
@@ -96,29 +98,33 @@ impl Member for Field {
             Field::Stream => reader.stream(scanner)?,
             // 0 fills the cache and answers nothing.
             Field::MaxTokens => reader.places.max_tokens = Some(reader.limit(scanner, key, "max_tokens", 0)?),
-            Field::Tools => tools::tools(scanner, &mut reader.ask)?,
-            Field::ToolChoice => reader.ask.function_calling |= stated(scanner)?,
-            Field::ServiceTier => priced(reader, scanner, "service_tier", &["auto", "standard_only"])?,
-            Field::Speed => priced(reader, scanner, "speed", &["standard"])?,
-            Field::InferenceGeo => priced(reader, scanner, "inference_geo", &["global"])?,
+            Field::Tools => {
+                tools::tools(scanner, &mut reader.ask, &mut reader.places.hosted)?;
+                reader.places.hosted.list(key, scanner.at());
+            }
+            Field::ToolChoice => reader.ask.function_calling |= reader.places.hosted.choice(key, scanner)?,
+            Field::ServiceTier => reader.tiers[0] = word(scanner, "service_tier")?,
+            Field::Speed => reader.tiers[1] = word(scanner, "speed")?,
+            Field::InferenceGeo => reader.tiers[2] = word(scanner, "inference_geo")?,
             Field::Temperature => reader.temperature(scanner)?,
             Field::McpServers => {
                 if asked_for(scanner, "mcp_servers")? {
-                    offer_hosted(&mut reader.ask, "mcp_servers");
+                    hosted(reader, "mcp_servers", key, scanner);
                 }
             }
-            Field::Container => container(reader, scanner)?,
-            Field::ContextManagement => context_management(reader, scanner)?,
+            Field::Container => container(reader, key, scanner)?,
+            Field::ContextManagement => context_management(reader, key, scanner)?,
             Field::Compaction => {
                 // One more sampling over the whole conversation, whose output nothing in the request limits.
                 if stated(scanner)? {
-                    offer_hosted(&mut reader.ask, "compaction");
+                    hosted(reader, "compaction", key, scanner);
                 }
             }
             Field::Thread => {
                 // It may go on from what the provider keeps.
                 reader.ask.attachments += u64::from(stated(scanner)?);
             }
+            Field::CacheControl => blocks::cache_control(scanner, &mut reader.ask)?,
         }
         Ok(())
     }
@@ -127,71 +133,81 @@ impl Member for Field {
         if !reader.has(Field::Messages) {
             return Err(Malformed::field("messages", "is missing"));
         }
+        reader.ask.service_tier = price::tier(reader.tiers.iter().map(Option::as_deref));
         Ok(())
     }
 }
 
-/// A word by which the whole call is priced: any but a standard one is told as the tier that is asked for. Several are joined by `+`.
-fn priced(reader: &mut Reader, scanner: &mut Scanner<'_>, name: &str, standard: &[&str]) -> Result<(), Malformed> {
+/// Counts what a member asks the provider to run by itself. `key` is the member's, which has been read.
+fn hosted(reader: &mut Reader, name: &str, key: &Text<'_>, scanner: &Scanner<'_>) {
+    reader.ask.offer_hosted(name.to_owned(), None);
+    reader.places.hosted.member(name, key, scanner.at());
+}
+
+/// A word by which the whole call is priced.
+fn word(scanner: &mut Scanner<'_>, name: &str) -> Result<Option<String>, Malformed> {
     match scanner.kind()? {
-        Kind::Null => scanner.pass()?,
-        Kind::Text => {
-            let word = scanner.text()?.unescape();
-            if !standard.contains(&&*word) {
-                let word = shortened(&word);
-                let tier = reader.ask.service_tier.take();
-                reader.ask.service_tier = Some(tier.map_or(word.clone(), |tier| format!("{tier}+{word}")));
-            }
+        Kind::Null => {
+            scanner.pass()?;
+            Ok(None)
         }
-        _ => return Err(Malformed::field(name, "must be a string")),
+        Kind::Text => Ok(Some(shortened(&scanner.text()?.unescape()))),
+        _ => Err(Malformed::field(name, "must be a string")),
     }
-    Ok(())
 }
 
 /// `container`: the id of one that is there, or skills that the provider shall load into one.
-fn container(reader: &mut Reader, scanner: &mut Scanner<'_>) -> Result<(), Malformed> {
+fn container(reader: &mut Reader, key: &Text<'_>, scanner: &mut Scanner<'_>) -> Result<(), Malformed> {
     if scanner.kind()? != Kind::Object {
         return Ok(scanner.pass()?);
     }
+    let mut skilled = false;
     let mut open = scanner.object()?;
-    while let Some(key) = scanner.key(&mut open)? {
-        if !key.is("skills") {
+    while let Some(member) = scanner.key(&mut open)? {
+        if member.is("skills") {
+            skilled |= asked_for(scanner, "skills")?;
+        } else {
             scanner.pass()?;
-        } else if asked_for(scanner, "skills")? {
-            offer_hosted(&mut reader.ask, "skills");
         }
+    }
+    if skilled {
+        hosted(reader, "skills", key, scanner);
     }
     Ok(())
 }
 
 /// `context_management`: edits that take something away cost nothing; one that summarises is a sampling of its own.
-fn context_management(reader: &mut Reader, scanner: &mut Scanner<'_>) -> Result<(), Malformed> {
+fn context_management(reader: &mut Reader, key: &Text<'_>, scanner: &mut Scanner<'_>) -> Result<(), Malformed> {
     match scanner.kind()? {
         Kind::Null => return Ok(scanner.pass()?),
         Kind::Object => {}
         _ => return Err(Malformed::field("context_management", "must be an object")),
     }
+    let mut costly: Option<String> = None;
     let mut open = scanner.object()?;
-    while let Some(key) = scanner.key(&mut open)? {
-        if !key.is("edits") {
+    while let Some(member) = scanner.key(&mut open)? {
+        if !member.is("edits") {
             scanner.pass()?;
             continue;
         }
-        super::content::each(scanner, "context_management.edits", |scanner, place| {
+        each(scanner, "context_management.edits", |scanner, place| {
             let mut kind = None;
             let mut open = scanner.object()?;
-            while let Some(key) = scanner.key(&mut open)? {
-                if !key.is("type") || scanner.kind()? != Kind::Text {
+            while let Some(member) = scanner.key(&mut open)? {
+                if !member.is("type") || scanner.kind()? != Kind::Text {
                     scanner.pass()?;
                 } else if kind.replace(shortened(&scanner.text()?.unescape())).is_some() {
                     return Err(Malformed::field(format!("{place}.type"), "stands twice"));
                 }
             }
             if !kind.as_deref().is_some_and(|kind| kind.starts_with("clear_")) {
-                offer_hosted(&mut reader.ask, kind.as_deref().unwrap_or("context_management"));
+                costly.get_or_insert_with(|| kind.unwrap_or_else(|| "context_management".to_owned()));
             }
             Ok(())
         })?;
+    }
+    if let Some(kind) = costly {
+        hosted(reader, &kind, key, scanner);
     }
     Ok(())
 }

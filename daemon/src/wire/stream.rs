@@ -10,6 +10,7 @@ use super::json::{Kind, Scanner};
 use super::messages::answer::Told;
 use super::sse::{Event, Piece, Splitter};
 use super::usage;
+use aex_core::price::is_standard_tier;
 use aex_core::usage::Usage;
 use bytes::{Bytes, BytesMut};
 use std::borrow::Cow;
@@ -100,8 +101,8 @@ pub struct StreamEditor {
     finished: u128,
     /// The last event was taken out: a late line feed of it goes too.
     stripped: bool,
-    /// The service tier that a chunk named, when the standard prices do not hold for it.
-    dearer_tier: Option<String>,
+    /// The service tier that a chunk named. One for which the standard prices do not hold stays.
+    service_tier: Option<String>,
     fault: Option<StreamFault>,
     meter: Meter,
 }
@@ -121,7 +122,7 @@ impl StreamEditor {
             pending: BytesMut::new(),
             finished: 0,
             stripped: false,
-            dearer_tier: None,
+            service_tier: None,
             fault: None,
             meter: Meter::default(),
         }
@@ -262,10 +263,10 @@ impl StreamEditor {
             self.meter.usage = Some(usage.clone());
             self.meter.usage_goes_on = answer.usage_goes_on;
         }
-        if answer.dearer_tier.is_some() {
-            self.dearer_tier.clone_from(&answer.dearer_tier);
+        if answer.service_tier.is_some() && self.service_tier.as_deref().is_none_or(is_standard_tier) {
+            self.service_tier.clone_from(&answer.service_tier);
         }
-        if let (Some(usage), Some(tier)) = (&mut self.meter.usage, &self.dearer_tier) {
+        if let (Some(usage), Some(tier)) = (&mut self.meter.usage, &self.service_tier) {
             usage::tiered(usage, tier);
         }
     }

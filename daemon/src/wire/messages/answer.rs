@@ -1,13 +1,13 @@
 //! Answers of Anthropic's API, whole or event by event: the model's name, what was used, an error, how much was said.
 
-use super::usage::Counted;
 use crate::wire::answer::{Answer, object, value_bytes};
 use crate::wire::json::{Fault, Kind, Scanner};
+use crate::wire::usage::Messages;
 
 /// What the events of one stream have told: each reports a part, and a later one replaces an earlier.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub(in crate::wire) struct Told {
-    counted: Counted,
+    counted: Messages,
     /// Bytes of the running block's thinking. One that is not shown is as long as its signature, which holds it encrypted.
     thinking: usize,
 }
@@ -47,7 +47,8 @@ pub(in crate::wire) fn event(told: &mut Told, scanner: &mut Scanner<'_>, client_
             Ok(())
         }
         "usage" => {
-            answer.has_usage |= told.counted.read(scanner)?;
+            answer.has_usage |= scanner.kind()? == Kind::Object;
+            told.counted.read(scanner)?;
             Ok(())
         }
         _ => scanner.pass(),
@@ -66,7 +67,8 @@ fn member(told: &mut Told, answer: &mut Answer, name: &str, scanner: &mut Scanne
     match name {
         "model" => answer.model(scanner, client_model),
         "usage" => {
-            answer.has_usage |= told.counted.read(scanner)?;
+            answer.has_usage |= scanner.kind()? == Kind::Object;
+            told.counted.read(scanner)?;
             Ok(())
         }
         "content" if scanner.kind()? == Kind::List => {

@@ -5,7 +5,7 @@
 
 use super::tools;
 use crate::wire::json::{Kind, Scanner};
-use crate::wire::request::{Malformed, count};
+use crate::wire::request::{Malformed, count, shortened};
 use crate::wire::text::Text;
 use aex_core::ask::Ask;
 
@@ -92,6 +92,29 @@ pub(super) fn messages(scanner: &mut Scanner<'_>, ask: &mut Ask) -> Result<(), M
     Ok(())
 }
 
+/// Reads a `cache_control`: what stands before it is written to the provider's cache, for 5 minutes when it says nothing else.
+pub(super) fn cache_control(scanner: &mut Scanner<'_>, ask: &mut Ask) -> Result<(), Malformed> {
+    if scanner.kind()? != Kind::Object {
+        return Ok(scanner.pass()?);
+    }
+    let mut lifetime = None;
+    let mut open = scanner.object()?;
+    while let Some(key) = scanner.key(&mut open)? {
+        if !key.is("ttl") {
+            scanner.pass()?;
+            continue;
+        }
+        let stated = scanner.kind()? != Kind::Null;
+        let span = scanner.skip()?;
+        let written = scanner.whole().get(span).unwrap_or_default();
+        if stated && lifetime.replace(written.trim_matches('"')).is_some() {
+            return Err(Malformed::field("cache_control.ttl", "stands twice"));
+        }
+    }
+    ask.write_cache(&shortened(lifetime.unwrap_or("5m")));
+    Ok(())
+}
+
 /// Where blocks stand, for the words of a fault.
 #[derive(Clone, Copy)]
 enum Place {
@@ -148,6 +171,7 @@ enum Looked {
     Source,
     Tool,
     ToolChanges,
+    CacheControl,
 }
 
 impl Looked {
@@ -160,6 +184,7 @@ impl Looked {
             "source" => Looked::Source,
             "tool" => Looked::Tool,
             "tool_changes" => Looked::ToolChanges,
+            "cache_control" => Looked::CacheControl,
             _ => return None,
         })
     }
@@ -187,6 +212,7 @@ fn block(scanner: &mut Scanner<'_>, blocks: &mut Blocks<'_>) -> Result<(), Malfo
             (Looked::Source, Kind::Object) => source = Some(read_source(scanner, blocks)?),
             (Looked::Tool, Kind::Object) => added_tool(scanner, blocks)?,
             (Looked::ToolChanges, Kind::List) => content(scanner, blocks)?,
+            (Looked::CacheControl, _) => cache_control(scanner, blocks.ask)?,
             // The source of a search result is its address.
             _ => scanner.pass()?,
         }
@@ -258,7 +284,7 @@ fn added_tool(scanner: &mut Scanner<'_>, blocks: &mut Blocks<'_>) -> Result<(), 
         }
         seen = true;
         let place = blocks.fault(".content[].tool.definition", "").param.unwrap_or_default();
-        tools::tool(scanner, blocks.ask, &place)?;
+        tools::added(scanner, blocks.ask, &place)?;
     }
     Ok(())
 }

@@ -7,7 +7,6 @@ pub(super) const KNOWN: &[&str] = &[
     "anthropic_version",
     // Who of Anthropic's customers is billed.
     "billing_policy",
-    "cache_control",
     "diagnostics",
     // A refund for a call that was refused.
     "fallback_credit_token",

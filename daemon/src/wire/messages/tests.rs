@@ -2,12 +2,11 @@
 
 use super::answer::{Told, event, message};
 use super::{read, read_countable};
+use crate::wire::dialect::Dialect;
+use crate::wire::edit::{Edits, edit};
 use crate::wire::json::Scanner;
 use crate::wire::request::Malformed;
 use aex_core::ask::Ask;
-use aex_core::price::{Charge, Price};
-use aex_core::usage::Usage;
-use aex_proto::value::Pico;
 use serde_json::{Value, json};
 
 mod answers;
@@ -96,6 +95,7 @@ fn the_first_request_of_claude_code_is_known_whole() {
     let chars = [36, 2, 46, 19, 5];
     let expected = Ask {
         body_bytes: u64::try_from(text.len()).unwrap(),
+        cache_lifetimes: named(&["1h", "5m"]),
         choices: 1,
         max_tokens: Some(32_000),
         messages: 1,
@@ -179,13 +179,13 @@ fn a_tool_is_its_clients_or_its_providers() {
     ] {
         check(
             &format!(r#""tools":[{{"type":"{hosted}","name":"x","max_uses":1}}]"#),
-            Ask { tools: 1, hosted_tools: named(&[hosted]), ..Ask::default() },
+            Ask { tools: 1, hosted_tools: named(&[hosted]), hosted_uses: [(hosted.to_owned(), 1)].into(), ..Ask::default() },
         );
     }
-    // Defined within the conversation.
+    // Defined within the conversation, where it cannot be taken out: no price and no list has that name.
     check_blocks(
         r#"[{"type":"tool_addition","tool":{"type":"tool_definition","definition":{"type":"web_search_20260318","name":"web_search"}}}]"#,
-        Ask { tools: 1, hosted_tools: named(&["web_search_20260318"]), ..Ask::default() },
+        Ask { tools: 1, hosted_tools: named(&["tool_addition/web_search_20260318"]), ..Ask::default() },
     );
 }
 
@@ -205,6 +205,41 @@ fn what_costs_beyond_the_models_prices_is_told_as_hosted() {
 }
 
 #[test]
+fn what_is_to_be_cached_is_told_by_its_lifetime_wherever_it_stands() {
+    let cached = |lifetimes: &[&str]| Ask { cache_lifetimes: named(lifetimes), ..Ask::default() };
+    check(r#""cache_control":null"#, cached(&[]));
+    check(r#""cache_control":{"type":"ephemeral"}"#, cached(&["5m"]));
+    check(r#""system":[{"type":"text","text":"","cache_control":{"type":"ephemeral","ttl":"1h"}}]"#, cached(&["1h"]));
+    check(r#""cache_control":{"ttl":"1d"},"system":[{"type":"text","cache_control":{"ttl":"5m"}}]"#, cached(&["1d", "5m"]));
+    let tool = Ask { tools: 1, tool_names: named(&["a"]), ..cached(&["1h"]) };
+    check(r#""tools":[{"name":"a","cache_control":{"ttl":"1h"}}]"#, tool);
+    check_blocks(r#"[{"type":"tool_result","content":[{"type":"text","text":"","cache_control":{"ttl":null}}]}]"#, cached(&["5m"]));
+}
+
+#[test]
+fn a_tool_that_is_taken_out_leaves_a_request_that_anthropic_takes() {
+    let without = |members: &str| {
+        let body = bytes::Bytes::from(format!(r#"{{"messages":[],"max_tokens":9,{members}}}"#));
+        let request = read(&body).unwrap();
+        let edits = Edits {
+            drop_tools: &["web_search_20260318", "mcp_servers"],
+            auto_choice: Some(Dialect::Messages.auto_choice()),
+            ..Edits::default()
+        };
+        String::from_utf8(edit(&body, &request, &edits).to_vec()).unwrap()
+    };
+    let search = r#"{"type":"web_search_20260318","name":"web_search"}"#;
+    let rest = |members: &str| format!(r#"{{"messages":[],"max_tokens":9{members}}}"#);
+    assert_eq!(without(&format!(r#""tools":[{search}],"tool_choice":{{"type":"auto"}}"#)), rest(""));
+    assert_eq!(
+        without(&format!(r#""tools":[{search},{{"name":"a"}}],"mcp_servers":[{{"name":"x"}}]"#)),
+        rest(r#","tools":[{"name":"a"}]"#)
+    );
+    let chosen = format!(r#""tools":[{search},{{"name":"a"}}],"tool_choice":{{"type":"tool","name":"web_search_20260318"}}"#);
+    assert_eq!(without(&chosen), rest(r#","tools":[{"name":"a"}],"tool_choice":{"type":"auto"}"#));
+}
+
+#[test]
 fn another_price_is_told_as_a_tier() {
     let tier = |tier: &str| Ask { service_tier: Some(tier.to_owned()), ..Ask::default() };
     for standard in [
@@ -216,7 +251,7 @@ fn another_price_is_told_as_a_tier() {
         check(standard, Ask::default());
     }
     check(r#""speed":"fast""#, tier("fast"));
-    check(r#""inference_geo":"us","speed":"fast""#, tier("us+fast"));
+    check(r#""inference_geo":"us","speed":"fast""#, tier("fast+us"));
     check(r#""service_tier":"flex""#, tier("flex"));
 }
 

@@ -1,9 +1,10 @@
 //! Tools of Anthropic's API: those of the client, those that the model knows by their type and the client runs, and those that
 //! the provider runs and bills.
 
-use crate::wire::content::{each, offer, offer_hosted};
+use crate::wire::content::{each, offer};
+use crate::wire::hosted::HostedPlaces;
 use crate::wire::json::{Kind, Scanner};
-use crate::wire::request::{Malformed, shortened};
+use crate::wire::request::{Malformed, natural, shortened};
 use aex_core::ask::Ask;
 
 /// Types that the client runs and whose definition the provider adds: their beginnings, before the date, and tokens at most.
@@ -13,37 +14,66 @@ const KNOWN_TO_THE_MODEL: [(&str, u64); 4] = [("bash_", 1_024), ("computer_", 2_
 /// Types that stand for some thirty tools, of no documented size.
 const TOOLSETS: [&str; 2] = ["browser_toolset_", "computer_toolset_"];
 
+/// More calls of a tool than any request may state.
+const MOST_USES: u64 = 1 << 31;
+
 /// Reads `tools`.
-pub(super) fn tools(scanner: &mut Scanner<'_>, ask: &mut Ask) -> Result<(), Malformed> {
-    each(scanner, "tools", |scanner, place| tool(scanner, ask, place))
+pub(super) fn tools(scanner: &mut Scanner<'_>, ask: &mut Ask, places: &mut HostedPlaces) -> Result<(), Malformed> {
+    each(scanner, "tools", |scanner, place| {
+        scanner.kind()?;
+        let start = scanner.at();
+        let hosted = tool(scanner, ask, place)?;
+        if let Some(Hosted { kind, uses }) = &hosted {
+            ask.offer_hosted(kind.clone(), *uses);
+        }
+        places.element(hosted.as_ref().map(|hosted| hosted.kind.as_str()), start..scanner.at());
+        Ok(())
+    })
 }
 
-/// Reads one definition.
-pub(super) fn tool(scanner: &mut Scanner<'_>, ask: &mut Ask, place: &str) -> Result<(), Malformed> {
-    let mut kind: Option<String> = None;
-    let mut name: Option<String> = None;
+/// Reads a definition that stands in a message. It cannot be taken out of it, so a tool that the provider runs has a name that no price
+/// and no list has.
+pub(super) fn added(scanner: &mut Scanner<'_>, ask: &mut Ask, place: &str) -> Result<(), Malformed> {
+    if let Some(Hosted { kind, .. }) = tool(scanner, ask, place)? {
+        ask.offer_hosted(shortened(&format!("tool_addition/{kind}")), None);
+    }
+    Ok(())
+}
+
+/// A tool that the provider runs.
+struct Hosted {
+    kind: String,
+    /// How often at most, when the request says so.
+    uses: Option<u64>,
+}
+
+/// Reads one definition, and counts it when the client runs it.
+fn tool(scanner: &mut Scanner<'_>, ask: &mut Ask, place: &str) -> Result<Option<Hosted>, Malformed> {
+    let (mut kind, mut name, mut uses) = (None, None, None);
     let mut open = scanner.object()?;
     while let Some(key) = scanner.key(&mut open)? {
-        let (slot, member, may_be_null) = if key.is("type") {
-            (&mut kind, "type", true)
+        let place = |member: &str| format!("{place}.{member}");
+        let twice = if key.is("type") {
+            let stated = scanner.kind()? != Kind::Null;
+            if stated { kind.replace(text(scanner, || place("type"))?).is_some() } else { scanner.pass().map(|()| false)? }
         } else if key.is("name") {
-            (&mut name, "name", false)
+            name.replace(text(scanner, || place("name"))?).is_some()
+        } else if key.is("max_uses") {
+            uses.replace(natural(scanner, &place("max_uses"), 0..=MOST_USES)?.0).is_some()
+        } else if key.is("cache_control") {
+            super::blocks::cache_control(scanner, ask)?;
+            false
         } else {
             scanner.pass()?;
-            continue;
+            false
         };
-        if slot.is_some() {
-            return Err(Malformed::field(format!("{place}.{member}"), "stands twice"));
-        }
-        match scanner.kind()? {
-            Kind::Text => *slot = Some(shortened(&scanner.text()?.unescape())),
-            Kind::Null if may_be_null => scanner.pass()?,
-            _ => return Err(Malformed::field(format!("{place}.{member}"), "must be a string")),
+        if twice {
+            return Err(Malformed::field(place(&key.unescape()), "stands twice"));
         }
     }
     let Some(kind) = kind.filter(|kind| kind != "custom") else {
         offer(ask, name.as_deref());
-        return Ok(());
+        return Ok(None);
     };
     if TOOLSETS.iter().any(|set| kind.starts_with(set)) {
         // It has no name of its own.
@@ -53,7 +83,14 @@ pub(super) fn tool(scanner: &mut Scanner<'_>, ask: &mut Ask, place: &str) -> Res
         offer(ask, name.as_deref());
         ask.known_tool_tokens = ask.known_tool_tokens.saturating_add(*tokens);
     } else {
-        offer_hosted(ask, &kind);
+        return Ok(Some(Hosted { kind, uses: uses.flatten() }));
     }
-    Ok(())
+    Ok(None)
+}
+
+fn text(scanner: &mut Scanner<'_>, place: impl Fn() -> String) -> Result<String, Malformed> {
+    if scanner.kind()? != Kind::Text {
+        return Err(Malformed::field(place(), "must be a string"));
+    }
+    Ok(shortened(&scanner.text()?.unescape()))
 }
