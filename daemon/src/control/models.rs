@@ -76,6 +76,7 @@ pub(super) fn key_state(config: &Config, provider: &Provider) -> KeyState {
 const fn type_name(kind: ProviderKind) -> &'static str {
     match kind {
         ProviderKind::OpenAiCompatible => "openai_compatible",
+        ProviderKind::Anthropic => "anthropic",
         ProviderKind::Echo => "echo",
     }
 }

@@ -6,7 +6,7 @@ use super::{Active, Card, Entered, Evidence, Gate};
 use crate::ledger::{AccountView, Held, HoldCall, LedgerFault};
 use aex_core::ask::Ask;
 use aex_core::books::HoldKey;
-use aex_core::decision::Denial;
+use aex_core::decision::{Denial, Protocol};
 use aex_core::policy::{self, Facts, Permit};
 use aex_core::price::{self, Bound, Terms};
 use aex_proto::value::Digest;
@@ -107,6 +107,8 @@ impl Exempt {
 pub struct Asked {
     /// What the call asks.
     pub ask: Ask,
+    /// Whose API it calls.
+    pub protocol: Protocol,
     /// The digest of the bytes that the client sent.
     pub input: Digest,
     /// The client brings a provider key of its own.
@@ -188,12 +190,19 @@ struct Cleared {
 
 /// The checks before the money.
 async fn clear(gate: &Gate, active: &Active, entered: &Entered, asked: Asked) -> Result<Decision<Cleared>, LedgerFault> {
-    let Asked { mut ask, brings_key, .. } = asked;
+    let Asked { mut ask, protocol, brings_key, .. } = asked;
     let Some(card) = active.card(&ask.model).cloned() else {
         let denial = Denial::UnknownModel { model: ask.model.clone() };
         return Ok(deny(gate, entered, denial, Evidence { ask: Some(&ask), ..Evidence::default() }));
     };
     ask.model.clone_from(&card.card.name);
+    if card.provider.speaking(protocol).is_none() {
+        let (model, provider) = (ask.model.clone(), card.provider.name.clone());
+        let setting = card.provider.kind.other_setting().map(str::to_owned);
+        let denial = Denial::Protocol { model, protocol, provider, setting };
+        let evidence = Evidence { ask: Some(&ask), card: Some(card.digest), ..Evidence::default() };
+        return Ok(deny(gate, entered, denial, evidence));
+    }
     let policy = match active.policy_of(&entered.view) {
         Ok(policy) => policy,
         Err(denial) => {

@@ -1,6 +1,7 @@
 //! The governed call: authenticate, admit, dispatch, relay, settle. One function reads like that list.
 
 use super::dispatch::{Dispatched, Message, Source, dispatch};
+use super::exempt;
 use super::headers;
 use super::line::Line;
 use super::pages::Pages;
@@ -24,7 +25,7 @@ use aex_core::policy::Changed;
 use aex_proto::value::Digest;
 use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderMap, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, request};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use std::net::IpAddr;
@@ -74,7 +75,7 @@ async fn call(gate: &Gate, dialect: Dialect, line: Arc<Line>, peer: IpAddr, requ
     let active = gate.active();
     let (head, body) = request.into_parts();
     let to = Addressee { request: id, shape: dialect.shape(headers::originator(&head.headers)), dialect: Some(dialect) };
-    let entered = match gate.enter(headers::token(&head.headers), peer, id) {
+    let entered = match gate.enter(headers::token_of_call(&head.headers, dialect.protocol()), peer, id) {
         Ok(entered) => entered,
         Err(refused) => {
             gate.refused(id, refused.view.as_deref(), &refused.denial, Evidence::default());
@@ -82,7 +83,7 @@ async fn call(gate: &Gate, dialect: Dialect, line: Arc<Line>, peer: IpAddr, requ
             return refuse(&refused.denial, to);
         }
     };
-    let message = match read(&active, Received { line, dialect, to, headers: head.headers }, body).await {
+    let message = match read(&active, Received { line, dialect, to, head }, body).await {
         Ok(message) => message,
         Err(denial) => {
             gate.refused(id, Some(&entered.view), &denial, Evidence::default());
@@ -97,6 +98,9 @@ async fn call(gate: &Gate, dialect: Dialect, line: Arc<Line>, peer: IpAddr, requ
 /// The call itself. It runs to its end even when the client leaves.
 async fn serve(gate: Gate, active: Arc<Active>, entered: Entered, message: Message, left: oneshot::Receiver<()>) -> Response<Reply> {
     let to = message.to;
+    if message.dialect.is_free() {
+        return exempt::serve(&gate, &active, entered, asked(&message), &message).await;
+    }
     let hold = match admit(&gate, &active, entered, asked(&message)).await {
         Ok(Decision::Permit(hold)) => hold,
         Ok(Decision::Deny(denial)) => return refuse(&denial, to),
@@ -134,7 +138,12 @@ async fn serve(gate: Gate, active: Arc<Active>, entered: Entered, message: Messa
 
 /// What the gate decides on.
 fn asked(message: &Message) -> Asked {
-    Asked { ask: message.request.ask.clone(), input: Digest::of(&message.body), brings_key: message.provider_key.is_some() }
+    Asked {
+        ask: message.request.ask.clone(),
+        protocol: message.dialect.protocol(),
+        input: Digest::of(&message.body),
+        brings_key: message.provider_key.is_some(),
+    }
 }
 
 /// Passes an answer on, as a stream or whole, and settles what it cost.
@@ -211,7 +220,7 @@ fn decline(gate: &Gate, hold: Hold, message: &Message, head: &http::response::Pa
     reply::whole(head.status, headers::to_client(&head.headers), body, message.to.request)
 }
 
-fn refuse(denial: &Denial, to: Addressee) -> Response<Reply> {
+pub(super) fn refuse(denial: &Denial, to: Addressee) -> Response<Reply> {
     reply::refusal(&denial::worded(denial, to), to)
 }
 
@@ -245,12 +254,12 @@ struct Received {
     line: Arc<Line>,
     dialect: Dialect,
     to: Addressee,
-    headers: HeaderMap,
+    head: request::Parts,
 }
 
 /// Reads and parses a request's body.
 async fn read(active: &Active, received: Received, body: Incoming) -> Result<Message, Denial> {
-    let Received { line, dialect, to, headers } = received;
+    let Received { line, dialect, to, head: request::Parts { uri, headers, .. } } = received;
     if headers::is_encoded(&headers) {
         skip_unasked(&headers, body).await;
         return Err(Denial::Malformed {
@@ -264,10 +273,10 @@ async fn read(active: &Active, received: Received, body: Incoming) -> Result<Mes
         return Err(too_large(limit));
     }
     let body = read_body(body, &active.config.settings).await?;
-    let provider_key = headers::provider_key(&headers)
+    let provider_key = headers::provider_key(&headers, dialect.protocol())
         .map_err(|()| Denial::Malformed { message: "`x-aex-provider-key` holds no key".to_owned(), param: None })?;
     match dialect.read(&body) {
-        Ok(request) => Ok(Message { line, provider_key, headers, body, dialect, to, request }),
+        Ok(request) => Ok(Message { line, provider_key, uri, headers, body, dialect, to, request }),
         Err(Malformed { message, param }) => Err(Denial::Malformed { message, param }),
     }
 }
@@ -322,13 +331,13 @@ async fn skip(mut body: Incoming) {
 }
 
 /// Why an answer was not read whole.
-enum Uncollected {
+pub(super) enum Uncollected {
     Stopped,
     Fault(UpstreamFault),
 }
 
 /// Reads a plain answer to its end.
-async fn collect(mut source: Source, idle: Duration, stop: &StopFlag) -> Result<Bytes, Uncollected> {
+pub(super) async fn collect(mut source: Source, idle: Duration, stop: &StopFlag) -> Result<Bytes, Uncollected> {
     let begun = clock::mono();
     let mut whole = Joined::default();
     loop {

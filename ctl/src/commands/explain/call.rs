@@ -139,6 +139,7 @@ fn part(part: &BoundPart) -> String {
         "tools" => format!("{tokens} that a provider may add once to explain tools"),
         "message" => format!("{tokens} around messages: {count} × {each}"),
         "tool" => format!("{tokens} around tools: {count} × {each}"),
+        "known_tool" => format!("{tokens} that the provider adds for tools which it knows by their type"),
         "context" => format!("or {tokens}, the model's whole context, when that is more: the size of a part is unknown"),
         "choice" => format!("{tokens} for answers: {count} × {each}"),
         "prediction_byte" => format!("{tokens} for bytes of a prediction or an echo"),
