@@ -96,8 +96,7 @@ fn every_key_of_version_1_is_read() {
         cache_write: Some(Pico::new(187_500)),
         cached_input: Some(Pico::new(75_000)),
         call: Some(Pico::new(7_000_000)),
-        input: Pico::new(150_000),
-        output: Pico::new(2_000_000),
+        ..Price::of(Pico::new(150_000), Pico::new(2_000_000))
     };
     assert_eq!(big.price, Some(price));
     assert_eq!((big.max_tokens_field, big.context_tokens), (MaxTokensField::MaxCompletionTokens, Some(100_000)));
