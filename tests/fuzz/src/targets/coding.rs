@@ -1,11 +1,13 @@
 //! Compressed answers: any cutting gives the same bytes, a step gives no more than its most, and the whole no more than its format can.
 
+use aex_proto::value::Digest;
 use crate::dice::Dice;
 use crate::engine::halves;
 use aexd::wire::coding::{Decoder, STEP};
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
+use std::fmt;
 use std::io::Write;
 
 const CODINGS: &[&str] = &["gzip", "deflate", "br"];
@@ -39,20 +41,27 @@ fn round(dice: &mut Dice<'_>, body: &[u8]) {
     let pieces = dice.cut(&packed);
     let back = decoded(coding, &pieces);
     // Bare deflate whose first two bytes happen to be a header of zlib's format is read as that.
-    let is_ambiguous = coding == "deflate" && dice_is_zlib(&packed) && !back.is_done;
+    let is_ambiguous = coding == "deflate" && begins_as_zlib(&packed) && !back.is_done;
     assert!(is_ambiguous || (back.bytes == body && back.is_done && !back.is_corrupt), "{coding}: {} bytes came back as {back:?}", body.len());
 }
 
-fn dice_is_zlib(packed: &[u8]) -> bool {
+fn begins_as_zlib(packed: &[u8]) -> bool {
     matches!(packed, [one, two, ..] if one & 0x0f == 8 && u16::from_be_bytes([*one, *two]).is_multiple_of(31))
 }
 
 /// What came of a body.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 struct Told {
     bytes: Vec<u8>,
     is_done: bool,
     is_corrupt: bool,
+}
+
+impl fmt::Debug for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Told { bytes, is_done, is_corrupt } = self;
+        write!(f, "{} bytes ({}), done {is_done}, corrupt {is_corrupt}", bytes.len(), Digest::of(bytes))
+    }
 }
 
 fn decoded(coding: &str, pieces: &[&[u8]]) -> Told {

@@ -44,7 +44,8 @@ fn hold(dice: &mut Dice<'_>, dialect: Dialect, body: &[u8]) {
     let edits = Edits {
         model: dice.once_in(2).then_some(model),
         max_tokens: limit.filter(|_| dice.once_in(2)).map(|field| (field, ceiling)),
-        temperature: dice.once_in(4).then_some("0.70"),
+        // A rule sets none where there is none to set.
+        temperature: (governed(dialect).contains(&"temperature") && dice.once_in(4)).then_some("0.70"),
         no_stream: dice.once_in(4),
         service_tier: (dialect.has_service_tier() && dice.once_in(2)).then_some("default"),
         include_usage: dialect.has_usage_option() && dice.once_in(2),
@@ -147,7 +148,7 @@ fn intended(dialect: Dialect, before: &Doc<'_>, after: &Doc<'_>, edits: &Edits<'
         wanted.set("service_tier", quoted(tier));
     }
     if let Some(temperature) = edits.temperature {
-        wanted.set_governed(dialect, "temperature", temperature.to_owned());
+        wanted.set("temperature", temperature.to_owned());
     }
     let streams = before.get("stream").is_some_and(|stream| stream.raw == "true");
     if edits.no_stream {
@@ -195,11 +196,6 @@ impl Wanted {
         }
     }
 
-    /// The same where the dialect has no such field: an edit adds it then.
-    fn set_governed(&mut self, dialect: Dialect, name: &str, raw: String) {
-        if governed(dialect).contains(&name) { self.set(name, raw) } else { drop(self.new.insert(name.to_owned(), raw)) }
-    }
-
     fn rename(&mut self, from: &str, to: &str) {
         self.members.iter_mut().filter(|(name, _)| name == from).for_each(|(name, _)| to.clone_into(name));
     }
@@ -244,14 +240,16 @@ fn drop_tools(dialect: Dialect, before: &Doc<'_>, edits: &Edits<'_>, wanted: &mu
     };
     let at_most = before.members().iter().filter(|(name, value)| costly(name, value).is_some()).count();
     assert!(at_most <= NAMES_KEPT, "the corpus has no such request");
-    let mut gone: Vec<String> =
-        before.members().iter().filter(|(name, value)| costly(name, value).is_some_and(goes)).map(|(name, _)| name.clone()).collect();
+    // A name may stand twice, and ask for something once only.
+    for (name, value) in before.members().iter().filter(|(name, value)| costly(name, value).is_some_and(goes)) {
+        wanted.members.retain(|(known, raw)| !(known == name && raw == value.raw));
+    }
     if own.contains(&"tools") {
         let tools = before.get("tools");
         let items = tools.map(Doc::items).unwrap_or_default();
         let kept: Vec<&Doc<'_>> = items.iter().filter(|tool| !tool.get("type").and_then(Doc::text).is_some_and(goes)).collect();
         if kept.is_empty() && !items.is_empty() {
-            gone.extend(["tools", "tool_choice", "parallel_tool_calls"].map(str::to_owned));
+            ["tools", "tool_choice", "parallel_tool_calls"].iter().for_each(|name| wanted.remove(name));
         } else {
             if kept.len() < items.len() {
                 wanted.is_cut = true;
@@ -263,7 +261,6 @@ fn drop_tools(dialect: Dialect, before: &Doc<'_>, edits: &Edits<'_>, wanted: &mu
             }
         }
     }
-    gone.iter().for_each(|name| wanted.remove(name));
 }
 
 /// The tool that a choice names.
