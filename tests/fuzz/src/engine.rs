@@ -6,10 +6,12 @@
 use crate::dice::Dice;
 use bolero::{Engine, Test};
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 /// Inputs of a target beside its corpus, when nothing is said.
-const RUNS: u64 = 20_000;
+const RUNS: u64 = 30_000;
 /// The plan of every day: CI finds the same twice.
 const SEED: u64 = 1;
 /// The longest input that is made, in bytes.
@@ -43,6 +45,7 @@ impl<T: Test> Engine<T> for Seeded {
         let runs = variable("AEX_FUZZ_RUNS").unwrap_or(RUNS);
         let seeds = files(&corpus(self.name));
         assert!(!seeds.is_empty(), "{}: no corpus in {}", self.name, corpus(self.name).display());
+        let begun = Instant::now();
         let mut check = |input: &[u8], whence: &str| {
             let mut slice = input;
             if let Err(fault) = test.test(&mut slice) {
@@ -60,7 +63,11 @@ impl<T: Test> Engine<T> for Seeded {
             let input = random.input(&seeds);
             check(&input, &format!("run {run}"));
         }
-        println!("fuzz {}: {} executions, {} of them from the corpus, seed {seed}", self.name, runs + seeds.len() as u64, seeds.len());
+        let all = runs + seeds.len() as u64;
+        let rate = u128::from(all) * 1000 / begun.elapsed().as_millis().max(1);
+        let line = format!("fuzz {}: {all} executions, {} of them from the corpus, {rate}/s, seed {seed}\n", self.name, seeds.len());
+        // Past the test harness, which hides what a test that passes prints.
+        std::io::stderr().write_all(line.as_bytes()).expect("standard error");
     }
 }
 

@@ -4,7 +4,7 @@
 //! A target is a function of bytes that panics when a promise is broken. `tests/targets.rs` runs each: on stable as a property test, in a
 //! build for libFuzzer under it.
 
-#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used, reason = "a target reports by a panic")]
+#![allow(clippy::panic, clippy::expect_used, reason = "a target reports by a panic")]
 
 pub mod dice;
 pub mod doc;

@@ -5,18 +5,71 @@ use crate::dice::Dice;
 use aexd::wire::dialect::Dialect;
 use std::fmt::Write;
 
-const TEXTS: &[&str] = &["m", "gpt-5", "", "a\"b\\", "é", "日本\u{1d11e}", "auto", "default", "ﬁ\u{fb01}", "\u{7f}\n", "true", "{\"model\":1}"];
+const TEXTS: &[&str] =
+    &["m", "gpt-5", "", "a\"b\\", "é", "日本\u{1d11e}", "auto", "default", "ﬁ\u{fb01}", "\u{7f}\n", "true", "{\"model\":1}"];
 const NUMBERS: &[&str] = &[
-    "1", "7", "0", "5", "4096", "2147483648", "2147483649", "18446744073709551615", "18446744073709551616", "-0", "-1", "1.0", "1e3", "1E-7", "0.70",
-    "1e999", "12345678901234567890123456789012345",
+    "1",
+    "7",
+    "0",
+    "5",
+    "4096",
+    "2147483648",
+    "2147483649",
+    "18446744073709551615",
+    "18446744073709551616",
+    "-0",
+    "-1",
+    "1.0",
+    "1e3",
+    "1E-7",
+    "0.70",
+    "1e999",
+    "12345678901234567890123456789012345",
 ];
 /// Types of tools; the first three are those that are taken out.
-pub const TOOLS: &[&str] = &["web_search", "mcp", "file_search", "function", "custom", "bash_20250124", "web_search_20250305", "computer_toolset_1"];
+pub const TOOLS: &[&str] =
+    &["web_search", "mcp", "file_search", "function", "custom", "bash_20250124", "web_search_20250305", "computer_toolset_1"];
 const NAMES: &[&str] = &[
-    "model", "max_tokens", "max_completion_tokens", "stream", "stream_options", "tools", "tool_choice", "n", "temperature", "service_tier",
-    "parallel_tool_calls", "web_search_options", "plugins", "best_of", "echo", "prompt", "input", "messages", "mcp_servers", "container",
-    "compaction", "context_management", "system", "functions", "function_call", "prediction", "modalities", "audio", "user", "x", "Model",
-    "max_Tokens", "ſtream", "speed", "cache_control", "include_usage", "search_parameters", "stop", "response_format", "",
+    "model",
+    "max_tokens",
+    "max_completion_tokens",
+    "stream",
+    "stream_options",
+    "tools",
+    "tool_choice",
+    "n",
+    "temperature",
+    "service_tier",
+    "parallel_tool_calls",
+    "web_search_options",
+    "plugins",
+    "best_of",
+    "echo",
+    "prompt",
+    "input",
+    "messages",
+    "mcp_servers",
+    "container",
+    "compaction",
+    "context_management",
+    "system",
+    "functions",
+    "function_call",
+    "prediction",
+    "modalities",
+    "audio",
+    "user",
+    "x",
+    "Model",
+    "max_Tokens",
+    "ſtream",
+    "speed",
+    "cache_control",
+    "include_usage",
+    "search_parameters",
+    "stop",
+    "response_format",
+    "",
 ];
 
 /// A request of a dialect, more or less.
@@ -40,7 +93,12 @@ pub fn request(dice: &mut Dice<'_>, dialect: Dialect) -> String {
     // Most names stand twice by accident only.
     if !dice.once_in(8) {
         let mut known: Vec<&str> = Vec::new();
-        names.retain(|name| !known.contains(name) && { known.push(name); true });
+        names.retain(|name| {
+            !known.contains(name) && {
+                known.push(name);
+                true
+            }
+        });
     }
     let mut out = String::new();
     space(dice, &mut out);
@@ -171,7 +229,8 @@ fn fitting(dice: &mut Dice<'_>, out: &mut String, name: &str) {
             1 => out.push_str("null"),
             _ => {
                 members(dice, out, &["type", "name"], |dice, out, name| {
-                    let word = if name == "type" { dice.pick(&["tool", "web_search", "mcp", "function", "auto"]) } else { dice.pick(TOOLS) };
+                    let word =
+                        if name == "type" { dice.pick(&["tool", "web_search", "mcp", "function", "auto"]) } else { dice.pick(TOOLS) };
                     text(dice, out, word);
                 });
             }
@@ -181,7 +240,12 @@ fn fitting(dice: &mut Dice<'_>, out: &mut String, name: &str) {
         }
         "container" => out.push_str(dice.pick(&["\"c1\"", "{\"skills\":[{\"type\":\"anthropic\"}]}", "null", "{}"])),
         "context_management" => {
-            out.push_str(dice.pick(&["null", "{\"edits\":[{\"type\":\"compact_1\"}]}", "{\"edits\":[{\"type\":\"clear_thinking\"}]}", "{}"]));
+            out.push_str(dice.pick(&[
+                "null",
+                "{\"edits\":[{\"type\":\"compact_1\"}]}",
+                "{\"edits\":[{\"type\":\"clear_thinking\"}]}",
+                "{}",
+            ]));
         }
         _ => any(dice, out, 3),
     }
@@ -194,7 +258,12 @@ fn message(dice: &mut Dice<'_>, out: &mut String) {
             text(dice, out, role);
         } else if dice.once_in(3) {
             list(dice, out, 2, |dice, out| {
-                members(dice, out, &["type", "text"], |dice, out, name| if name == "type" { out.push_str("\"text\"") } else { words(dice, out) });
+                members(
+                    dice,
+                    out,
+                    &["type", "text"],
+                    |dice, out, name| if name == "type" { out.push_str("\"text\"") } else { words(dice, out) },
+                );
             });
         } else {
             words(dice, out);
@@ -209,7 +278,9 @@ fn tool(dice: &mut Dice<'_>, out: &mut String) {
             let kind = dice.pick(TOOLS);
             text(dice, out, kind);
         }
-        "function" => members(dice, out, &["name", "parameters"], |dice, out, name| if name == "name" { words(dice, out) } else { any(dice, out, 2) }),
+        "function" => {
+            members(dice, out, &["name", "parameters"], |dice, out, name| if name == "name" { words(dice, out) } else { any(dice, out, 2) })
+        }
         "max_uses" => out.push_str(dice.pick(&["1", "3", "0"])),
         _ => words(dice, out),
     });

@@ -32,7 +32,10 @@ pub fn check(bytes: &[u8]) {
         && let (Some(usage), Some(reported)) = (&answer.usage, doc.get("usage"))
     {
         let most = numbers(reported);
-        assert!(u128::from(usage.input_tokens()) + u128::from(usage.output_tokens()) <= 2 * most, "more tokens than all counts together: {usage:?}");
+        assert!(
+            u128::from(usage.input_tokens()) + u128::from(usage.output_tokens()) <= 2 * most,
+            "more tokens than all counts together: {usage:?}"
+        );
     }
 }
 
@@ -97,7 +100,10 @@ pub fn check_usage(bytes: &[u8]) {
             ("prompt_tokens", whole.to_string()),
             ("completion_tokens", output.to_string()),
             ("total_tokens", (whole + output).to_string()),
-            ("prompt_tokens_details", format!("{{\"cached_tokens\":{cached},\"audio_tokens\":{audio},\"cache_write_tokens\":{}}}", five + hour)),
+            (
+                "prompt_tokens_details",
+                format!("{{\"cached_tokens\":{cached},\"audio_tokens\":{audio},\"cache_write_tokens\":{}}}", five + hour),
+            ),
             ("completion_tokens_details", format!("{{\"reasoning_tokens\":{reasoning},\"audio_tokens\":{spoken}}}")),
         ];
         members.rotate_left(dice.below(5));

@@ -1,8 +1,8 @@
 //! Compressed answers: any cutting gives the same bytes, a step gives no more than its most, and the whole no more than its format can.
 
-use aex_proto::value::Digest;
 use crate::dice::Dice;
 use crate::engine::halves;
+use aex_proto::value::Digest;
 use aexd::wire::coding::{Decoder, STEP};
 use bytes::Bytes;
 use flate2::Compression;
@@ -34,15 +34,31 @@ pub fn check(bytes: &[u8]) {
 fn round(dice: &mut Dice<'_>, body: &[u8]) {
     let level = Compression::new(u32::try_from(dice.below(10)).unwrap_or(0));
     let (coding, packed) = match dice.below(3) {
-        0 => ("gzip", { let mut to = GzEncoder::new(Vec::new(), level); to.write_all(body).expect("memory"); to.finish().expect("memory") }),
-        1 => ("deflate", { let mut to = ZlibEncoder::new(Vec::new(), level); to.write_all(body).expect("memory"); to.finish().expect("memory") }),
-        _ => ("deflate", { let mut to = DeflateEncoder::new(Vec::new(), level); to.write_all(body).expect("memory"); to.finish().expect("memory") }),
+        0 => ("gzip", {
+            let mut to = GzEncoder::new(Vec::new(), level);
+            to.write_all(body).expect("memory");
+            to.finish().expect("memory")
+        }),
+        1 => ("deflate", {
+            let mut to = ZlibEncoder::new(Vec::new(), level);
+            to.write_all(body).expect("memory");
+            to.finish().expect("memory")
+        }),
+        _ => ("deflate", {
+            let mut to = DeflateEncoder::new(Vec::new(), level);
+            to.write_all(body).expect("memory");
+            to.finish().expect("memory")
+        }),
     };
     let pieces = dice.cut(&packed);
     let back = decoded(coding, &pieces);
     // Bare deflate whose first two bytes happen to be a header of zlib's format is read as that.
     let is_ambiguous = coding == "deflate" && begins_as_zlib(&packed) && !back.is_done;
-    assert!(is_ambiguous || (back.bytes == body && back.is_done && !back.is_corrupt), "{coding}: {} bytes came back as {back:?}", body.len());
+    assert!(
+        is_ambiguous || (back.bytes == body && back.is_done && !back.is_corrupt),
+        "{coding}: {} bytes came back as {back:?}",
+        body.len()
+    );
 }
 
 fn begins_as_zlib(packed: &[u8]) -> bool {

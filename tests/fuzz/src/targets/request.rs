@@ -37,9 +37,11 @@ fn hold(dice: &mut Dice<'_>, dialect: Dialect, body: &[u8]) {
     let doc = doc::parse(&body).expect("what is taken is JSON");
     same_meaning(dialect, &body, &doc, &request);
 
-    let drops: Vec<&str> = ["web_search", "mcp", "file_search", "plugins", "skills", "mcp_servers"].into_iter().filter(|_| dice.once_in(2)).collect();
+    let drops: Vec<&str> =
+        ["web_search", "mcp", "file_search", "plugins", "skills", "mcp_servers"].into_iter().filter(|_| dice.once_in(2)).collect();
     let model = dice.pick(MODELS);
-    let limit = dialect.limit_field(dice.pick(&[aex_core::price::MaxTokensField::MaxTokens, aex_core::price::MaxTokensField::MaxCompletionTokens]));
+    let limit =
+        dialect.limit_field(dice.pick(&[aex_core::price::MaxTokensField::MaxTokens, aex_core::price::MaxTokensField::MaxCompletionTokens]));
     let ceiling = dice.pick(&[7, 1, 4096, 1 << 31]);
     let edits = Edits {
         model: dice.once_in(2).then_some(model),
@@ -70,16 +72,45 @@ fn show(bytes: &[u8]) -> String {
 const fn governed(dialect: Dialect) -> &'static [&'static str] {
     match dialect {
         Dialect::Chat => &[
-            "model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n", "tools", "functions", "tool_choice",
-            "function_call", "service_tier", "prediction", "modalities", "audio", "temperature",
+            "model",
+            "messages",
+            "stream",
+            "stream_options",
+            "max_tokens",
+            "max_completion_tokens",
+            "n",
+            "tools",
+            "functions",
+            "tool_choice",
+            "function_call",
+            "service_tier",
+            "prediction",
+            "modalities",
+            "audio",
+            "temperature",
         ],
         Dialect::Completions => {
             &["model", "prompt", "stream", "stream_options", "max_tokens", "n", "best_of", "echo", "service_tier", "temperature"]
         }
         Dialect::Embeddings => &["model", "input", "service_tier"],
         Dialect::CountTokens | Dialect::Messages => &[
-            "model", "messages", "system", "stream", "max_tokens", "tools", "tool_choice", "service_tier", "speed", "inference_geo", "temperature",
-            "mcp_servers", "container", "context_management", "compaction", "thread", "cache_control",
+            "model",
+            "messages",
+            "system",
+            "stream",
+            "max_tokens",
+            "tools",
+            "tool_choice",
+            "service_tier",
+            "speed",
+            "inference_geo",
+            "temperature",
+            "mcp_servers",
+            "container",
+            "context_management",
+            "compaction",
+            "thread",
+            "cache_control",
         ],
     }
 }
@@ -89,7 +120,11 @@ fn same_meaning(dialect: Dialect, body: &[u8], doc: &Doc<'_>, request: &Request)
     let ask = &request.ask;
     let names = governed(dialect);
     for name in names {
-        let times = doc.members().iter().filter(|(known, _)| known.to_lowercase() == **name || known.to_uppercase().to_lowercase() == **name).count();
+        let times = doc
+            .members()
+            .iter()
+            .filter(|(known, _)| known.to_lowercase() == **name || known.to_uppercase().to_lowercase() == **name)
+            .count();
         assert!(times <= 1, "{name} stands {times} times in {}", show(body));
         assert_eq!(times, doc.members().iter().filter(|(known, _)| known == name).count(), "{name} is written otherwise in {}", show(body));
     }
@@ -186,7 +221,11 @@ struct Wanted {
 
 impl Wanted {
     fn of(doc: &Doc<'_>) -> Wanted {
-        Wanted { members: doc.members().iter().map(|(name, value)| (name.clone(), value.raw.to_owned())).collect(), is_cut: false, new: BTreeMap::new() }
+        Wanted {
+            members: doc.members().iter().map(|(name, value)| (name.clone(), value.raw.to_owned())).collect(),
+            is_cut: false,
+            new: BTreeMap::new(),
+        }
     }
 
     fn set(&mut self, name: &str, raw: String) {
@@ -235,7 +274,9 @@ fn drop_tools(dialect: Dialect, before: &Doc<'_>, edits: &Edits<'_>, wanted: &mu
         "web_search_options" if asked(value, name) => Some("web_search"),
         "plugins" if asked(value, name) => Some("plugins"),
         "mcp_servers" if own.contains(&name) && asked(value, name) => Some("mcp_servers"),
-        "container" if own.contains(&name) && value.members().iter().any(|(name, value)| name == "skills" && asked(value, name)) => Some("skills"),
+        "container" if own.contains(&name) && value.members().iter().any(|(name, value)| name == "skills" && asked(value, name)) => {
+            Some("skills")
+        }
         _ => None,
     };
     let at_most = before.members().iter().filter(|(name, value)| costly(name, value).is_some()).count();

@@ -30,7 +30,18 @@ pub fn check_made(bytes: &[u8]) {
         "data: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"},\"usage\":{\"output_tokens\":5}}",
         "data: {\"type\":\"message_stop\"}",
         "data: {\"error\":{\"message\":\"x\"}}",
-        "data", "data:", ": comment", "event: message_start", "event: error", "event", "id: 7", "retry", "\u{feff}data: 1", "{", "data: nope", "",
+        "data",
+        "data:",
+        ": comment",
+        "event: message_start",
+        "event: error",
+        "event",
+        "id: 7",
+        "retry",
+        "\u{feff}data: 1",
+        "{",
+        "data: nope",
+        "",
     ];
     const ENDS: &[&str] = &["\n", "\r\n", "\r", "\n\n", "\r\n\r\n", "\r\r", "\n\r"];
     let (mut choices, rest) = halves(bytes);
@@ -128,12 +139,16 @@ impl Wanted {
                 Some(model) => {
                     // A string has no line end: it lies in one line, and the lines before it are whole.
                     let mut from = model.raw.as_ptr() as usize - doc.raw.as_ptr() as usize + lead(&payload);
-                    let (start, _) = event.data.iter().find(|(start, end)| {
-                        let length = end - start;
-                        let is_here = from + model.raw.len() <= length;
-                        from -= if is_here { 0 } else { length + 1 };
-                        is_here
-                    }).expect("a line");
+                    let (start, _) = event
+                        .data
+                        .iter()
+                        .find(|(start, end)| {
+                            let length = end - start;
+                            let is_here = from + model.raw.len() <= length;
+                            from -= if is_here { 0 } else { length + 1 };
+                            is_here
+                        })
+                        .expect("a line");
                     let at = start + from;
                     wanted.bytes.extend_from_slice(&body[event.from..at]);
                     wanted.bytes.extend_from_slice(quoted(client).as_bytes());
@@ -164,13 +179,18 @@ fn is_usage_chunk(dialect: Dialect, doc: &Doc<'_>) -> bool {
     let choices = members().rev().find(|(name, value)| name == "choices" && value.raw.starts_with('['));
     let usage = members().any(|(name, value)| name == "usage" && value.is_map());
     let errors = members().any(|(name, value)| name == "error" && !value.is_null())
-        || members().filter(|(name, _)| name == "x_groq").flat_map(|(_, groq)| groq.members()).any(|(name, value)| name == "error" && !value.is_null());
+        || members()
+            .filter(|(name, _)| name == "x_groq")
+            .flat_map(|(_, groq)| groq.members())
+            .any(|(name, value)| name == "error" && !value.is_null());
     chat && usage && !errors && choices.is_some_and(|(_, value)| value.items().is_empty())
 }
 
 /// The model's name as the dialect has it.
 fn model<'a, 'b>(dialect: Dialect, doc: &'b Doc<'a>) -> Option<&'b Doc<'a>> {
-    let last = |doc: &'b Doc<'a>| doc.members().iter().rev().find(|(name, value)| name == "model" && value.text().is_some()).map(|(_, value)| value);
+    let last = |doc: &'b Doc<'a>| {
+        doc.members().iter().rev().find(|(name, value)| name == "model" && value.text().is_some()).map(|(_, value)| value)
+    };
     if dialect == Dialect::Messages {
         doc.members().iter().rev().filter(|(name, _)| name == "message").find_map(|(_, message)| last(message))
     } else {
