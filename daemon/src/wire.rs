@@ -9,6 +9,7 @@ mod content;
 pub mod denial;
 pub mod echo;
 pub mod edit;
+pub mod hosted;
 pub mod json;
 mod nfkc;
 mod sse;

@@ -7,6 +7,7 @@ mod costly;
 mod known;
 
 use super::content::{self, Contents};
+use super::hosted::HostedPlaces;
 use super::json::{Fault, Kind, Number, Scanner};
 use super::nfkc;
 use super::text::Text;
@@ -77,6 +78,8 @@ pub struct Places {
     pub service_tier: Option<Range<usize>>,
     /// `stream_options`.
     pub stream_options: Option<StreamOptions>,
+    /// Tools that the provider runs.
+    pub hosted: HostedPlaces,
 }
 
 /// An output limit of a request.
@@ -194,7 +197,7 @@ impl Reader {
 
     fn member(&mut self, key: &Text<'_>, scanner: &mut Scanner<'_>) -> Result<(), Malformed> {
         let name = key.unescape();
-        let Some(field) = Field::of(&name) else { return self.other(&name, scanner) };
+        let Some(field) = Field::of(&name) else { return self.other(key, &name, scanner) };
         if self.seen & (1 << field as u32) != 0 {
             return Err(Malformed::field(name, "stands twice"));
         }
@@ -214,9 +217,13 @@ impl Reader {
                 self.places.max_completion_tokens = Some(self.max_tokens(scanner, key, "max_completion_tokens")?);
             }
             Field::N => self.choices(scanner)?,
-            Field::Tools => content::tools(scanner, &mut self.ask)?,
+            Field::Tools => {
+                content::tools(scanner, &mut self.ask, &mut self.places.hosted)?;
+                self.places.hosted.list(key, scanner.at());
+            }
             Field::Functions => content::functions(scanner, &mut self.ask)?,
-            Field::ToolChoice | Field::FunctionCall => self.ask.function_calling |= stated(scanner)?,
+            Field::ToolChoice => self.ask.function_calling |= self.places.hosted.choice(key, scanner)?,
+            Field::FunctionCall => self.ask.function_calling |= stated(scanner)?,
             Field::ServiceTier => self.service_tier(scanner)?,
             Field::Prediction => self.ask.prediction_bytes = content::prediction(scanner)?,
             Field::Modalities => content::modalities(scanner, &mut self.ask)?,
@@ -227,10 +234,11 @@ impl Reader {
     }
 
     /// A member whose place in the request does not matter.
-    fn other(&mut self, name: &str, scanner: &mut Scanner<'_>) -> Result<(), Malformed> {
+    fn other(&mut self, key: &Text<'_>, name: &str, scanner: &mut Scanner<'_>) -> Result<(), Malformed> {
         if let Some(tool) = costly(name) {
             if asked_for(scanner, name)? {
-                content::offer_hosted(&mut self.ask, tool);
+                self.ask.offer_hosted(shortened(tool), None);
+                self.places.hosted.member(&shortened(tool), key, scanner.at());
             }
             return Ok(());
         }
@@ -240,7 +248,14 @@ impl Reader {
         if KNOWN.binary_search(&name).is_err() {
             keep(&mut self.ask.unknown_fields, name);
         }
-        scanner.skip()?;
+        match name {
+            "cache_control" => content::cache(scanner, &mut self.ask)?,
+            "parallel_tool_calls" => {
+                scanner.skip()?;
+                self.places.hosted.dependent(key, scanner.at());
+            }
+            _ => drop(scanner.skip()?),
+        }
         Ok(())
     }
 

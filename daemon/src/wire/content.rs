@@ -3,7 +3,8 @@
 //! Counts for the decision; keeps names of tools and nothing of the texts.
 
 use super::chat::{Malformed, count, keep, shortened, stated};
-use super::json::{Kind, Scanner};
+use super::hosted::HostedPlaces;
+use super::json::{Fault, Kind, Number, Scanner};
 use super::text::Text;
 use aex_core::ask::Ask;
 
@@ -123,8 +124,10 @@ fn string<'a>(scanner: &mut Scanner<'a>, contents: &Contents, member: &str) -> R
 }
 
 /// Reads `tools`: functions and custom tools by their names, all others as tools that the provider runs.
-pub(super) fn tools(scanner: &mut Scanner<'_>, ask: &mut Ask) -> Result<(), Malformed> {
+pub(super) fn tools(scanner: &mut Scanner<'_>, ask: &mut Ask, places: &mut HostedPlaces) -> Result<(), Malformed> {
     each(scanner, "tools", |scanner, place| {
+        let start = scanner.at();
+        let mut uses = None;
         let mut kind = None;
         let mut function = None;
         let mut custom = None;
@@ -136,6 +139,12 @@ pub(super) fn tools(scanner: &mut Scanner<'_>, ask: &mut Ask) -> Result<(), Malf
                 (&mut function, "function", true)
             } else if key.is("custom") {
                 (&mut custom, "custom", true)
+            } else if key.is("max_uses") && scanner.kind()? == Kind::Number {
+                uses = Some(scanner.number()?);
+                continue;
+            } else if key.is("cache_control") {
+                cache(scanner, ask)?;
+                continue;
             } else {
                 scanner.skip()?;
                 continue;
@@ -151,12 +160,15 @@ pub(super) fn tools(scanner: &mut Scanner<'_>, ask: &mut Ask) -> Result<(), Malf
             Some("function") => function,
             Some("custom") => custom,
             Some(hosted) => {
-                offer_hosted(ask, hosted);
+                let uses = uses.and_then(|uses| if let Number::Natural(uses) = uses { Some(uses) } else { None });
+                ask.offer_hosted(hosted.to_owned(), uses);
+                places.element(Some(hosted), start..scanner.at());
                 return Ok(());
             }
             None => return Err(Malformed::field(format!("{place}.type"), "is missing")),
         };
         offer(ask, name.as_deref());
+        places.element(None, start..scanner.at());
         Ok(())
     })
 }
@@ -170,10 +182,23 @@ pub(super) fn functions(scanner: &mut Scanner<'_>, ask: &mut Ask) -> Result<(), 
     })
 }
 
-/// Counts a tool that the provider runs.
-pub(super) fn offer_hosted(ask: &mut Ask, kind: &str) {
-    ask.tools += 1;
-    keep(&mut ask.hosted_tools, kind);
+/// Reads a `cache_control`: gateways before Anthropic's models take it in chat, too. Without a `ttl` it is for 5 minutes.
+pub(super) fn cache(scanner: &mut Scanner<'_>, ask: &mut Ask) -> Result<(), Fault> {
+    if scanner.kind()? != Kind::Object {
+        scanner.skip()?;
+        return Ok(());
+    }
+    let mut lifetime = None;
+    let mut open = scanner.object()?;
+    while let Some(key) = scanner.key(&mut open)? {
+        if key.is("ttl") && scanner.kind()? == Kind::Text {
+            lifetime = Some(shortened(&scanner.text()?.unescape()));
+        } else {
+            scanner.skip()?;
+        }
+    }
+    ask.write_cache(lifetime.as_deref().unwrap_or("5m"));
+    Ok(())
 }
 
 /// A tool without a name is counted and not named: a list of allowed names refuses it then.
@@ -277,7 +302,7 @@ pub(super) fn modalities(scanner: &mut Scanner<'_>, ask: &mut Ask) -> Result<(),
         match text(scanner, "modalities[]")?.as_str() {
             "text" => {}
             "audio" => ask.audio_out = true,
-            other => offer_hosted(ask, &format!("modalities.{other}")),
+            other => ask.offer_hosted(shortened(&format!("modalities.{other}")), None),
         }
     }
     Ok(())
