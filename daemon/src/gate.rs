@@ -12,7 +12,7 @@ mod settle;
 mod tokens;
 
 pub use active::{Active, Card, Source};
-pub use admit::{Asked, CALL_LASTS, Decision, Hold, admit};
+pub use admit::{Asked, CALL_LASTS, Decision, Exempt, Hold, Sending, admit, exempt};
 pub use enter::{Entered, Refused};
 pub use live::Call;
 pub use policy::InForce;

@@ -1,7 +1,7 @@
 //! The proxy: the only user of axum, tower-http and the HTTP client.
 //!
 //! One thread accepts; each worker has a runtime of its own with its own connections to providers, so that a call never
-//! changes threads. The governed call is `serve::chat`; all other pages are an axum router.
+//! changes threads. The governed call is `serve::call`; all other pages are an axum router.
 
 mod dispatch;
 mod headers;

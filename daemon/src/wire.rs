@@ -6,12 +6,15 @@
 pub mod answer;
 pub mod chat;
 mod content;
+mod costly;
 pub mod denial;
+pub mod dialect;
 pub mod echo;
 pub mod edit;
 pub mod hosted;
 pub mod json;
 mod nfkc;
+pub mod request;
 mod sse;
 pub mod stream;
 pub mod text;

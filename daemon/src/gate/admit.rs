@@ -18,9 +18,9 @@ pub const CALL_LASTS: Duration = Duration::from_secs(2 * 3_600);
 
 /// What was decided.
 #[derive(Debug)]
-pub enum Decision {
-    /// The call may be sent.
-    Permit(Hold),
+pub enum Decision<P = Hold> {
+    /// The call may be sent: the proof of it.
+    Permit(P),
     /// It may not.
     Deny(Denial),
 }
@@ -52,6 +52,56 @@ pub struct Hold {
     _entered: Entered,
 }
 
+/// A call that costs nothing and may be sent: all but the money was decided for it.
+#[derive(Debug)]
+pub struct Exempt {
+    /// The model.
+    pub card: Arc<Card>,
+    /// What the policy's limits changed.
+    pub permit: Permit,
+    /// Who calls.
+    pub view: Arc<AccountView>,
+    /// Keeps the call in the rates until it is done.
+    _entered: Entered,
+}
+
+/// What a send needs of an admitted call. Only the gate makes one.
+#[derive(Clone, Copy, Debug)]
+pub struct Sending<'a> {
+    card: &'a Card,
+    permit: &'a Permit,
+}
+
+impl<'a> Sending<'a> {
+    /// The model.
+    #[must_use]
+    pub const fn card(self) -> &'a Card {
+        self.card
+    }
+
+    /// The output limit, and what the policy's limits changed.
+    #[must_use]
+    pub const fn permit(self) -> &'a Permit {
+        self.permit
+    }
+}
+
+impl Hold {
+    /// For its send.
+    #[must_use]
+    pub fn sending(&self) -> Sending<'_> {
+        Sending { card: &self.card, permit: &self.permit }
+    }
+}
+
+impl Exempt {
+    /// For its send.
+    #[must_use]
+    pub fn sending(&self) -> Sending<'_> {
+        Sending { card: &self.card, permit: &self.permit }
+    }
+}
+
 /// What is to be decided.
 #[derive(Clone, Debug)]
 pub struct Asked {
@@ -68,33 +118,12 @@ pub struct Asked {
 /// # Errors
 /// When the ledger cannot commit: nothing is admitted then.
 pub async fn admit(gate: &Gate, active: &Active, entered: Entered, asked: Asked) -> Result<Decision, LedgerFault> {
-    let Asked { mut ask, input, brings_key } = asked;
-    let Some(card) = active.card(&ask.model).cloned() else {
-        let denial = Denial::UnknownModel { model: ask.model.clone() };
-        return Ok(deny(gate, &entered, denial, Evidence { ask: Some(&ask), ..Evidence::default() }));
+    let input = asked.input;
+    let Cleared { ask, card, policy, facts, permit } = match clear(gate, active, &entered, asked).await? {
+        Decision::Permit(cleared) => cleared,
+        Decision::Deny(denial) => return Ok(Decision::Deny(denial)),
     };
-    ask.model.clone_from(&card.card.name);
-    let policy = match active.policy_of(&entered.view) {
-        Ok(policy) => policy,
-        Err(denial) => {
-            let evidence = Evidence { ask: Some(&ask), card: Some(card.digest), ..Evidence::default() };
-            return Ok(deny(gate, &entered, denial, evidence));
-        }
-    };
-    let facts = facts(gate, active, &entered.view, &policy.effective).await?;
     let evidence = evidence(&ask, &card, facts.as_ref(), &policy);
-    let permit = match policy::decide(&ask, &card.card, &policy.effective, facts.as_ref()) {
-        Ok(permit) => permit,
-        Err(denial) => return Ok(deny(gate, &entered, denial, evidence)),
-    };
-    if brings_key && !policy.effective.fields.allow_passthrough {
-        return Ok(deny(gate, &entered, Denial::Passthrough, evidence));
-    }
-    let provider = &card.provider;
-    if provider.needs_key() && !brings_key && active.config.keys.get(&provider.name).is_none() {
-        let denial = Denial::KeyMissing { provider: provider.name.clone(), variable: provider.key_variable.clone() };
-        return Ok(deny(gate, &entered, denial, evidence));
-    }
     let bound = match price::bound(&ask, &card.card, permit.max_tokens) {
         Ok(bound) => bound,
         Err(why) => return Ok(deny(gate, &entered, Denial::Unbounded { model: ask.model.clone(), why }, evidence)),
@@ -135,11 +164,65 @@ pub async fn admit(gate: &Gate, active: &Active, entered: Entered, asked: Asked)
     }
 }
 
+/// Decides a call that costs nothing: by all that [`admit`] checks but price, tokens per minute and budget.
+///
+/// # Errors
+/// When the ledger cannot be read.
+pub async fn exempt(gate: &Gate, active: &Active, entered: Entered, asked: Asked) -> Result<Decision<Exempt>, LedgerFault> {
+    Ok(match clear(gate, active, &entered, asked).await? {
+        Decision::Permit(Cleared { card, permit, .. }) => {
+            Decision::Permit(Exempt { card, permit, view: Arc::clone(&entered.view), _entered: entered })
+        }
+        Decision::Deny(denial) => Decision::Deny(denial),
+    })
+}
+
+/// A call that its policy lets pass, and whose provider can be called.
+struct Cleared {
+    ask: Ask,
+    card: Arc<Card>,
+    policy: Arc<InForce>,
+    facts: Option<Facts>,
+    permit: Permit,
+}
+
+/// The checks before the money.
+async fn clear(gate: &Gate, active: &Active, entered: &Entered, asked: Asked) -> Result<Decision<Cleared>, LedgerFault> {
+    let Asked { mut ask, brings_key, .. } = asked;
+    let Some(card) = active.card(&ask.model).cloned() else {
+        let denial = Denial::UnknownModel { model: ask.model.clone() };
+        return Ok(deny(gate, entered, denial, Evidence { ask: Some(&ask), ..Evidence::default() }));
+    };
+    ask.model.clone_from(&card.card.name);
+    let policy = match active.policy_of(&entered.view) {
+        Ok(policy) => policy,
+        Err(denial) => {
+            let evidence = Evidence { ask: Some(&ask), card: Some(card.digest), ..Evidence::default() };
+            return Ok(deny(gate, entered, denial, evidence));
+        }
+    };
+    let facts = facts(gate, active, &entered.view, &policy.effective).await?;
+    let evidence = evidence(&ask, &card, facts.as_ref(), &policy);
+    let permit = match policy::decide(&ask, &card.card, &policy.effective, facts.as_ref()) {
+        Ok(permit) => permit,
+        Err(denial) => return Ok(deny(gate, entered, denial, evidence)),
+    };
+    if brings_key && !policy.effective.fields.allow_passthrough {
+        return Ok(deny(gate, entered, Denial::Passthrough, evidence));
+    }
+    let provider = &card.provider;
+    if provider.needs_key() && !brings_key && active.config.keys.get(&provider.name).is_none() {
+        let denial = Denial::KeyMissing { provider: provider.name.clone(), variable: provider.key_variable.clone() };
+        return Ok(deny(gate, entered, denial, evidence));
+    }
+    Ok(Decision::Permit(Cleared { ask, card, policy, facts, permit }))
+}
+
 const fn evidence<'a>(ask: &'a Ask, card: &Card, facts: Option<&'a Facts>, policy: &'a InForce) -> Evidence<'a> {
     Evidence { ask: Some(ask), card: Some(card.digest), facts, policy: Some(&policy.snapshot) }
 }
 
-fn deny(gate: &Gate, entered: &Entered, denial: Denial, evidence: Evidence<'_>) -> Decision {
+fn deny<P>(gate: &Gate, entered: &Entered, denial: Denial, evidence: Evidence<'_>) -> Decision<P> {
     gate.refused(entered.request, Some(&entered.view), &denial, evidence);
     Decision::Deny(denial)
 }

@@ -4,13 +4,14 @@ use super::headers;
 use super::line::Line;
 use super::upstream::{self, Answer, AnswerBody, SendFault};
 use crate::config::{Auth, ProviderKind};
-use crate::gate::{Active, Hold};
+use crate::gate::{Active, Sending};
 use crate::os::secret::Secret;
 use crate::os::{clock, failpoint};
-use crate::wire::chat::ChatRequest;
-use crate::wire::denial::UpstreamFault;
+use crate::wire::denial::{Addressee, UpstreamFault};
+use crate::wire::dialect::Dialect;
 use crate::wire::echo::{self, EchoAnswer};
 use crate::wire::edit::{self, Edits};
+use crate::wire::request;
 use aex_core::policy::Changed;
 use aex_core::price::is_tier_by_project;
 use bytes::Bytes;
@@ -31,8 +32,12 @@ pub(super) struct Message {
     pub(super) headers: HeaderMap,
     /// The client's bytes.
     pub(super) body: Bytes,
-    /// What was read in them.
-    pub(super) request: ChatRequest,
+    /// What it speaks.
+    pub(super) dialect: Dialect,
+    /// Who gets the daemon's own answers to it.
+    pub(super) to: Addressee,
+    /// What was read in its bytes.
+    pub(super) request: request::Request,
 }
 
 /// The bytes of an answer, wherever they come from.
@@ -59,14 +64,14 @@ pub(super) struct Dispatched {
     pub(super) source: Source,
 }
 
-/// Sends the call. A hold proves that it was admitted.
-pub(super) async fn dispatch(active: &Arc<Active>, hold: &Hold, message: &Message) -> Result<Dispatched, SendFault> {
-    let provider = &hold.card.provider;
-    let body = edited(hold, message);
+/// Sends the call.
+pub(super) async fn dispatch(active: &Arc<Active>, call: Sending<'_>, message: &Message) -> Result<Dispatched, SendFault> {
+    let provider = &call.card().provider;
+    let body = edited(call, message);
     if provider.kind == ProviderKind::Echo {
         return Ok(echoed(&body));
     }
-    let request = request(active, hold, message, body).ok_or(SendFault::NeverSent(UpstreamFault::Unreachable))?;
+    let request = request(active, call, message, body).ok_or(SendFault::NeverSent(UpstreamFault::Unreachable))?;
     failpoint::reached("send.before");
     let sent = tokio::time::timeout(provider.timeouts.first_byte, upstream::send(provider, active.generation, request)).await;
     let Answer { head, body } = sent.map_err(|_| SendFault::MaybeSent(UpstreamFault::FirstByteTimeout))??;
@@ -75,24 +80,26 @@ pub(super) async fn dispatch(active: &Arc<Active>, hold: &Hold, message: &Messag
 
 /// The client's bytes with the provider's name of the model, the output limit where the model reads it, usage asked for, and the
 /// tier that the prices hold for.
-fn edited(hold: &Hold, message: &Message) -> Bytes {
-    let card = &hold.card.card;
+fn edited(call: Sending<'_>, message: &Message) -> Bytes {
+    let card = &call.card().card;
+    let drop_tools = call.permit().all_changed(Changed::HostedTools);
     let edits = Edits {
         model: Some(card.provider_model.as_str()),
-        max_tokens: Some((card.max_tokens_field, hold.permit.max_tokens)),
-        temperature: hold.permit.changed(Changed::Temperature),
-        no_stream: hold.permit.changed(Changed::Stream).is_some(),
-        service_tier: is_tier_by_project(hold.card.provider.base_url.host().unwrap_or_default()).then_some("default"),
-        include_usage: true,
+        max_tokens: message.dialect.limit_field(card.max_tokens_field).map(|field| (field, call.permit().max_tokens)),
+        temperature: call.permit().changed(Changed::Temperature),
+        no_stream: call.permit().changed(Changed::Stream).is_some(),
+        service_tier: is_tier_by_project(call.card().provider.base_url.host().unwrap_or_default()).then_some("default"),
+        include_usage: message.dialect.has_usage_option(),
+        drop_tools: &drop_tools,
     };
     edit::edit(&message.body, &message.request, &edits)
 }
 
-fn request(active: &Active, hold: &Hold, message: &Message, body: Bytes) -> Option<Request<Full<Bytes>>> {
-    let provider = &hold.card.provider;
+fn request(active: &Active, call: Sending<'_>, message: &Message, body: Bytes) -> Option<Request<Full<Bytes>>> {
+    let provider = &call.card().provider;
     let mut request = Request::new(Full::new(body));
     *request.method_mut() = Method::POST;
-    *request.uri_mut() = provider.target("/chat/completions").parse().ok()?;
+    *request.uri_mut() = provider.target(message.dialect.endpoint()).parse().ok()?;
     let mut headers = headers::to_provider(&message.headers);
     let host = provider.base_url.authority().map(|authority| authority.as_str().rsplit('@').next().unwrap_or_default());
     headers.insert(header::HOST, HeaderValue::from_str(host?).ok()?);

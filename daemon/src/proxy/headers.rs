@@ -35,6 +35,11 @@ pub(super) fn token(headers: &HeaderMap) -> Option<&str> {
     bearer.or_else(|| headers.get("x-api-key").and_then(|value| value.to_str().ok()).map(str::trim).filter(|token| !token.is_empty()))
 }
 
+/// How a client names itself to OpenAI.
+pub(super) fn originator(headers: &HeaderMap) -> Option<&str> {
+    headers.get("originator").and_then(|value| value.to_str().ok())
+}
+
 fn bearer(value: &str) -> Option<&str> {
     let (scheme, token) = value.trim().split_once(' ')?;
     let token = token.trim();

@@ -8,7 +8,8 @@ use super::pages::{Here, Peer, error_page};
 use crate::gate::Evidence;
 use crate::os::usage;
 use crate::web::metrics::{Figures, gather, json, prometheus};
-use crate::wire::denial;
+use crate::wire::denial::{self, Addressee};
+use crate::wire::dialect::Shape;
 use aex_core::decision::Denial;
 use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, Uri};
@@ -18,18 +19,19 @@ use http::header;
 /// The figures of the caller's account.
 pub(super) async fn metrics(State(here): State<Here>, Extension(peer): Extension<Peer>, uri: Uri, headers: HeaderMap) -> Page {
     let request = here.gate.next_request();
+    let to = Addressee { request, shape: Shape::OpenAi };
     let view = match here.gate.authenticate(headers::token(&headers), peer.0) {
         Ok((view, _)) => view,
         Err(denied) => {
             here.gate.refused(request, None, &denied, Evidence::default());
-            return error_page(&denial::page::metrics(&denied, request), request);
+            return error_page(&denial::page::metrics(&denied, to), to);
         }
     };
     let told = gather(&here.gate, view.named.id).await.map_err(|fault| fault.to_string());
     let told = told.and_then(|figures| if wants_json(&uri, &headers) { as_json(&here, &figures) } else { Ok(as_text(&here, &figures)) });
     told.unwrap_or_else(|fault| {
         tracing::error!(fault, %request, "the metrics cannot be told");
-        error_page(&denial::page::metrics(&Denial::LedgerUnavailable, request), request)
+        error_page(&denial::page::metrics(&Denial::LedgerUnavailable, to), to)
     })
 }
 

@@ -5,7 +5,8 @@ use super::reply::{self, REQUEST_ID, Reply};
 use crate::gate::{Evidence, Facts, Gate};
 use crate::ledger::AccountView;
 use crate::os::clock;
-use crate::wire::denial::{self, Misdirected, Refusal};
+use crate::wire::denial::{self, Addressee, Misdirected, Refusal};
+use crate::wire::dialect::Shape;
 use aex_core::decision::Denial;
 use aex_core::price::ModelCard;
 use axum::extract::{Extension, Path, State};
@@ -62,8 +63,6 @@ impl Pages {
             .route("/health", get(health))
             .route("/ready", get(ready))
             .route("/metrics", get(super::metrics::metrics))
-            .route("/v1/chat/completions", axum::routing::post(not_here))
-            .route("/openai/v1/chat/completions", axum::routing::post(not_here))
             .nest("/v1", models.clone())
             .nest("/openai/v1", models)
             .fallback(unknown_path)
@@ -148,7 +147,8 @@ async fn ready(State(here): State<Here>) -> Page {
 /// The models that a caller may use; a read-only token may look too.
 fn usable(here: &Here, peer: Peer, headers: &HeaderMap) -> Result<(Arc<AccountView>, Vec<ModelCard>), Box<Page>> {
     let request = here.gate.next_request();
-    let refuse = |denial: &Denial| Box::new(error_page(&denial::openai(denial, request), request));
+    let to = Addressee { request, shape: Shape::OpenAi };
+    let refuse = |denial: &Denial| Box::new(error_page(&denial::worded(denial, to), to));
     let (view, _) = here.gate.authenticate(headers::token(headers), peer.0).map_err(|denial| {
         here.gate.refused(request, None, &denial, Evidence::default());
         refuse(&denial)
@@ -190,33 +190,29 @@ async fn model(State(here): State<Here>, Extension(peer): Extension<Peer>, Path(
                 let request = here.gate.next_request();
                 let denial = Denial::UnknownModel { model: id };
                 here.gate.refused(request, Some(&view), &denial, Evidence::default());
-                error_page(&denial::openai(&denial, request), request)
+                let to = Addressee { request, shape: Shape::OpenAi };
+                error_page(&denial::worded(&denial, to), to)
             }
         },
         Err(page) => *page,
     }
 }
 
-/// The governed call has its own way; only its wrong methods come here.
-async fn not_here(State(here): State<Here>) -> Page {
-    misdirected(&here, Misdirected::WrongMethod)
+async fn unknown_path(State(here): State<Here>, uri: Uri) -> Page {
+    misdirected(&here, &uri, Misdirected::UnknownPath)
 }
 
-async fn unknown_path(State(here): State<Here>) -> Page {
-    misdirected(&here, Misdirected::UnknownPath)
+async fn wrong_method(State(here): State<Here>, uri: Uri) -> Page {
+    misdirected(&here, &uri, Misdirected::WrongMethod)
 }
 
-async fn wrong_method(State(here): State<Here>) -> Page {
-    misdirected(&here, Misdirected::WrongMethod)
+fn misdirected(here: &Here, uri: &Uri, cause: Misdirected) -> Page {
+    let to = Addressee { request: here.gate.next_request(), shape: Shape::at(uri.path()) };
+    error_page(&denial::misdirected(cause, to), to)
 }
 
-fn misdirected(here: &Here, cause: Misdirected) -> Page {
-    let request = here.gate.next_request();
-    error_page(&denial::misdirected(cause, request), request)
-}
-
-pub(super) fn error_page(refusal: &Refusal, request: aex_proto::value::RequestId) -> Page {
-    reply::refusal(refusal, request).map(|body| match body {
+pub(super) fn error_page(refusal: &Refusal, to: Addressee) -> Page {
+    reply::refusal(refusal, to).map(|body| match body {
         Reply::Whole(bytes) => axum::body::Body::from(bytes.unwrap_or_default()),
         Reply::Page(body) => body,
         Reply::Stream(_) => axum::body::Body::empty(),

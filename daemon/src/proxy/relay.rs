@@ -8,7 +8,8 @@ use crate::config::OnDisconnect;
 use crate::gate::{CALL_LASTS, Call, Ended, Gate, Hold, Passed, settle};
 use crate::ledger::StopFlag;
 use crate::os::{clock, failpoint};
-use crate::wire::denial::{self, UpstreamFault};
+use crate::wire::denial::{self, Addressee, UpstreamFault};
+use crate::wire::dialect::Dialect;
 use crate::wire::stream::{Meter, StreamEditor};
 use aex_core::event::Outcome;
 use aex_core::usage::Bucket;
@@ -46,6 +47,8 @@ enum State {
 
 struct Open {
     gate: Gate,
+    dialect: Dialect,
+    to: Addressee,
     status: u16,
     source: Source,
     /// `None` once the stream has been read to its end.
@@ -66,10 +69,12 @@ struct Open {
 
 impl Relaying {
     pub(super) fn new(gate: &Gate, hold: Hold, line: &Arc<Line>, answer: Streamed) -> Relaying {
-        let Streamed { status, source, editor, on_disconnect } = answer;
+        let Streamed { dialect, to, status, source, editor, on_disconnect } = answer;
         let stop = Arc::clone(&hold.view.stop);
         let open = Open {
             gate: gate.clone(),
+            dialect,
+            to,
             status,
             source,
             editor: Some(editor),
@@ -232,20 +237,20 @@ impl Open {
         self.settle_part(&ending.meter, Outcome::ProviderLeft);
         let fault = if ending.fault.is_some() { UpstreamFault::BadAnswer } else { UpstreamFault::Cut };
         // The provider's own error event has passed already.
-        let event = if ending.meter.provider_error { Bytes::new() } else { denial::stream_fault_event(fault, self.call.request()) };
+        let event = if ending.meter.provider_error { Bytes::new() } else { denial::stream_fault(fault, self.dialect, self.to) };
         Step::Break([ending.tail, event].concat().into())
     }
 
     /// The stream cannot go on: settled, one last event, and the connection broken.
     fn cut(&mut self, outcome: Outcome, fault: UpstreamFault, before: Bytes) -> Step {
         self.settle_left(outcome);
-        let event = denial::stream_fault_event(fault, self.call.request());
+        let event = denial::stream_fault(fault, self.dialect, self.to);
         Step::Break(if before.is_empty() { event } else { [before, event].concat().into() })
     }
 
     /// The same, because the account was deleted, or an account on the path killed: told as a call that would begin now.
     fn cut_by_stop(&mut self) -> Step {
-        let event = self.hold.as_ref().map(|hold| denial::stream_denial_event(&self.gate.stopped_within(&hold.view), hold.key.request));
+        let event = self.hold.as_ref().map(|hold| denial::stream_denial(&self.gate.stopped_within(&hold.view), self.dialect, self.to));
         self.settle_left(Outcome::Stopped);
         Step::Break(event.unwrap_or_default())
     }
@@ -303,6 +308,8 @@ impl Drop for Relaying {
 
 /// A stream's head, and what reads the rest.
 pub(super) struct Streamed {
+    pub(super) dialect: Dialect,
+    pub(super) to: Addressee,
     pub(super) status: u16,
     pub(super) source: Source,
     pub(super) editor: StreamEditor,

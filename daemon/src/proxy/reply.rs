@@ -1,7 +1,8 @@
 //! Answers of the daemon's own, and the one type of all bodies.
 
 use super::relay::Relaying;
-use crate::wire::denial::Refusal;
+use crate::wire::denial::{Addressee, Refusal};
+use crate::wire::dialect::Shape;
 use aex_proto::value::RequestId;
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
@@ -60,17 +61,23 @@ impl Body for Reply {
 }
 
 /// A refusal or fault as an answer.
-pub(super) fn refusal(refusal: &Refusal, request: RequestId) -> Response<Reply> {
+pub(super) fn refusal(refusal: &Refusal, to: Addressee) -> Response<Reply> {
     let mut headers = HeaderMap::with_capacity(8);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if let (Some(seconds), Some(millis)) = (refusal.retry_after_seconds(), refusal.retry_after_ms) {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         headers.insert(RETRY_AFTER_MS, HeaderValue::from(millis));
     }
+    // Anthropic's SDKs show this header as the request's id.
+    if to.shape == Shape::Anthropic
+        && let Ok(id) = HeaderValue::from_str(&to.request.to_string())
+    {
+        headers.insert("request-id", id);
+    }
     if refusal.no_retry {
         headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
     }
-    whole(StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), headers, refusal.body(), request)
+    whole(StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), headers, refusal.body(to), to.request)
 }
 
 /// An answer whose body is there.

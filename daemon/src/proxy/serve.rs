@@ -11,14 +11,16 @@ use super::upstream::SendFault;
 use crate::gate::{Active, Asked, CALL_LASTS, Decision, Ended, Entered, Evidence, Gate, Hold, admit, settle};
 use crate::ledger::StopFlag;
 use crate::os::{clock, failpoint};
-use crate::wire::denial::{self, Misdirected, UpstreamFault};
+use crate::wire::answer;
+use crate::wire::denial::{self, Addressee, Misdirected, UpstreamFault};
+use crate::wire::dialect::{Dialect, Shape};
+use crate::wire::request::Malformed;
 use crate::wire::stream::{StreamEditor, UsageChunk};
-use crate::wire::{answer, chat, unstream};
 use aex_core::books::HoldKey;
 use aex_core::decision::Denial;
 use aex_core::event::Outcome;
 use aex_core::policy::Changed;
-use aex_proto::value::{Digest, RequestId};
+use aex_proto::value::Digest;
 use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
@@ -42,35 +44,45 @@ const UNREAD_FOR: Duration = Duration::from_secs(2);
 
 /// Answers one request.
 pub(super) async fn handle(pages: Arc<Pages>, line: Arc<Line>, peer: IpAddr, request: Request<Incoming>) -> Response<Reply> {
-    let is_chat = matches!(request.uri().path(), "/v1/chat/completions" | "/openai/v1/chat/completions");
+    let path = request.uri().path();
+    let dialect = Dialect::at(path);
+    let misdirected = |cause| {
+        let to = Addressee { request: pages.gate.next_request(), shape: Shape::at(path) };
+        reply::refusal(&denial::misdirected(cause, to), to)
+    };
     if !pages.serves_host(&request) {
-        let id = pages.gate.next_request();
-        return reply::refusal(&denial::misdirected(Misdirected::ForeignHost, id), id);
+        return misdirected(Misdirected::ForeignHost);
     }
-    if is_chat && request.method() == Method::POST {
-        return chat(&pages.gate, line, peer, request).await;
+    match dialect {
+        Some(dialect) if request.method() == Method::POST => call(&pages.gate, dialect, line, peer, request).await,
+        Some(_) => {
+            let mut refused = misdirected(Misdirected::WrongMethod);
+            refused.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
+            refused
+        }
+        None => pages.page(peer, request).await,
     }
-    pages.page(peer, request).await
 }
 
-/// A chat call, from its headers to the head of its answer.
-async fn chat(gate: &Gate, line: Arc<Line>, peer: IpAddr, request: Request<Incoming>) -> Response<Reply> {
+/// A governed call, from its headers to the head of its answer.
+async fn call(gate: &Gate, dialect: Dialect, line: Arc<Line>, peer: IpAddr, request: Request<Incoming>) -> Response<Reply> {
     let id = gate.next_request();
     let active = gate.active();
     let (head, body) = request.into_parts();
+    let to = Addressee { request: id, shape: dialect.shape(headers::originator(&head.headers)) };
     let entered = match gate.enter(headers::token(&head.headers), peer, id) {
         Ok(entered) => entered,
         Err(refused) => {
             gate.refused(id, refused.view.as_deref(), &refused.denial, Evidence::default());
             skip(body).await;
-            return refuse(&refused.denial, id);
+            return refuse(&refused.denial, to);
         }
     };
-    let message = match read(&active, line, head.headers, body).await {
+    let message = match read(&active, Received { line, dialect, to, headers: head.headers }, body).await {
         Ok(message) => message,
         Err(denial) => {
             gate.refused(id, Some(&entered.view), &denial, Evidence::default());
-            return refuse(&denial, id);
+            return refuse(&denial, to);
         }
     };
     let (leaving, left) = oneshot::channel();
@@ -80,13 +92,13 @@ async fn chat(gate: &Gate, line: Arc<Line>, peer: IpAddr, request: Request<Incom
 
 /// The call itself. It runs to its end even when the client leaves.
 async fn serve(gate: Gate, active: Arc<Active>, entered: Entered, message: Message, left: oneshot::Receiver<()>) -> Response<Reply> {
-    let id = entered.request;
+    let to = message.to;
     let hold = match admit(&gate, &active, entered, asked(&message)).await {
         Ok(Decision::Permit(hold)) => hold,
-        Ok(Decision::Deny(denial)) => return refuse(&denial, id),
+        Ok(Decision::Deny(denial)) => return refuse(&denial, to),
         Err(fault) => {
-            tracing::error!(%fault, request = %id, "no call can be admitted");
-            return refuse(&Denial::LedgerUnavailable, id);
+            tracing::error!(%fault, request = %to.request, "no call can be admitted");
+            return refuse(&Denial::LedgerUnavailable, to);
         }
     };
     let stop = Arc::clone(&hold.view.stop);
@@ -94,25 +106,25 @@ async fn serve(gate: Gate, active: Arc<Active>, entered: Entered, message: Messa
     let waits_for_client = message.request.ask.stream && !is_unstreamed(&hold);
     let dispatched = tokio::select! {
         biased;
-        dispatched = dispatch(&active, &hold, &message) => dispatched,
+        dispatched = dispatch(&active, hold.sending(), &message) => dispatched,
         Ok(()) = left, if waits_for_client => {
             settle(&gate, hold, Ended::Relayed { outcome: Outcome::ClientLeft, status: None, bytes: 0, usage: None });
-            return refuse(&Denial::Draining, id);
+            return refuse(&Denial::Draining, to);
         }
-        () = stop.raised() => return stopped(&gate, hold, None),
+        () = stop.raised() => return stopped(&gate, hold, to, None),
     };
     match dispatched {
         Ok(dispatched) => relay(&gate, &active, hold, &message, dispatched).await,
         Err(SendFault::NeverSent(fault)) => {
             let provider = hold.card.provider.name.clone();
             settle(&gate, hold, Ended::NeverSent);
-            reply::refusal(&denial::upstream(fault, &provider, id), id)
+            reply::refusal(&denial::upstream(fault, &provider, to), to)
         }
         // A provider that makes a plain answer as a whole may be done with it by now.
         Err(SendFault::MaybeSent(fault @ UpstreamFault::FirstByteTimeout)) if !waits_for_client => {
-            failed(&gate, hold, fault, Ended::Unknown { outcome: Outcome::ProviderFailed, status: None })
+            failed(&gate, hold, to, fault, Ended::Unknown { outcome: Outcome::ProviderFailed, status: None })
         }
-        Err(SendFault::MaybeSent(fault)) => failed(&gate, hold, fault, Ended::Failed { status: None }),
+        Err(SendFault::MaybeSent(fault)) => failed(&gate, hold, to, fault, Ended::Failed { status: None }),
     }
 }
 
@@ -124,48 +136,49 @@ fn asked(message: &Message) -> Asked {
 /// Passes an answer on, as a stream or whole, and settles what it cost.
 async fn relay(gate: &Gate, active: &Active, hold: Hold, message: &Message, answer: Dispatched) -> Response<Reply> {
     let Dispatched { head, source } = answer;
-    let id = hold.key.request;
+    let to = message.to;
     failpoint::reached("answer.head");
     if head.status.is_informational() || head.status.is_redirection() {
         // Followed by the client, a redirect would lead the prompt past the daemon.
-        return failed(gate, hold, UpstreamFault::BadAnswer, Ended::Failed { status: Some(head.status.as_u16()) });
+        return failed(gate, hold, to, UpstreamFault::BadAnswer, Ended::Failed { status: Some(head.status.as_u16()) });
     }
     if let Err(fault) = gate.ledger().may_relay(&hold.held).await {
-        tracing::error!(%fault, request = %id, "a reservation may not be on disk: nothing of its answer is shown");
+        tracing::error!(%fault, request = %to.request, "a reservation may not be on disk: nothing of its answer is shown");
         settle(gate, hold, Ended::Unknown { outcome: Outcome::ProviderFailed, status: Some(head.status.as_u16()) });
-        return refuse(&Denial::LedgerUnavailable, id);
+        return refuse(&Denial::LedgerUnavailable, to);
     }
     if head.status.is_success() && is_stream(&head.headers) && !headers::is_encoded(&head.headers) {
         let ask = &message.request.ask;
-        let usage_chunk = if message.request.asks_for_usage() { UsageChunk::Pass } else { UsageChunk::Strip };
-        let editor = StreamEditor::new(client_model(&hold, message), ask.choices, usage_chunk);
+        let is_ours = message.dialect.has_usage_option() && !message.request.asks_for_usage();
+        let usage_chunk = if is_ours { UsageChunk::Strip } else { UsageChunk::Pass };
+        let editor = StreamEditor::new(message.dialect, client_model(&hold, message), ask.choices, usage_chunk);
         let on_disconnect = active.config.settings.on_disconnect.value;
-        let streamed = Streamed { status: head.status.as_u16(), source, editor, on_disconnect };
+        let streamed = Streamed { dialect: message.dialect, to, status: head.status.as_u16(), source, editor, on_disconnect };
         let relaying = Relaying::new(gate, hold, &message.line, streamed);
-        return reply::respond(head.status, headers::to_client(&head.headers), Reply::Stream(Box::new(relaying)), id);
+        return reply::respond(head.status, headers::to_client(&head.headers), Reply::Stream(Box::new(relaying)), to.request);
     }
     let (idle, stop) = (hold.card.provider.timeouts.idle, Arc::clone(&hold.view.stop));
     let body = match collect(source, idle, &stop).await {
         Ok(body) => body,
-        Err(Uncollected::Stopped) => return stopped(gate, hold, Some(head.status)),
+        Err(Uncollected::Stopped) => return stopped(gate, hold, to, Some(head.status)),
         Err(Uncollected::Fault(fault)) => {
-            return failed(gate, hold, fault, Ended::unread(head.status.as_u16()));
+            return failed(gate, hold, to, fault, Ended::unread(head.status.as_u16()));
         }
     };
-    if head.status.is_success() { succeed(gate, hold, message, &head, body) } else { decline(gate, hold, &head, body) }
+    if head.status.is_success() { succeed(gate, hold, message, &head, body) } else { decline(gate, hold, message, &head, body) }
 }
 
 /// A plain answer: metered, under the client's name of the model.
 fn succeed(gate: &Gate, hold: Hold, message: &Message, head: &http::response::Parts, body: Bytes) -> Response<Reply> {
-    let id = hold.key.request;
+    let to = message.to;
     let status = head.status.as_u16();
     if headers::is_encoded(&head.headers) {
         // It was asked for identity; what can't be read can't be metered.
         settle(gate, hold, Ended::Unknown { outcome: Outcome::NoUsage, status: Some(status) });
-        return reply::whole(head.status, headers::to_client(&head.headers), body, id);
+        return reply::whole(head.status, headers::to_client(&head.headers), body, to.request);
     }
-    let Some(read) = answer::read(&body) else {
-        return failed(gate, hold, UpstreamFault::BadAnswer, Ended::Unknown { outcome: Outcome::NoUsage, status: Some(status) });
+    let Some(read) = message.dialect.answer(&body) else {
+        return failed(gate, hold, to, UpstreamFault::BadAnswer, Ended::Unknown { outcome: Outcome::NoUsage, status: Some(status) });
     };
     let body = match &read.model_span {
         Some(span) => answer::splice_model(&body, span, client_model(&hold, message)),
@@ -173,13 +186,13 @@ fn succeed(gate: &Gate, hold: Hold, message: &Message, head: &http::response::Pa
     };
     let ended = Ended::plain(status, read.usage, read.relayed_output_bytes);
     let mut headers = headers::to_client(&head.headers);
-    let streamed = is_unstreamed(&hold).then(|| unstream::as_stream(&body, message.request.asks_for_usage())).flatten();
+    let streamed = is_unstreamed(&hold).then(|| message.dialect.as_stream(&body, message.request.asks_for_usage())).flatten();
     let body = streamed.map_or(body, |events| {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
         events
     });
     settle(gate, hold, ended);
-    reply::whole(head.status, headers, body, id)
+    reply::whole(head.status, headers, body, to.request)
 }
 
 /// Whether the client wants a stream, and the policy lets the provider be asked for a whole answer only.
@@ -188,30 +201,28 @@ fn is_unstreamed(hold: &Hold) -> bool {
 }
 
 /// An error of the provider: passed on as it is, and charged unless it proves that nothing was billed.
-fn decline(gate: &Gate, hold: Hold, head: &http::response::Parts, body: Bytes) -> Response<Reply> {
-    let id = hold.key.request;
-    let ended = Ended::declined(head.status.as_u16(), || answer::read(&body).is_some_and(|answer| answer.is_error));
+fn decline(gate: &Gate, hold: Hold, message: &Message, head: &http::response::Parts, body: Bytes) -> Response<Reply> {
+    let ended = Ended::declined(head.status.as_u16(), || message.dialect.answer(&body).is_some_and(|answer| answer.is_error));
     settle(gate, hold, ended);
-    reply::whole(head.status, headers::to_client(&head.headers), body, id)
+    reply::whole(head.status, headers::to_client(&head.headers), body, message.to.request)
 }
 
-fn refuse(denial: &Denial, id: RequestId) -> Response<Reply> {
-    reply::refusal(&denial::openai(denial, id), id)
+fn refuse(denial: &Denial, to: Addressee) -> Response<Reply> {
+    reply::refusal(&denial::worded(denial, to), to)
 }
 
-fn failed(gate: &Gate, hold: Hold, fault: UpstreamFault, ended: Ended) -> Response<Reply> {
-    let (id, provider) = (hold.key.request, hold.card.provider.name.clone());
-    tracing::warn!(request = %id, provider, ?fault, "a provider failed");
+fn failed(gate: &Gate, hold: Hold, to: Addressee, fault: UpstreamFault, ended: Ended) -> Response<Reply> {
+    let provider = hold.card.provider.name.clone();
+    tracing::warn!(request = %to.request, provider, ?fault, "a provider failed");
     settle(gate, hold, ended);
-    reply::refusal(&denial::upstream(fault, &provider, id), id)
+    reply::refusal(&denial::upstream(fault, &provider, to), to)
 }
 
 /// An account on the path was deleted or killed while the call waited. What the provider has done by now is not known.
-fn stopped(gate: &Gate, hold: Hold, status: Option<StatusCode>) -> Response<Reply> {
-    let id = hold.key.request;
+fn stopped(gate: &Gate, hold: Hold, to: Addressee, status: Option<StatusCode>) -> Response<Reply> {
     let denial = gate.stopped_within(&hold.view);
     settle(gate, hold, Ended::Unknown { outcome: Outcome::Stopped, status: status.map(|status| status.as_u16()) });
-    refuse(&denial, id)
+    refuse(&denial, to)
 }
 
 /// The name that the client knows the model by.
@@ -225,8 +236,17 @@ fn is_stream(headers: &HeaderMap) -> bool {
     kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("text/event-stream")
 }
 
+/// A call without its body.
+struct Received {
+    line: Arc<Line>,
+    dialect: Dialect,
+    to: Addressee,
+    headers: HeaderMap,
+}
+
 /// Reads and parses a request's body.
-async fn read(active: &Active, line: Arc<Line>, headers: HeaderMap, body: Incoming) -> Result<Message, Denial> {
+async fn read(active: &Active, received: Received, body: Incoming) -> Result<Message, Denial> {
+    let Received { line, dialect, to, headers } = received;
     if headers::is_encoded(&headers) {
         skip(body).await;
         return Err(Denial::Malformed {
@@ -238,9 +258,9 @@ async fn read(active: &Active, line: Arc<Line>, headers: HeaderMap, body: Incomi
     let body = read_body(body, limit).await?;
     let provider_key = headers::provider_key(&headers)
         .map_err(|()| Denial::Malformed { message: "`x-aex-provider-key` holds no key".to_owned(), param: None })?;
-    match chat::read(&body) {
-        Ok(request) => Ok(Message { line, provider_key, headers, body, request }),
-        Err(chat::Malformed { message, param }) => Err(Denial::Malformed { message, param }),
+    match dialect.read(&body) {
+        Ok(request) => Ok(Message { line, provider_key, headers, body, dialect, to, request }),
+        Err(Malformed { message, param }) => Err(Denial::Malformed { message, param }),
     }
 }
 

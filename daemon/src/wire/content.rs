@@ -2,11 +2,11 @@
 //!
 //! Counts for the decision; keeps names of tools and nothing of the texts.
 
-use super::chat::{Malformed, count, keep, shortened, stated};
 use super::hosted::HostedPlaces;
 use super::json::{Fault, Kind, Number, Scanner};
+use super::request::{Malformed, count, keep, shortened, stated};
 use super::text::Text;
-use aex_core::ask::Ask;
+use aex_core::ask::{Ask, NAMES_KEPT};
 
 /// What the messages of a request hold.
 #[derive(Debug, Default)]
@@ -17,6 +17,20 @@ pub(super) struct Contents {
     pub(super) images: u64,
     pub(super) audio: u64,
     pub(super) attachments: u64,
+    /// How long parts of it shall be kept in a cache; each once.
+    pub(super) lifetimes: Vec<String>,
+}
+
+impl Contents {
+    fn keep_in_cache(&mut self, scanner: &mut Scanner<'_>) -> Result<(), Fault> {
+        if let Some(lifetime) = cache_control(scanner)?
+            && !self.lifetimes.contains(&lifetime)
+            && self.lifetimes.len() < NAMES_KEPT
+        {
+            self.lifetimes.push(lifetime);
+        }
+        Ok(())
+    }
 }
 
 /// Reads `messages`: a list of objects.
@@ -49,6 +63,8 @@ fn message(scanner: &mut Scanner<'_>, contents: &mut Contents) -> Result<(), Mal
         } else if key.is("audio") {
             // An earlier answer, named by its id: how long it is does not show.
             contents.audio += u64::from(stated(scanner)?);
+        } else if key.is("cache_control") {
+            contents.keep_in_cache(scanner)?;
         } else {
             scanner.skip()?;
         }
@@ -93,6 +109,8 @@ fn part(scanner: &mut Scanner<'_>, contents: &mut Contents) -> Result<(), Malfor
                 return Err(at_message(contents, ".content[].text", "stands twice"));
             }
             contents.chars += count(string(scanner, contents, ".content[].text")?.chars());
+        } else if key.is("cache_control") {
+            contents.keep_in_cache(scanner)?;
         } else {
             // A part without the right type may still be taken as the image or the sound that it carries.
             image |= key.is("image_url");
@@ -143,7 +161,7 @@ pub(super) fn tools(scanner: &mut Scanner<'_>, ask: &mut Ask, places: &mut Hoste
                 uses = Some(scanner.number()?);
                 continue;
             } else if key.is("cache_control") {
-                cache(scanner, ask)?;
+                cache_control(scanner)?.iter().for_each(|lifetime| ask.write_cache(lifetime));
                 continue;
             } else {
                 scanner.skip()?;
@@ -182,11 +200,12 @@ pub(super) fn functions(scanner: &mut Scanner<'_>, ask: &mut Ask) -> Result<(), 
     })
 }
 
-/// Reads a `cache_control`: gateways before Anthropic's models take it in chat, too. Without a `ttl` it is for 5 minutes.
-pub(super) fn cache(scanner: &mut Scanner<'_>, ask: &mut Ask) -> Result<(), Fault> {
+/// Reads a `cache_control`, which gateways before Anthropic's models take in chat, too: how long the input shall be kept. `None`: it is
+/// not to be. Without a `ttl` it is 5 minutes.
+pub(super) fn cache_control(scanner: &mut Scanner<'_>) -> Result<Option<String>, Fault> {
     if scanner.kind()? != Kind::Object {
         scanner.skip()?;
-        return Ok(());
+        return Ok(None);
     }
     let mut lifetime = None;
     let mut open = scanner.object()?;
@@ -197,8 +216,7 @@ pub(super) fn cache(scanner: &mut Scanner<'_>, ask: &mut Ask) -> Result<(), Faul
             scanner.skip()?;
         }
     }
-    ask.write_cache(lifetime.as_deref().unwrap_or("5m"));
-    Ok(())
+    Ok(Some(lifetime.unwrap_or_else(|| "5m".to_owned())))
 }
 
 /// A tool without a name is counted and not named: a list of allowed names refuses it then.

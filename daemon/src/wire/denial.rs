@@ -1,133 +1,36 @@
-//! Denials and faults in the words and forms of OpenAI's API. The only place where a refusal gets a status.
+//! Denials and faults in the words and forms of the dialects. The only place where a refusal gets a status.
 //!
 //! Each message says what was refused, why, and what lifts it, with the request id. Must not: decide, or tell a secret.
 
+mod answer;
+mod fault;
 pub mod page;
 mod policy;
+mod stream;
 mod whose;
+
+pub use answer::{Addressee, Refusal};
+pub use fault::{Misdirected, UpstreamFault, misdirected, upstream};
+pub use stream::{stream_denial, stream_fault};
 
 use aex_core::decision::{AccountState, AuthCause, Denial, Named, RateKind};
 use aex_core::price::Unbounded;
 use aex_core::window::Period;
-use aex_proto::value::{RequestId, Stamp};
-use bytes::Bytes;
 use policy::{policy, ruled_out};
-use serde::Serialize;
 use whose::{called, inspect, is_run, reference, resume, subject};
 
-/// The longest wait that a client is told: SDKs ignore longer ones, or do not retry at all.
-const MAX_RETRY_MS: u64 = 60_000;
 /// The wait that is told when the ledger is away or the daemon is leaving.
 const AWAY_RETRY_MS: u64 = 1_000;
 
 const INVALID_REQUEST: &str = "invalid_request_error";
 const PERMISSION: &str = "permission_error";
 const POLICY_VIOLATION: &str = "policy_violation";
-const UPSTREAM: &str = "upstream_error";
+const MODEL_NOT_ALLOWED: &str = "model_not_allowed";
 
-/// An answer that is an error.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// The HTTP status.
-    pub status: u16,
-    /// `error.type`.
-    pub kind: &'static str,
-    /// `error.code`.
-    pub code: &'static str,
-    /// `error.param`: the field at fault.
-    pub param: Option<String>,
-    /// `error.message`.
-    pub message: String,
-    /// For `retry-after` (in seconds, rounded up) and `retry-after-ms`.
-    pub retry_after_ms: Option<u64>,
-    /// `x-should-retry: false` is sent: no wait lifts it.
-    pub no_retry: bool,
-    /// `error.account`: whose budget does not suffice, as commands take it.
-    pub account: Option<String>,
-    /// `error.period`: the period of that budget.
-    pub period: Option<&'static str>,
-    /// `error.resets_at`: when it ends.
-    pub resets_at: Option<Stamp>,
-}
-
-#[derive(Serialize)]
-struct Envelope<'a> {
-    error: &'a ErrorObject<'a>,
-}
-
-#[derive(Serialize)]
-struct ErrorObject<'a> {
-    message: &'a str,
-    #[serde(rename = "type")]
-    kind: &'a str,
-    param: Option<&'a str>,
-    code: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    account: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    period: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    resets_at: Option<Stamp>,
-}
-
-impl Refusal {
-    /// The JSON of the answer.
-    #[must_use]
-    pub fn body(&self) -> Bytes {
-        let Refusal { kind, code, param, message, account, period, resets_at, .. } = self;
-        let (param, account) = (param.as_deref(), account.as_deref());
-        object(&ErrorObject { message, kind, param, code, account, period: *period, resets_at: *resets_at })
-    }
-
-    /// The value of `retry-after`, in whole seconds.
-    #[must_use]
-    pub fn retry_after_seconds(&self) -> Option<u64> {
-        self.retry_after_ms.map(|wait| wait.div_ceil(1000))
-    }
-
-    /// One that no retry lifts.
-    fn lasting(status: u16, kind: &'static str, code: &'static str, message: String) -> Refusal {
-        Refusal {
-            status,
-            kind,
-            code,
-            param: None,
-            message,
-            retry_after_ms: None,
-            no_retry: true,
-            account: None,
-            period: None,
-            resets_at: None,
-        }
-    }
-
-    /// One that a wait lifts.
-    fn passing(status: u16, kind: &'static str, code: &'static str, wait_ms: u64, message: String) -> Refusal {
-        let wait = wait_ms.clamp(1, MAX_RETRY_MS);
-        Refusal { retry_after_ms: Some(wait), no_retry: false, ..Refusal::lasting(status, kind, code, message) }
-    }
-
-    fn about(self, param: impl Into<String>) -> Refusal {
-        Refusal { param: Some(param.into()), ..self }
-    }
-
-    fn numbered(mut self, request: RequestId) -> Refusal {
-        use std::fmt::Write as _;
-        // Writing to a string cannot fail.
-        let _ = write!(self.message, " (request {request})");
-        self
-    }
-}
-
-fn object(error: &ErrorObject<'_>) -> Bytes {
-    // These are strings alone: serialising them cannot fail.
-    serde_json::to_vec(&Envelope { error }).map(Bytes::from).unwrap_or_default()
-}
-
-/// A denial as OpenAI's chat, completions, embeddings and models answer it.
+/// A denial as an answer.
 #[must_use]
-pub fn openai(denial: &Denial, request: RequestId) -> Refusal {
-    refusal(denial).numbered(request)
+pub fn worded(denial: &Denial, to: Addressee) -> Refusal {
+    refusal(denial).told(to)
 }
 
 fn refusal(denial: &Denial) -> Refusal {
@@ -289,7 +192,7 @@ fn token_rate(account: Option<&Named>, model: &str, asked: u64, limit: u32, retr
 }
 
 fn seconds(millis: u64) -> String {
-    let millis = millis.clamp(1, MAX_RETRY_MS);
+    let millis = millis.clamp(1, answer::MAX_RETRY_MS);
     format!("{}.{:03} s", millis / 1000, millis % 1000)
 }
 
@@ -299,7 +202,7 @@ fn unknown_model(model: &str) -> Refusal {
     } else {
         format!("Model `{model}` is not configured: `aexctl models list` shows the names; models.yaml defines them.")
     };
-    forbidden("model_not_allowed", message).about("model")
+    forbidden(MODEL_NOT_ALLOWED, message).about("model")
 }
 
 fn unbounded(model: &str, why: &Unbounded) -> String {
@@ -331,124 +234,6 @@ fn period_adjective(period: Period) -> &'static str {
         Period::Week => "weekly",
         Period::Month => "monthly",
     }
-}
-
-/// What ended an answer, or kept it from coming, between the daemon and a provider.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum UpstreamFault {
-    /// The name does not resolve, or the connection is refused or reset.
-    Unreachable,
-    /// No trusted TLS connection.
-    Tls,
-    /// No connection in time.
-    ConnectTimeout,
-    /// No head of an answer in time.
-    FirstByteTimeout,
-    /// Nothing more of an answer in time.
-    IdleTimeout,
-    /// The connection ended within the answer.
-    Cut,
-    /// The answer is not what the protocol says.
-    BadAnswer,
-    /// The answer is larger than what is relayed.
-    AnswerTooLarge,
-    /// The answer passed the bound that was held for it.
-    BoundPassed,
-}
-
-impl UpstreamFault {
-    /// What happened, as a client may read it.
-    fn sentence(self, provider: &str) -> String {
-        match self {
-            UpstreamFault::BoundPassed => "The answer passed the bound that was held for it and was cut.".to_owned(),
-            _ => format!("{provider} {}.", self.message()),
-        }
-    }
-
-    /// What happened, in short, where the provider is known.
-    #[must_use]
-    pub const fn message(self) -> &'static str {
-        match self {
-            UpstreamFault::Unreachable => "cannot be reached",
-            UpstreamFault::Tls => "offers no trusted TLS connection",
-            UpstreamFault::ConnectTimeout => "took no connection in time",
-            UpstreamFault::FirstByteTimeout => "began no answer in time",
-            UpstreamFault::IdleTimeout => "went silent within its answer",
-            UpstreamFault::Cut => "ended the connection within its answer",
-            UpstreamFault::BadAnswer => "sent an answer that is none of its protocol",
-            UpstreamFault::AnswerTooLarge => "sent an answer that is too large",
-            UpstreamFault::BoundPassed => "passed the bound that was held for it and was cut",
-        }
-    }
-
-    const fn status(self) -> u16 {
-        match self {
-            UpstreamFault::ConnectTimeout | UpstreamFault::FirstByteTimeout | UpstreamFault::IdleTimeout => 504,
-            UpstreamFault::Unreachable
-            | UpstreamFault::Tls
-            | UpstreamFault::Cut
-            | UpstreamFault::BadAnswer
-            | UpstreamFault::AnswerTooLarge
-            | UpstreamFault::BoundPassed => 502,
-        }
-    }
-}
-
-/// A fault of a provider as an answer. Clients may retry it.
-#[must_use]
-pub fn upstream(fault: UpstreamFault, provider: &str, request: RequestId) -> Refusal {
-    let message = fault.sentence(&format!("Provider `{provider}`"));
-    Refusal { no_retry: false, ..Refusal::lasting(fault.status(), UPSTREAM, UPSTREAM, message) }.numbered(request)
-}
-
-/// A request that reaches no governed call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Misdirected {
-    /// No such path.
-    UnknownPath,
-    /// The path takes another method.
-    WrongMethod,
-    /// `Host` names none of the daemon's names.
-    ForeignHost,
-}
-
-/// A misdirected request as an answer.
-#[must_use]
-pub fn misdirected(cause: Misdirected, request: RequestId) -> Refusal {
-    let refusal = |status, code, message: &str| Refusal::lasting(status, INVALID_REQUEST, code, message.to_owned());
-    match cause {
-        Misdirected::UnknownPath => refusal(404, "unknown_url", "aexd does not serve this path."),
-        Misdirected::WrongMethod => refusal(405, "method_not_supported", "aexd does not serve this method on this path."),
-        Misdirected::ForeignHost => refusal(
-            403,
-            "host_not_allowed",
-            "The `Host` header names none of aexd's own names: use 127.0.0.1 or localhost, or configure the name.",
-        ),
-    }
-    .numbered(request)
-}
-
-/// The event that ends a chat stream which cannot go on. The connection is broken after it, not ended cleanly.
-#[must_use]
-pub fn stream_error_event(message: &str, code: &str) -> Bytes {
-    event(&ErrorObject { message, kind: UPSTREAM, param: None, code, account: None, period: None, resets_at: None })
-}
-
-/// The same for a fault.
-#[must_use]
-pub fn stream_fault_event(fault: UpstreamFault, request: RequestId) -> Bytes {
-    let refusal = Refusal::lasting(fault.status(), UPSTREAM, UPSTREAM, fault.sentence("The provider")).numbered(request);
-    stream_error_event(&refusal.message, refusal.code)
-}
-
-/// The same for a denial that came within the answer: that of a call which would begin now.
-#[must_use]
-pub fn stream_denial_event(denial: &Denial, request: RequestId) -> Bytes {
-    [b"data: ".as_slice(), &openai(denial, request).body(), b"\n\n"].concat().into()
-}
-
-fn event(error: &ErrorObject<'_>) -> Bytes {
-    [b"data: ".as_slice(), &object(error), b"\n\n"].concat().into()
 }
 
 #[cfg(test)]

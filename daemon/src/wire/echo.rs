@@ -298,8 +298,9 @@ impl Frame<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::chat;
+    use super::super::dialect::Dialect;
     use super::super::stream::{StreamEditor, UsageChunk};
-    use super::super::{answer, chat};
     use super::*;
     use aex_core::usage::Usage;
 
@@ -343,7 +344,7 @@ mod tests {
         let body = r#"{"model":"echo","stream":true,"stream_options":{"include_usage":true},"n":2,"messages":[{"role":"user","content":"one two"}]}"#;
         assert!(chat::read(body.as_bytes()).is_ok());
         let EchoAnswer::Stream(events) = respond(body.as_bytes(), 5) else { panic!("no stream") };
-        let mut editor = StreamEditor::new("mine", 2, UsageChunk::Strip);
+        let mut editor = StreamEditor::new(Dialect::Chat, "mine", 2, UsageChunk::Strip);
         let relayed: Vec<u8> = events.iter().flat_map(|event| editor.push(event.clone()).bytes).collect();
         let ending = editor.finish();
         assert!(ending.complete && !relayed.windows(6).any(|window| window == b"prompt"));
@@ -371,7 +372,7 @@ mod tests {
             let EchoAnswer::Refused(400, error) = respond(body.as_bytes(), 5) else { panic!("{body}") };
             let answer = serde_json::from_slice::<Value>(&error).unwrap();
             assert_eq!(answer["error"]["param"], param);
-            assert!(answer::read(&error).unwrap().is_error);
+            assert!(Dialect::Chat.answer(&error).unwrap().is_error);
         }
     }
 }

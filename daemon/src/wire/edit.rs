@@ -1,9 +1,38 @@
 //! Splices into a request: only the intended bytes change, and without an intention the same buffer goes on.
 
-use super::chat::{ChatRequest, Limit, Places, StreamOptions};
+use super::request::{Limit, Places, Request, StreamOptions};
 use aex_core::price::MaxTokensField;
 use bytes::Bytes;
 use std::ops::Range;
+
+/// The field in which a request states its output limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LimitField {
+    /// `max_tokens`.
+    MaxTokens,
+    /// `max_completion_tokens`: chat's newer name.
+    MaxCompletionTokens,
+}
+
+impl LimitField {
+    /// The field of a chat request.
+    #[must_use]
+    pub const fn of_chat(field: MaxTokensField) -> LimitField {
+        match field {
+            MaxTokensField::MaxTokens => LimitField::MaxTokens,
+            MaxTokensField::MaxCompletionTokens => LimitField::MaxCompletionTokens,
+        }
+    }
+
+    /// Its name in JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            LimitField::MaxTokens => MaxTokensField::MaxTokens.name(),
+            LimitField::MaxCompletionTokens => MaxTokensField::MaxCompletionTokens.name(),
+        }
+    }
+}
 
 /// What shall be different in the request that is sent on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -12,7 +41,7 @@ pub struct Edits<'a> {
     pub model: Option<&'a str>,
     /// Where the model reads its output limit, and the most that may stand there: what the request states in the other field
     /// moves there, for some providers refuse the field that the model does not read, and others ignore it.
-    pub max_tokens: Option<(MaxTokensField, u64)>,
+    pub max_tokens: Option<(LimitField, u64)>,
     /// The temperature instead of the one that the request states.
     pub temperature: Option<&'a str>,
     /// The answer is asked for whole, whatever the request says.
@@ -30,7 +59,7 @@ pub(super) type Splice = (Range<usize>, String);
 
 /// The request with its edits.
 #[must_use]
-pub fn edit(body: &Bytes, request: &ChatRequest, edits: &Edits<'_>) -> Bytes {
+pub fn edit(body: &Bytes, request: &Request, edits: &Edits<'_>) -> Bytes {
     let places = &request.places;
     let mut splices: Vec<Splice> = Vec::new();
     let mut inserted = String::new();
@@ -76,10 +105,10 @@ fn member(splices: &mut Vec<Splice>, inserted: &mut String, name: &str, span: Op
 }
 
 /// The limit stands in one field, the one that the model reads.
-fn limit_output(splices: &mut Vec<Splice>, inserted: &mut String, body: &[u8], places: &Places, field: MaxTokensField, ceiling: u64) {
+fn limit_output(splices: &mut Vec<Splice>, inserted: &mut String, body: &[u8], places: &Places, field: LimitField, ceiling: u64) {
     let (own, other) = match field {
-        MaxTokensField::MaxTokens => (&places.max_tokens, &places.max_completion_tokens),
-        MaxTokensField::MaxCompletionTokens => (&places.max_completion_tokens, &places.max_tokens),
+        LimitField::MaxTokens => (&places.max_tokens, &places.max_completion_tokens),
+        LimitField::MaxCompletionTokens => (&places.max_completion_tokens, &places.max_tokens),
     };
     let other = other.as_ref().filter(|other| other.tokens.is_some());
     let stated = own.as_ref().and_then(|own| own.tokens).or(other.and_then(|other| other.tokens));
@@ -193,8 +222,7 @@ mod tests {
 
     #[test]
     fn only_the_intended_bytes_change() {
-        let edits =
-            Edits { model: Some("a\"b"), max_tokens: Some((MaxTokensField::MaxTokens, 7)), include_usage: true, ..Edits::default() };
+        let edits = Edits { model: Some("a\"b"), max_tokens: Some((LimitField::MaxTokens, 7)), include_usage: true, ..Edits::default() };
         let row = |body: &str, expected: &str| assert_eq!(edited(body, &edits), expected);
         row(
             r#"{ "model" : "m", "stream":true,"messages":[] }"#,
@@ -221,7 +249,7 @@ mod tests {
             let edits = Edits { max_tokens: Some((field, 7)), ..Edits::default() };
             assert_eq!(edited(body, &edits), expected);
         };
-        let older = |body: &str, expected: &str| row(MaxTokensField::MaxTokens, body, expected);
+        let older = |body: &str, expected: &str| row(LimitField::MaxTokens, body, expected);
         older(r#"{"max_tokens":5,"messages":[]}"#, r#"{"max_tokens":5,"messages":[]}"#);
         older(r#"{"max_tokens":9,"messages":[]}"#, r#"{"max_tokens":7,"messages":[]}"#);
         older(r#"{"messages":[], "max_completion_tokens" : 5}"#, r#"{"messages":[], "max_tokens" : 5}"#);
@@ -230,11 +258,11 @@ mod tests {
         older(r#"{"max_tokens":9,"messages":[] , "max_completion_tokens":5 }"#, r#"{"max_tokens":7,"messages":[]  }"#);
         older(r#"{"max_completion_tokens":5,"messages":[],"max_tokens":null}"#, r#"{"messages":[],"max_tokens":5}"#);
         older(r#"{"max_completion_tokens":null,"messages":[]}"#, r#"{"max_tokens":7,"max_completion_tokens":null,"messages":[]}"#);
-        let newer = |body: &str, expected: &str| row(MaxTokensField::MaxCompletionTokens, body, expected);
+        let newer = |body: &str, expected: &str| row(LimitField::MaxCompletionTokens, body, expected);
         newer(r#"{"max_tokens":5,"messages":[]}"#, r#"{"max_completion_tokens":5,"messages":[]}"#);
         newer(r#"{"max_tokens":5,"max_completion_tokens":6,"messages":[]}"#, r#"{"max_completion_tokens":6,"messages":[]}"#);
         // The first member goes, and another is inserted in its place.
-        let edits = Edits { model: Some("m"), max_tokens: Some((MaxTokensField::MaxTokens, 7)), ..Edits::default() };
+        let edits = Edits { model: Some("m"), max_tokens: Some((LimitField::MaxTokens, 7)), ..Edits::default() };
         assert_eq!(
             edited(r#"{"max_completion_tokens":5,"max_tokens":3,"messages":[]}"#, &edits),
             r#"{"model":"m","max_tokens":3,"messages":[]}"#
@@ -300,11 +328,11 @@ mod tests {
     }
 
     /// What an edit shall do, said with a map.
-    fn expect(mut object: Map<String, Value>, model: &str, field: MaxTokensField, ceiling: u64) -> Map<String, Value> {
+    fn expect(mut object: Map<String, Value>, model: &str, field: LimitField, ceiling: u64) -> Map<String, Value> {
         object.insert("model".to_owned(), json!(model));
         let other = match field {
-            MaxTokensField::MaxTokens => MaxTokensField::MaxCompletionTokens,
-            MaxTokensField::MaxCompletionTokens => MaxTokensField::MaxTokens,
+            LimitField::MaxTokens => LimitField::MaxCompletionTokens,
+            LimitField::MaxCompletionTokens => LimitField::MaxTokens,
         };
         let stated = |name: &str| object.get(name).and_then(Value::as_u64);
         let tokens = stated(field.name()).or(stated(other.name())).unwrap_or(ceiling).min(ceiling);
@@ -330,7 +358,7 @@ mod tests {
             newer in any::<bool>(),
             ceiling in 1..20_u64,
         ) {
-            let field = if newer { MaxTokensField::MaxCompletionTokens } else { MaxTokensField::MaxTokens };
+            let field = if newer { LimitField::MaxCompletionTokens } else { LimitField::MaxTokens };
             let written: Vec<String> = members.iter().map(|(name, value)| format!("{spaces}{}{spaces}:{spaces}{value}{spaces}", quoted(name))).collect();
             let edits = Edits { model: Some(&model), max_tokens: Some((field, ceiling)), service_tier: Some("default"), include_usage: true, ..Edits::default() };
             let after: Map<String, Value> = serde_json::from_str(&edited(&format!("{{{}}}", written.join(",")), &edits)).unwrap();

@@ -1,9 +1,10 @@
-//! A chat stream on its way through: events leave as they arrive, unchanged but for the model's name and the usage chunk
+//! A stream on its way through: events leave as they arrive, unchanged but for the model's name and the usage chunk
 //! that the client did not ask for; usage and the size of the output are read on the way past.
 //!
 //! Fails closed: a payload that is no JSON ends the relay. Holds at most one event that is not complete, with a cap.
 
-use super::answer::{self, Answer};
+use super::answer::Answer;
+use super::dialect::Dialect;
 use super::edit::{quoted, spliced};
 use super::json::{Kind, Scanner};
 use super::sse::{Event, Piece, Splitter};
@@ -33,7 +34,7 @@ pub enum StreamFault {
     #[error("the provider sent an event of more than {MAX_EVENT_BYTES} bytes")]
     EventTooLarge,
     /// A payload that is not JSON, or no payload at all.
-    #[error("the provider sent something that is no chat stream")]
+    #[error("the provider sent something that is no stream of its protocol")]
     Garbage,
 }
 
@@ -56,7 +57,7 @@ pub struct Meter {
     pub relayed_output_bytes: u64,
     /// The provider sent an error in the stream.
     pub provider_error: bool,
-    /// `[DONE]` came.
+    /// The last event came: `[DONE]`, or the dialect's own.
     pub done: bool,
     /// Chunks that were read.
     pub events: u64,
@@ -68,7 +69,7 @@ pub struct Meter {
 pub struct Ending {
     /// What is still to be sent.
     pub tail: Bytes,
-    /// The answer is whole: `[DONE]` came, or every choice was finished.
+    /// The answer is whole: the last event came, or every choice was finished.
     pub complete: bool,
     /// What was wrong with the stream.
     pub fault: Option<StreamFault>,
@@ -82,6 +83,7 @@ type Splice = (Range<usize>, Bytes);
 /// The editor of one stream.
 #[derive(Debug)]
 pub struct StreamEditor {
+    dialect: Dialect,
     client_model: String,
     quoted_model: Bytes,
     usage_chunk: UsageChunk,
@@ -101,8 +103,9 @@ pub struct StreamEditor {
 impl StreamEditor {
     /// For the answer to a request for `choices` choices, whose client knows the model as `client_model`.
     #[must_use]
-    pub fn new(client_model: &str, choices: u64, usage_chunk: UsageChunk) -> StreamEditor {
+    pub fn new(dialect: Dialect, client_model: &str, choices: u64, usage_chunk: UsageChunk) -> StreamEditor {
         StreamEditor {
+            dialect,
             client_model: client_model.to_owned(),
             quoted_model: Bytes::from(quoted(client_model)),
             usage_chunk,
@@ -234,7 +237,7 @@ impl StreamEditor {
     fn read_payload(&self, payload: &[u8]) -> Result<Option<Answer>, StreamFault> {
         let mut scanner = Scanner::new(payload).map_err(|_| StreamFault::Garbage)?;
         let answer = match scanner.kind() {
-            Ok(Kind::Object) => answer::read_object(&mut scanner, Some(&self.client_model)).map(Some),
+            Ok(Kind::Object) => self.dialect.event(&mut scanner, &self.client_model).map(Some),
             _ => scanner.skip().and_then(|_| scanner.finish()).map(|()| None),
         };
         answer.map_err(|_| StreamFault::Garbage)
@@ -245,6 +248,7 @@ impl StreamEditor {
         self.meter.relayed_output_bytes = self.meter.relayed_output_bytes.saturating_add(answer.relayed_output_bytes);
         self.meter.provider_error |= answer.is_error;
         self.finished |= answer.finished;
+        self.meter.done |= answer.ends;
         if let Some(usage) = &answer.usage {
             self.meter.usage = Some(usage.clone());
         }

@@ -73,6 +73,7 @@ impl Events {
 
 #[cfg(test)]
 mod tests {
+    use super::super::dialect::Dialect;
     use super::super::stream::{StreamEditor, UsageChunk};
     use super::*;
     use aex_core::usage::Usage;
@@ -111,7 +112,7 @@ mod tests {
         let all = chunks(true);
         assert_eq!((&all[4]["choices"], &all[4]["usage"]["total_tokens"]), (&json!([]), &json!(3)));
         assert!(all.iter().take(4).all(|chunk| chunk["usage"].is_null()));
-        let mut editor = StreamEditor::new("m", 2, UsageChunk::Pass);
+        let mut editor = StreamEditor::new(Dialect::Chat, "m", 2, UsageChunk::Pass);
         assert!(editor.push(as_stream(ANSWER.as_bytes(), true).unwrap()).fault.is_none());
         let ending = editor.finish();
         assert!(ending.complete);

@@ -11,8 +11,8 @@ pub use anthropic::Messages;
 pub use openai::{chat, embeddings, responses};
 pub use tools::HostedTools;
 
-use super::chat::shortened;
 use super::json::{Fault, Kind, Number, Scanner};
+use super::request::shortened;
 use aex_core::ask::NAMES_KEPT;
 use aex_core::price::tier;
 use aex_core::usage::Usage;

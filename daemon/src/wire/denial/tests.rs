@@ -1,11 +1,12 @@
 //! Tests of `denial`.
 
 use super::*;
+use crate::wire::dialect::{Dialect, Shape};
 use aex_core::books::AccountKind;
 use aex_core::policy::{Breach, Effect, NearMiss, Rule, Ruled};
-use aex_proto::value::{AccountId, Pico};
+use aex_proto::value::{AccountId, Pico, RequestId, Stamp};
 
-const REQUEST: RequestId = RequestId::from_bits(0x0100_0000_0001);
+const TO: Addressee = Addressee { request: RequestId::from_bits(0x0100_0000_0001), shape: Shape::OpenAi };
 
 fn bot() -> Named {
     Named { id: AccountId::new(7), kind: None, name: "bot".to_owned() }
@@ -14,8 +15,8 @@ fn bot() -> Named {
 /// `status retry-after-ms no_retry body`, as a client gets it.
 #[track_caller]
 fn check(denial: &Denial, expected: &str) {
-    let refusal = openai(denial, REQUEST);
-    let body = String::from_utf8(refusal.body().to_vec()).unwrap();
+    let refusal = worded(denial, TO);
+    let body = String::from_utf8(refusal.body(TO).to_vec()).unwrap();
     let wait = refusal.retry_after_ms.map_or("-".to_owned(), |wait| wait.to_string());
     let retry = if refusal.no_retry { "final" } else { "retry" };
     let told = body.replace(" (request req_0000010000000001)", "#").replace("\"type\":", "").replace("\"message\":", "");
@@ -29,7 +30,7 @@ fn callers_that_are_not_let_in() {
         r##"401 - final {"error":{"This token has expired: `aexctl agent rotate-token NAME` makes a new one.#","invalid_request_error","param":null,"code":"invalid_api_key"}}"##,
     );
     for cause in [AuthCause::Missing, AuthCause::Malformed, AuthCause::Unknown, AuthCause::Revoked] {
-        let refusal = openai(&Denial::Unauthenticated { cause }, REQUEST);
+        let refusal = worded(&Denial::Unauthenticated { cause }, TO);
         assert_eq!((refusal.status, refusal.code, refusal.no_retry), (401, "invalid_api_key", true));
     }
     check(
@@ -51,7 +52,7 @@ fn accounts_that_are_not_active() {
     for (state, code) in
         [(AccountState::Suspended, "account_suspended"), (AccountState::Killed, "account_killed"), (AccountState::Closed, "account_closed")]
     {
-        let refusal = openai(&Denial::Account { account: bot(), reason: String::new(), state }, REQUEST);
+        let refusal = worded(&Denial::Account { account: bot(), reason: String::new(), state }, TO);
         assert_eq!((refusal.status, refusal.code, refusal.no_retry), (403, code, true));
     }
 }
@@ -67,7 +68,7 @@ fn rates_tell_when_to_come_back() {
         &rate(RateKind::Concurrent, 0, 1000),
         r##"429 - final {"error":{"`bot` may make no calls: its limit is 0 concurrent requests. `aexctl agent inspect bot` shows it.#","requests","param":null,"code":"rate_limit_exceeded"}}"##,
     );
-    assert_eq!(openai(&rate(RateKind::Concurrent, 1, 1500), REQUEST).retry_after_seconds(), Some(2));
+    assert_eq!(worded(&rate(RateKind::Concurrent, 1, 1500), TO).retry_after_seconds(), Some(2));
 }
 
 #[test]
@@ -101,7 +102,7 @@ fn rules_of_policy_and_of_models() {
         r##"400 - final {"error":{"More output is asked for than this model gives: asked 99, limits.max_tokens is 10; it also breaks allow_vision, strict; models.yaml says what the model takes.#","invalid_request_error","param":"max_tokens","code":"invalid_request_error"}}"##,
     );
     for rule in [Rule::ModelTools, Rule::ModelVision] {
-        assert_eq!(openai(&broken(rule, "1", "false", &[]), REQUEST).status, 400);
+        assert_eq!(worded(&broken(rule, "1", "false", &[]), TO).status, 400);
     }
     for rule in [
         Rule::AllowStreaming,
@@ -113,31 +114,28 @@ fn rules_of_policy_and_of_models() {
         Rule::MaxInputTokens,
         Rule::MaxOutputTokens,
     ] {
-        let refusal = openai(&broken(rule, "1", "false", &[]), REQUEST);
+        let refusal = worded(&broken(rule, "1", "false", &[]), TO);
         assert_eq!((refusal.status, refusal.code, refusal.no_retry), (403, POLICY_VIOLATION, true));
     }
     check(
         &Denial::Unbounded { model: "m".to_owned(), why: Unbounded::HostedTool("web_search".to_owned()) },
         r##"403 - final {"error":{"Nothing bounds what this call to model `m` may cost: it asks for `web_search`, which the provider runs or chooses by itself and which has no price here.#","permission_error","param":null,"code":"policy_violation"}}"##,
     );
-    assert_eq!(openai(&Denial::Passthrough, REQUEST).status, 403);
+    assert_eq!(worded(&Denial::Passthrough, TO).status, 403);
+}
+
+fn budget(period: Period, resets_at: Option<Stamp>) -> Denial {
+    let (asked, left, limit) = (Pico::new(2_000_000_000_000), Pico::new(500_000_000_000), Pico::new(5_000_000_000_000));
+    Denial::Budget { account: bot(), asked, left, limit, period, resets_at }
 }
 
 #[test]
 fn budgets_tell_what_is_left_and_when_they_reset() {
-    let budget = |period, resets_at| Denial::Budget {
-        account: bot(),
-        asked: Pico::new(2_000_000_000_000),
-        left: Pico::new(500_000_000_000),
-        limit: Pico::new(5_000_000_000_000),
-        period,
-        resets_at,
-    };
     check(
         &budget(Period::Day, Some(Stamp::new(0))),
         r##"402 - final {"error":{"The daily budget of `bot` does not suffice: this call may cost up to $2.00, $0.50 of $5.00 are left. It resets at 1970-01-01T00:00:00.000000Z: make a smaller call (lower max_tokens), or ask for a larger budget; `aexctl agent inspect bot` shows it.#","insufficient_quota","param":null,"code":"insufficient_quota","account":"bot","period":"day","resets_at":"1970-01-01T00:00:00.000000Z"}}"##,
     );
-    assert!(openai(&budget(Period::Total, None), REQUEST).message.contains("It does not reset"));
+    assert!(worded(&budget(Period::Total, None), TO).message.contains("It does not reset"));
 }
 
 #[test]
@@ -149,7 +147,7 @@ fn a_run_is_not_called_an_agent() {
         r##"402 - final {"error":{"The total budget of this run (run-9), $1.00, is used up or reserved. It does not reset: no smaller call passes; start a new run with a larger --budget.#","insufficient_quota","param":null,"code":"insufficient_quota","account":"run_9","period":"total"}}"##,
     );
     for state in [AccountState::Paused, AccountState::Suspended, AccountState::Killed, AccountState::Closed] {
-        let message = openai(&Denial::Account { account: run(), reason: String::new(), state }, REQUEST).message;
+        let message = worded(&Denial::Account { account: run(), reason: String::new(), state }, TO).message;
         assert!(message.contains("This run (run-9)") && !message.contains("aexctl agent"), "{message}");
     }
 }
@@ -163,7 +161,7 @@ fn each_level_of_the_tree_is_called_by_what_it_is() {
         (named(3, AccountKind::Agent, "bot"), "Agent `bot`", "aexctl agent inspect bot", "aexctl agent resume bot"),
     ];
     for (account, called, shown, resumed) in rows {
-        let message = |denial| openai(&denial, REQUEST).message;
+        let message = |denial| worded(&denial, TO).message;
         for (state, is) in
             [(AccountState::Paused, "is paused"), (AccountState::Killed, "was killed"), (AccountState::Suspended, "is suspended")]
         {
@@ -198,11 +196,11 @@ fn what_the_daemon_lacks() {
 
 #[test]
 fn faults_of_providers_and_of_streams() {
-    let refusal = upstream(UpstreamFault::FirstByteTimeout, "groq", REQUEST);
-    assert_eq!((refusal.status, refusal.code, refusal.no_retry), (504, UPSTREAM, false));
+    let refusal = upstream(UpstreamFault::FirstByteTimeout, "groq", TO);
+    assert_eq!((refusal.status, refusal.code, refusal.no_retry), (504, "upstream_error", false));
     assert_eq!(refusal.message, "Provider `groq` began no answer in time. (request req_0000010000000001)");
-    assert_eq!(upstream(UpstreamFault::Tls, "groq", REQUEST).status, 502);
-    let streamed = |fault| String::from_utf8(stream_fault_event(fault, REQUEST).to_vec()).unwrap();
+    assert_eq!(upstream(UpstreamFault::Tls, "groq", TO).status, 502);
+    let streamed = |fault| String::from_utf8(stream_fault(fault, Dialect::Chat, TO).to_vec()).unwrap();
     for (fault, says) in [
         (UpstreamFault::IdleTimeout, "The provider went silent within its answer."),
         (UpstreamFault::BoundPassed, "The answer passed the bound that was held for it and was cut."),
@@ -215,15 +213,11 @@ fn faults_of_providers_and_of_streams() {
         );
     }
     let killed = Denial::Account { account: bot(), reason: "fire".to_owned(), state: AccountState::Killed };
-    let event = String::from_utf8(stream_denial_event(&killed, REQUEST).to_vec()).unwrap();
+    let event = String::from_utf8(stream_denial(&killed, Dialect::Chat, TO).to_vec()).unwrap();
     let says = "Account `bot` was killed (fire): `aexctl agent resume bot` lifts it. (request req_0000010000000001)";
     let object = format!("{{\"message\":\"{says}\",\"type\":\"permission_error\",\"param\":null,\"code\":\"account_killed\"}}");
     assert_eq!(event, format!("data: {{\"error\":{object}}}\n\n"));
-    assert_eq!(misdirected(Misdirected::WrongMethod, REQUEST).status, 405);
-    assert_eq!(
-        stream_error_event("it \"broke\"", UPSTREAM),
-        "data: {\"error\":{\"message\":\"it \\\"broke\\\"\",\"type\":\"upstream_error\",\"param\":null,\"code\":\"upstream_error\"}}\n\n"
-    );
+    assert_eq!(misdirected(Misdirected::WrongMethod, TO).status, 405);
 }
 
 #[test]
@@ -266,4 +260,61 @@ fn rules_of_a_profile_and_tokens_of_a_minute() {
         &tokens(None, None),
         r##"429 - final {"error":{"This call of about 52 tokens is larger than the limit of model `m`, 50 tokens per minute: lower max_tokens or send less.#","requests","param":null,"code":"rate_limit_exceeded"}}"##,
     );
+}
+
+/// What clients of `/v1/messages` read of each kind of denial.
+#[test]
+fn a_denial_has_the_status_type_and_envelope_of_anthropic() {
+    let to = Addressee { shape: Shape::Anthropic, ..TO };
+    let account = Denial::Account { account: bot(), reason: String::new(), state: AccountState::Paused };
+    let breach = |rule| Denial::Policy { also: vec![], breach: Breach { asked: "2".to_owned(), limit: "1".to_owned(), rule } };
+    let rate = Denial::Rate { account: bot(), kind: RateKind::RequestsPerMinute, limit: 6, retry_after_ms: 1_500 };
+    for (denial, status, kind) in [
+        (Denial::Unauthenticated { cause: AuthCause::Missing }, 401, "authentication_error"),
+        (Denial::ReadOnlyToken, 403, "permission_error"),
+        (account, 403, "permission_error"),
+        (Denial::Passthrough, 403, "permission_error"),
+        (Denial::UnknownModel { model: "m".to_owned() }, 404, "not_found_error"),
+        (breach(Rule::AllowedModels), 404, "not_found_error"),
+        (breach(Rule::AllowTools), 403, "permission_error"),
+        (breach(Rule::ModelTools), 400, "invalid_request_error"),
+        (breach(Rule::ModelMaxTokens), 400, "invalid_request_error"),
+        (Denial::Malformed { message: "no".to_owned(), param: None }, 400, "invalid_request_error"),
+        (Denial::TooLarge { limit: 1 }, 413, "request_too_large"),
+        (rate.clone(), 429, "rate_limit_error"),
+        (budget(Period::Day, None), 402, "billing_error"),
+        (Denial::KeyMissing { provider: "p".to_owned(), variable: "K".to_owned() }, 500, "api_error"),
+        (Denial::LedgerUnavailable, 529, "overloaded_error"),
+        (Denial::Draining, 529, "overloaded_error"),
+    ] {
+        let refusal = worded(&denial, to);
+        let body: serde_json::Value = serde_json::from_slice(&refusal.body(to)).unwrap();
+        let expected = serde_json::json!({
+            "type": "error", "error": {"type": kind, "message": refusal.message}, "request_id": "req_0000010000000001",
+        });
+        assert_eq!((refusal.status, body), (status, expected), "{denial:?}");
+        let openai = worded(&denial, TO);
+        assert_eq!((refusal.no_retry, refusal.retry_after_ms), (openai.no_retry, openai.retry_after_ms), "{denial:?}");
+    }
+    for (fault, status) in [(UpstreamFault::Unreachable, 502), (UpstreamFault::FirstByteTimeout, 504)] {
+        let refusal = upstream(fault, "p", to);
+        assert_eq!((refusal.status, refusal.kind, refusal.no_retry), (status, "api_error", false));
+    }
+    for (cause, status, kind) in [
+        (Misdirected::UnknownPath, 404, "not_found_error"),
+        (Misdirected::WrongMethod, 405, "invalid_request_error"),
+        (Misdirected::ForeignHost, 403, "permission_error"),
+    ] {
+        assert_eq!((misdirected(cause, to).status, misdirected(cause, to).kind), (status, kind));
+    }
+}
+
+#[test]
+fn codex_alone_is_told_an_empty_budget_as_a_rate() {
+    let to = Addressee { shape: Shape::Codex, ..TO };
+    let told = worded(&budget(Period::Day, None), to);
+    assert_eq!((told.status, told.kind, told.code, told.no_retry), (429, "insufficient_quota", "insufficient_quota", true));
+    assert_eq!(told.body(to), worded(&budget(Period::Day, None), TO).body(TO));
+    let paused = Denial::Account { account: bot(), reason: String::new(), state: AccountState::Paused };
+    assert_eq!(worded(&paused, to), worded(&paused, TO));
 }

@@ -13,7 +13,7 @@ struct Outcome {
 }
 
 fn run(choices: u64, chunk: UsageChunk, frames: &[&[u8]]) -> Outcome {
-    let mut editor = StreamEditor::new("mine", choices, chunk);
+    let mut editor = StreamEditor::new(Dialect::Chat, "mine", choices, chunk);
     let mut bytes = Vec::new();
     for frame in frames {
         let relay = editor.push(Bytes::copy_from_slice(frame));
@@ -36,7 +36,7 @@ fn stream(events: &[&str]) -> String {
 
 #[test]
 fn a_frame_without_an_edit_passes_without_a_copy() {
-    let mut editor = StreamEditor::new("mine", 1, UsageChunk::Strip);
+    let mut editor = StreamEditor::new(Dialect::Chat, "mine", 1, UsageChunk::Strip);
     let frame = Bytes::from(stream(&[": ping", TEXT, STOP, DONE]));
     assert_eq!(editor.push(frame.clone()).bytes.as_ptr(), frame.as_ptr());
     let split = frame.slice(..frame.len() - 5);
@@ -138,7 +138,7 @@ fn an_error_in_the_stream_passes_and_is_told() {
 
 #[test]
 fn an_event_that_never_ends_is_cut_at_the_cap() {
-    let mut editor = StreamEditor::new("mine", 1, UsageChunk::Strip);
+    let mut editor = StreamEditor::new(Dialect::Chat, "mine", 1, UsageChunk::Strip);
     let frame = Bytes::from("data: ".to_owned() + &"x".repeat(1 << 20));
     let faults = (0..5).map(|_| editor.push(frame.clone())).filter(|relay| relay.fault == Some(StreamFault::EventTooLarge)).count();
     assert_eq!(faults, 2);
@@ -147,7 +147,7 @@ fn an_event_that_never_ends_is_cut_at_the_cap() {
 
 #[test]
 fn a_comment_does_not_wait_for_the_next_event() {
-    let mut editor = StreamEditor::new("mine", 1, UsageChunk::Strip);
+    let mut editor = StreamEditor::new(Dialect::Chat, "mine", 1, UsageChunk::Strip);
     assert_eq!(editor.push(Bytes::from_static(b": ping\n")).bytes, ": ping\n");
     assert_eq!(editor.push(Bytes::from_static(b"\n: p")).bytes, "\n");
     assert_eq!(editor.push(Bytes::from_static(b"ong\r")).bytes, ": pong\r");
@@ -194,7 +194,7 @@ proptest! {
 
     #[test]
     fn no_bytes_break_it(frames in prop::collection::vec(prop::collection::vec(prop::sample::select(b"data: {}[]\"\r\n\n:x\xff".to_vec()), 0..20), 0..8)) {
-        let mut editor = StreamEditor::new("mine", 1, UsageChunk::Strip);
+        let mut editor = StreamEditor::new(Dialect::Chat, "mine", 1, UsageChunk::Strip);
         for frame in frames {
             let _relay = editor.push(Bytes::from(frame));
         }

@@ -1,0 +1,104 @@
+//! Faults between the daemon and a provider, and requests that reach no governed call, as answers.
+
+use super::{Addressee, INVALID_REQUEST, Refusal};
+
+const UPSTREAM: &str = "upstream_error";
+
+/// What ended an answer, or kept it from coming, between the daemon and a provider.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpstreamFault {
+    /// The name does not resolve, or the connection is refused or reset.
+    Unreachable,
+    /// No trusted TLS connection.
+    Tls,
+    /// No connection in time.
+    ConnectTimeout,
+    /// No head of an answer in time.
+    FirstByteTimeout,
+    /// Nothing more of an answer in time.
+    IdleTimeout,
+    /// The connection ended within the answer.
+    Cut,
+    /// The answer is not what the protocol says.
+    BadAnswer,
+    /// The answer is larger than what is relayed.
+    AnswerTooLarge,
+    /// The answer passed the bound that was held for it.
+    BoundPassed,
+}
+
+impl UpstreamFault {
+    /// What happened, as a client may read it.
+    fn sentence(self, provider: &str) -> String {
+        match self {
+            UpstreamFault::BoundPassed => "The answer passed the bound that was held for it and was cut.".to_owned(),
+            _ => format!("{provider} {}.", self.message()),
+        }
+    }
+
+    /// What happened, in short, where the provider is known.
+    #[must_use]
+    pub const fn message(self) -> &'static str {
+        match self {
+            UpstreamFault::Unreachable => "cannot be reached",
+            UpstreamFault::Tls => "offers no trusted TLS connection",
+            UpstreamFault::ConnectTimeout => "took no connection in time",
+            UpstreamFault::FirstByteTimeout => "began no answer in time",
+            UpstreamFault::IdleTimeout => "went silent within its answer",
+            UpstreamFault::Cut => "ended the connection within its answer",
+            UpstreamFault::BadAnswer => "sent an answer that is none of its protocol",
+            UpstreamFault::AnswerTooLarge => "sent an answer that is too large",
+            UpstreamFault::BoundPassed => "passed the bound that was held for it and was cut",
+        }
+    }
+
+    const fn status(self) -> u16 {
+        match self {
+            UpstreamFault::ConnectTimeout | UpstreamFault::FirstByteTimeout | UpstreamFault::IdleTimeout => 504,
+            UpstreamFault::Unreachable
+            | UpstreamFault::Tls
+            | UpstreamFault::Cut
+            | UpstreamFault::BadAnswer
+            | UpstreamFault::AnswerTooLarge
+            | UpstreamFault::BoundPassed => 502,
+        }
+    }
+}
+
+/// A fault of a provider as an answer. Clients may retry it.
+#[must_use]
+pub fn upstream(fault: UpstreamFault, provider: &str, to: Addressee) -> Refusal {
+    of_provider(fault, &format!("Provider `{provider}`")).told(to)
+}
+
+/// A fault of whoever is called `provider`.
+pub(super) fn of_provider(fault: UpstreamFault, provider: &str) -> Refusal {
+    Refusal { no_retry: false, ..Refusal::lasting(fault.status(), UPSTREAM, UPSTREAM, fault.sentence(provider)) }
+}
+
+/// A request that reaches no governed call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Misdirected {
+    /// No such path.
+    UnknownPath,
+    /// The path takes another method.
+    WrongMethod,
+    /// `Host` names none of the daemon's names.
+    ForeignHost,
+}
+
+/// A misdirected request as an answer.
+#[must_use]
+pub fn misdirected(cause: Misdirected, to: Addressee) -> Refusal {
+    let refusal = |status, code, message: &str| Refusal::lasting(status, INVALID_REQUEST, code, message.to_owned());
+    match cause {
+        Misdirected::UnknownPath => refusal(404, "unknown_url", "aexd does not serve this path."),
+        Misdirected::WrongMethod => refusal(405, "method_not_supported", "aexd does not serve this method on this path."),
+        Misdirected::ForeignHost => refusal(
+            403,
+            "host_not_allowed",
+            "The `Host` header names none of aexd's own names: use 127.0.0.1 or localhost, or configure the name.",
+        ),
+    }
+    .told(to)
+}

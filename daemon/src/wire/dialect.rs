@@ -1,0 +1,149 @@
+//! The dialects: which paths each serves, where its provider serves it, and who reads its requests, answers and streams.
+//!
+//! One exhaustive `match` for each concern, one wire file for each dialect: a new one is a variant here, and the compiler shows
+//! the rest. Must not: read a byte itself.
+
+use super::answer::Answer;
+use super::edit::LimitField;
+use super::json::{Fault, Kind, Scanner};
+use super::request::{Malformed, Request};
+use super::{chat, unstream};
+use aex_core::price::MaxTokensField;
+use bytes::Bytes;
+
+/// What a governed call speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// OpenAI's chat completions.
+    Chat,
+}
+
+/// Whose errors a client reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// `{"error":{"message","type","param","code"}}`.
+    OpenAi,
+    /// The same to Codex, which posts a call that was answered 402 five times more, and gives up at once on a 429
+    /// `insufficient_quota` (measured with Codex 0.169). Other clients show the 402, and repeat the 429.
+    Codex,
+    /// `{"type":"error","error":{"type","message"},"request_id"}`.
+    Anthropic,
+}
+
+impl Shape {
+    /// The shape of what is said about a path, whether it is served or not.
+    #[must_use]
+    pub fn at(path: &str) -> Shape {
+        let is_below = |root: &str| path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        if is_below("/v1/messages") { Shape::Anthropic } else { Shape::OpenAi }
+    }
+}
+
+impl Dialect {
+    /// The dialect that is spoken at a path. OpenAI's are served below `/openai` too, where Groq's clients look for them.
+    #[must_use]
+    pub fn at(path: &str) -> Option<Dialect> {
+        match path.strip_prefix("/openai").unwrap_or(path) {
+            "/v1/chat/completions" => Some(Dialect::Chat),
+            _ => None,
+        }
+    }
+
+    /// Its path behind a provider's base URL.
+    #[must_use]
+    pub const fn endpoint(self) -> &'static str {
+        match self {
+            Dialect::Chat => "/chat/completions",
+        }
+    }
+
+    /// Whose errors its clients read. `originator` is the header by which a client names itself to OpenAI.
+    #[must_use]
+    pub fn shape(self, _originator: Option<&str>) -> Shape {
+        match self {
+            Dialect::Chat => Shape::OpenAi,
+        }
+    }
+
+    /// Reads the body of a request.
+    ///
+    /// # Errors
+    /// When it is not JSON, or no request whose bounds can be told.
+    pub fn read(self, body: &[u8]) -> Result<Request, Malformed> {
+        match self {
+            Dialect::Chat => chat::read(body),
+        }
+    }
+
+    /// Where a model of this dialect reads its output limit; `chat` is where it does so in chat. `None`: it has no output.
+    #[must_use]
+    pub const fn limit_field(self, chat: MaxTokensField) -> Option<LimitField> {
+        match self {
+            Dialect::Chat => Some(LimitField::of_chat(chat)),
+        }
+    }
+
+    /// Whether its streams report their usage only when `stream_options` asks for it.
+    #[must_use]
+    pub const fn has_usage_option(self) -> bool {
+        match self {
+            Dialect::Chat => true,
+        }
+    }
+
+    /// Reads a plain answer; `None` when it is no JSON object.
+    #[must_use]
+    pub fn answer(self, body: &[u8]) -> Option<Answer> {
+        let mut scanner = Scanner::new(body).ok()?;
+        if scanner.kind().ok()? != Kind::Object {
+            return None;
+        }
+        match self {
+            Dialect::Chat => chat::answer::object(&mut scanner, None),
+        }
+        .ok()
+    }
+
+    /// Reads the payload of an event of a stream, an object. `client_model` is what its model should be called.
+    pub(super) fn event(self, scanner: &mut Scanner<'_>, client_model: &str) -> Result<Answer, Fault> {
+        match self {
+            Dialect::Chat => chat::answer::object(scanner, Some(client_model)),
+        }
+    }
+
+    /// The events of a stream that says what a whole answer says; `None` when that is no answer of this dialect.
+    #[must_use]
+    pub fn as_stream(self, body: &[u8], with_usage: bool) -> Option<Bytes> {
+        match self {
+            Dialect::Chat => unstream::as_stream(body, with_usage),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_has_one_dialect_and_nothing_near_it_has_any() {
+        let row = |path, dialect| assert_eq!(Dialect::at(path), dialect, "{path}");
+        row("/v1/chat/completions", Some(Dialect::Chat));
+        row("/openai/v1/chat/completions", Some(Dialect::Chat));
+        for path in ["/v1/chat/completions/", "/chat/completions", "/openai/openai/v1/chat/completions", "/openaiv1/chat/completions", ""] {
+            row(path, None);
+        }
+    }
+
+    #[test]
+    fn what_is_said_about_a_path_has_the_shape_of_its_api() {
+        for (path, shape) in [
+            ("/v1/messages", Shape::Anthropic),
+            ("/v1/messages/batches", Shape::Anthropic),
+            ("/v1/messagesx", Shape::OpenAi),
+            ("/v1/chat/completions", Shape::OpenAi),
+            ("/", Shape::OpenAi),
+        ] {
+            assert_eq!(Shape::at(path), shape, "{path}");
+        }
+    }
+}

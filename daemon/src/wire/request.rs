@@ -1,0 +1,388 @@
+//! A request as its sender wrote it, in whatever dialect: the facts that a decision needs, and the places where a splice may go.
+//!
+//! Owns what the dialects' readers share. Refuses what two readers could understand differently: keys that matter and stand
+//! twice, wrong types, odd numbers. Must not: judge an ask, or forward anything.
+
+use super::content;
+use super::costly::{asked_for, costly};
+use super::hosted::HostedPlaces;
+use super::json::{Fault, Kind, Number, Scanner};
+use super::nfkc;
+use super::text::Text;
+use aex_core::ask::{Ask, NAMES_KEPT};
+use std::ops::Range;
+
+/// The largest output limit that a request may state, in tokens.
+const MAX_TOKENS_CEILING: u64 = 1 << 31;
+/// The most answers that one request may ask for: OpenAI's limit.
+pub(super) const MAX_CHOICES: u64 = 128;
+/// The longest name of a model, in bytes.
+const MAX_MODEL_NAME: usize = 256;
+/// Bytes of the longest governed field's name: `max_completion_tokens`, with room for others.
+const LONGEST_FIELD: usize = 32;
+/// Bytes that are kept of a name which the client chose freely.
+const NAME_BYTES_KEPT: usize = 128;
+
+/// A request that is no valid request of its dialect: 400 `invalid_request_error`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Malformed {
+    /// What is wrong with it.
+    pub message: String,
+    /// The field at fault.
+    pub param: Option<String>,
+}
+
+impl Malformed {
+    pub(super) fn field(param: impl Into<String>, what: &str) -> Malformed {
+        let param = param.into();
+        Malformed { message: format!("`{param}` {what}"), param: Some(param) }
+    }
+}
+
+impl From<Fault> for Malformed {
+    fn from(fault: Fault) -> Malformed {
+        Malformed { message: format!("the body is not valid JSON: {fault}"), param: None }
+    }
+}
+
+/// A request that was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// What it asks for.
+    pub ask: Ask,
+    /// Where it may be edited.
+    pub places: Places,
+}
+
+/// Offsets in the bytes of a request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Places {
+    /// Behind the opening brace: a member that is inserted here needs a comma behind it, for the object is never empty.
+    pub first_member: usize,
+    /// The model's name with its quotes.
+    pub model: Option<Range<usize>>,
+    /// `max_tokens`.
+    pub max_tokens: Option<Limit>,
+    /// `max_completion_tokens`.
+    pub max_completion_tokens: Option<Limit>,
+    /// The value of `stream`.
+    pub stream: Option<Range<usize>>,
+    /// The value of `temperature`, null included.
+    pub temperature: Option<Range<usize>>,
+    /// The value of `service_tier`, null included.
+    pub service_tier: Option<Range<usize>>,
+    /// `stream_options`.
+    pub stream_options: Option<StreamOptions>,
+    /// Tools that the provider runs.
+    pub hosted: HostedPlaces,
+}
+
+/// An output limit of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// Its key with the quotes.
+    pub key: Range<usize>,
+    /// Its value.
+    pub value: Range<usize>,
+    /// What it says; `None` when it is null.
+    pub tokens: Option<u64>,
+}
+
+/// The `stream_options` of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamOptions {
+    /// Its value.
+    pub span: Range<usize>,
+    /// The value of `include_usage` in it.
+    pub include_usage: Option<Range<usize>>,
+    /// Whether that is `true`.
+    pub asked: bool,
+    /// Whether it has no members.
+    pub empty: bool,
+    /// Whether it is `null`.
+    pub null: bool,
+}
+
+impl Request {
+    /// Whether the client itself asked for usage in its stream: the usage chunk is its own then.
+    #[must_use]
+    pub fn asks_for_usage(&self) -> bool {
+        self.places.stream_options.as_ref().is_some_and(|options| options.asked)
+    }
+}
+
+/// The governed members of a dialect's request: those that a decision, a splice or a price looks at. Each may stand once.
+pub(super) trait Member: Copy {
+    /// Names that decide nothing and cost nothing extra: they pass, also under `strict`. Sorted.
+    const KNOWN: &'static [&'static str];
+
+    /// The governed member of a name.
+    fn of(name: &str) -> Option<Self>;
+
+    /// Its number among them, below 64.
+    fn number(self) -> u32;
+
+    /// Reads its value, which the scanner is at.
+    fn read(self, reader: &mut Reader, key: &Text<'_>, scanner: &mut Scanner<'_>) -> Result<(), Malformed>;
+
+    /// Checks what can be told at the end only.
+    fn finish(reader: &mut Reader) -> Result<(), Malformed>;
+}
+
+/// Reads the body of a request, in one pass.
+///
+/// # Errors
+/// When it is not JSON, or no request whose bounds can be told.
+pub(super) fn read<M: Member>(body: &[u8]) -> Result<Request, Malformed> {
+    let mut scanner = Scanner::new(body)?;
+    if scanner.kind()? != Kind::Object {
+        return Err(Malformed { message: "the body is not a JSON object".to_owned(), param: None });
+    }
+    let mut open = scanner.object()?;
+    let mut reader = Reader::new(body.len(), scanner.at());
+    while let Some(key) = scanner.key(&mut open)? {
+        reader.member::<M>(&key, &mut scanner)?;
+    }
+    scanner.finish()?;
+    M::finish(&mut reader)?;
+    let mut request = Request { ask: reader.ask, places: reader.places };
+    if scanner.beyond_ascii() {
+        request.ask.nfkc_extra_bytes = nfkc::extra_bytes(scanner.whole());
+    }
+    Ok(request)
+}
+
+/// A request that is being read.
+pub(super) struct Reader {
+    pub(super) ask: Ask,
+    pub(super) places: Places,
+    /// Governed members that were met, as bits by their numbers.
+    seen: u64,
+}
+
+impl Reader {
+    fn new(body_bytes: usize, first_member: usize) -> Reader {
+        let ask = Ask { body_bytes: count(body_bytes), choices: 1, ..Ask::default() };
+        Reader { ask, places: Places { first_member, ..Places::default() }, seen: 0 }
+    }
+
+    /// Whether a member was met.
+    pub(super) fn has<M: Member>(&self, member: M) -> bool {
+        self.seen & (1 << member.number()) != 0
+    }
+
+    fn member<M: Member>(&mut self, key: &Text<'_>, scanner: &mut Scanner<'_>) -> Result<(), Malformed> {
+        let name = key.unescape();
+        let Some(member) = M::of(&name) else { return self.other::<M>(key, &name, scanner) };
+        if self.has(member) {
+            return Err(Malformed::field(name, "stands twice"));
+        }
+        self.seen |= 1 << member.number();
+        member.read(self, key, scanner)
+    }
+
+    /// A member whose place in the request does not matter.
+    fn other<M: Member>(&mut self, key: &Text<'_>, name: &str, scanner: &mut Scanner<'_>) -> Result<(), Malformed> {
+        if let Some(tool) = costly(name) {
+            if asked_for(scanner, name)? {
+                let tool = shortened(tool);
+                self.places.hosted.member(&tool, key, scanner.at());
+                self.ask.offer_hosted(tool, None);
+            }
+            return Ok(());
+        }
+        if let Some(meant) = misspelt::<M>(name) {
+            return Err(Malformed::field(name, &format!("must be written `{meant}`")));
+        }
+        if M::KNOWN.binary_search(&name).is_err() {
+            keep(&mut self.ask.unknown_fields, name);
+        }
+        match name {
+            "cache_control" => content::cache_control(scanner)?.iter().for_each(|lifetime| self.ask.write_cache(lifetime)),
+            "parallel_tool_calls" => {
+                scanner.skip()?;
+                self.places.hosted.dependent(key, scanner.at());
+            }
+            _ => drop(scanner.skip()?),
+        }
+        Ok(())
+    }
+
+    pub(super) fn stream(&mut self, scanner: &mut Scanner<'_>) -> Result<(), Malformed> {
+        scanner.kind()?;
+        let start = scanner.at();
+        self.ask.stream = flag(scanner, "stream")?.unwrap_or(false);
+        self.places.stream = Some(start..scanner.at());
+        Ok(())
+    }
+
+    pub(super) fn stream_options(&mut self, scanner: &mut Scanner<'_>) -> Result<(), Malformed> {
+        self.places.stream_options = Some(stream_options(scanner)?);
+        Ok(())
+    }
+
+    /// OpenAI refuses options of a stream without one.
+    pub(super) fn no_options_without_stream(&self) -> Result<(), Malformed> {
+        if !self.ask.stream && self.places.stream_options.as_ref().is_some_and(|options| !options.null) {
+            return Err(Malformed::field("stream_options", "is only allowed when `stream` is true"));
+        }
+        Ok(())
+    }
+
+    pub(super) fn model(&mut self, scanner: &mut Scanner<'_>) -> Result<(), Malformed> {
+        if scanner.kind()? != Kind::Text {
+            return Err(Malformed::field("model", "must be a string"));
+        }
+        let model = scanner.text()?;
+        let name = model.unescape();
+        if name.len() > MAX_MODEL_NAME {
+            return Err(Malformed::field("model", &format!("must be at most {MAX_MODEL_NAME} bytes long")));
+        }
+        self.places.model = Some(model.span());
+        self.ask.model = name.into_owned();
+        Ok(())
+    }
+
+    pub(super) fn max_tokens(&mut self, scanner: &mut Scanner<'_>, key: &Text<'_>, name: &str) -> Result<Limit, Malformed> {
+        let (tokens, value) = natural(scanner, name, MAX_TOKENS_CEILING)?;
+        self.ask.max_tokens = self.ask.max_tokens.max(tokens);
+        Ok(Limit { key: key.span(), value, tokens })
+    }
+
+    pub(super) fn choices(&mut self, scanner: &mut Scanner<'_>) -> Result<(), Malformed> {
+        self.ask.choices = natural(scanner, "n", MAX_CHOICES)?.0.unwrap_or(1);
+        Ok(())
+    }
+
+    /// Kept as it is written: a limit may compare it, and an audit has to compare the same.
+    pub(super) fn temperature(&mut self, scanner: &mut Scanner<'_>) -> Result<(), Malformed> {
+        let kind = scanner.kind()?;
+        if !matches!(kind, Kind::Number | Kind::Null) {
+            return Err(Malformed::field("temperature", "must be a number"));
+        }
+        let span = scanner.skip()?;
+        if kind == Kind::Number {
+            let text = scanner.whole().get(span.clone()).unwrap_or_default();
+            if text.len() > LONGEST_FIELD {
+                return Err(Malformed::field("temperature", "has too many digits"));
+            }
+            self.ask.temperature = Some(text.to_owned());
+        }
+        self.places.temperature = Some(span);
+        Ok(())
+    }
+
+    pub(super) fn service_tier(&mut self, scanner: &mut Scanner<'_>) -> Result<(), Malformed> {
+        let kind = scanner.kind()?;
+        let start = scanner.at();
+        self.ask.service_tier = match kind {
+            Kind::Text => Some(shortened(&scanner.text()?.unescape())),
+            Kind::Null => {
+                scanner.skip()?;
+                None
+            }
+            _ => return Err(Malformed::field("service_tier", "must be a string")),
+        };
+        self.places.service_tier = Some(start..scanner.at());
+        Ok(())
+    }
+}
+
+/// The governed field that a name is but for its letters' case: servers written in Go (ollama among them) read it as that one.
+fn misspelt<M: Member>(name: &str) -> Option<String> {
+    if name.len() > 2 * LONGEST_FIELD {
+        return None;
+    }
+    // Both ways, so that U+017F and U+212A fold as Go folds them.
+    let folded = name.to_uppercase().to_lowercase();
+    (folded != name && (M::of(&folded).is_some() || costly(&folded).is_some())).then_some(folded)
+}
+
+fn stream_options(scanner: &mut Scanner<'_>) -> Result<StreamOptions, Malformed> {
+    let kind = scanner.kind()?;
+    let start = scanner.at();
+    let mut options = StreamOptions { span: start..start, include_usage: None, asked: false, empty: true, null: kind == Kind::Null };
+    match kind {
+        Kind::Null => options.span = scanner.skip()?,
+        Kind::Object => {
+            let mut open = scanner.object()?;
+            while let Some(key) = scanner.key(&mut open)? {
+                options.empty = false;
+                if !key.is("include_usage") {
+                    scanner.skip()?;
+                    continue;
+                }
+                if options.include_usage.is_some() {
+                    return Err(Malformed::field("stream_options.include_usage", "stands twice"));
+                }
+                scanner.kind()?;
+                let value = scanner.at();
+                options.asked = flag(scanner, "stream_options.include_usage")?.unwrap_or(false);
+                options.include_usage = Some(value..scanner.at());
+            }
+            options.span = start..scanner.at();
+        }
+        _ => return Err(Malformed::field("stream_options", "must be an object")),
+    }
+    Ok(options)
+}
+
+/// A natural number of at least one and at most `ceiling`, or null, with its span.
+pub(super) fn natural(scanner: &mut Scanner<'_>, name: &str, ceiling: u64) -> Result<(Option<u64>, Range<usize>), Malformed> {
+    let kind = scanner.kind()?;
+    let start = scanner.at();
+    let number = match kind {
+        Kind::Null => {
+            scanner.skip()?;
+            None
+        }
+        Kind::Number => match scanner.number()? {
+            Number::Natural(number) if number > ceiling => return Err(Malformed::field(name, &format!("is too large: at most {ceiling}"))),
+            Number::Natural(number) if number > 0 => Some(number),
+            _ => return Err(Malformed::field(name, "must be an integer of at least 1")),
+        },
+        _ => return Err(Malformed::field(name, "must be an integer")),
+    };
+    Ok((number, start..scanner.at()))
+}
+
+pub(super) fn flag(scanner: &mut Scanner<'_>, name: &str) -> Result<Option<bool>, Malformed> {
+    let kind = scanner.kind()?;
+    let flag = match kind {
+        Kind::True => Some(true),
+        Kind::False => Some(false),
+        Kind::Null => None,
+        _ => return Err(Malformed::field(name, "must be true or false")),
+    };
+    scanner.skip()?;
+    Ok(flag)
+}
+
+/// Skips a value and tells whether it is anything but null.
+pub(super) fn stated(scanner: &mut Scanner<'_>) -> Result<bool, Fault> {
+    let stated = scanner.kind()? != Kind::Null;
+    scanner.skip()?;
+    Ok(stated)
+}
+
+/// Adds a name to a list of an ask, which stays short whatever the client sends.
+pub(super) fn keep(names: &mut Vec<String>, name: &str) {
+    if names.len() < NAMES_KEPT {
+        names.push(shortened(name));
+    }
+}
+
+/// A name, cut when it is too long to be kept; the mark at its end keeps it from equalling a listed one.
+pub(super) fn shortened(name: &str) -> String {
+    if name.len() <= NAME_BYTES_KEPT {
+        return name.to_owned();
+    }
+    let mut cut = (0..=NAME_BYTES_KEPT).rev().find_map(|end| name.get(..end)).unwrap_or_default().to_owned();
+    cut.push('…');
+    cut
+}
+
+pub(super) fn count(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}
