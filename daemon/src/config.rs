@@ -8,6 +8,7 @@ mod defaults;
 mod dotenv;
 mod models;
 mod policy;
+mod pricing;
 mod provider;
 mod report;
 mod settings;
