@@ -335,7 +335,7 @@ pub(crate) struct Events {
     pub(crate) limit: u32,
 }
 
-#[derive(Clone, Copy, Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub(crate) enum Models {
     /// List the models with their prices
     List,
