@@ -91,8 +91,10 @@ impl Block {
 
 /// A text as a key or a value: plain where nothing can take it for anything else.
 fn scalar(text: &str) -> String {
+    // Words that a reader of YAML may take for a truth, for nothing or for a number.
+    const WORDS: [&str; 11] = ["true", "false", "yes", "no", "on", "off", "y", "n", "null", "nan", "inf"];
     let is_plain = text.starts_with(|c: char| c.is_ascii_alphabetic())
-        && text.contains(['-', '/', '.'])
+        && !WORDS.contains(&text.to_ascii_lowercase().as_str())
         && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '/' | '.' | '_'));
     if is_plain { text.to_owned() } else { serde_json::Value::from(text).to_string() }
 }
@@ -171,5 +173,49 @@ fn put_rates(text: &mut String, indent: &str, rates: &Rates) {
     for (key, price) in RATES.iter().filter_map(|key| Some((key, rates.get(key)?))) {
         let note = if price.exact { "" } else { "  # rounded up" };
         let _ = writeln!(text, "{indent}{key}_per_mtok: \"{}\"{note}", per_million(price.pico));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = "version: 1\n\nproviders: # who\n  a:\n    base_url: x\n  'b c':   # one\n    auth: none\n\n# between\ndefault_model: m\nmodels:\n    \"m:1\":\n      x: 1\n    # a remark\n    n: {y: 2}\n";
+
+    #[test]
+    fn a_block_has_its_names_and_the_place_for_more() {
+        let providers = block(FILE, "providers").unwrap();
+        assert_eq!(providers.names, ["a", "b c"]);
+        let models = block(FILE, "models").unwrap();
+        assert_eq!(models.names, ["m:1", "n"]);
+        let more = models.with(FILE, &["k:\n  z: 3\n".to_owned()]);
+        assert_eq!(more, format!("{FILE}    k:\n      z: 3\n"));
+        let more = providers.with(FILE, &["k:\n  z: 3\n".to_owned()]);
+        assert_eq!(more, FILE.replace("    auth: none\n", "    auth: none\n  k:\n    z: 3\n"));
+        // Without a line end at the end of the file.
+        let cut = FILE.trim_end();
+        assert_eq!(block(cut, "models").unwrap().with(cut, &["k: 1\n".to_owned()]), format!("{FILE}    k: 1\n"));
+    }
+
+    #[test]
+    fn what_is_written_otherwise_is_no_block() {
+        for text in ["", "models: {a: {}}\n", "models:\n", "models:\nx: 1\n", " models:\n  a:\n", "models:\n  ? a\n  : b\n"] {
+            assert_eq!(block(text, "models"), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_quoted_where_it_could_mean_something_else() {
+        for (name, written) in [
+            ("gpt-5.5", "gpt-5.5"),
+            ("o1", "o1"),
+            ("a/b_c", "a/b_c"),
+            ("no", "\"no\""),
+            ("1m", "\"1m\""),
+            ("a:b", "\"a:b\""),
+            ("a b", "\"a b\""),
+        ] {
+            assert_eq!(scalar(name), written);
+        }
     }
 }
