@@ -13,6 +13,7 @@ mod probe;
 mod relay;
 mod reply;
 mod serve;
+mod socket;
 mod track;
 mod upstream;
 

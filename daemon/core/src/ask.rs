@@ -24,7 +24,7 @@ pub struct Ask {
     /// How long input shall stay in the provider's cache where the request asks that it be written there: `5m`, `1h`, sorted, each once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cache_lifetimes: Vec<String>,
-    /// Answers asked for (`n`); 1 when absent.
+    /// Answers asked for over all prompts (`n`, `best_of`); 1 when absent.
     pub choices: u64,
     /// A tool choice is stated: `tool_choice` or `function_call` is present and not null.
     #[serde(default, skip_serializing_if = "is_false")]
@@ -38,20 +38,20 @@ pub struct Ask {
     /// Content parts that are images.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub images: u64,
-    /// The largest output limit that the request states, in tokens.
+    /// The largest output limit that the request states, in tokens; 0 where there is no output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_tokens: Option<u64>,
     /// How often hosted tools may be called at most, all together, where the request says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_tool_calls: Option<u64>,
-    /// Messages of the conversation.
+    /// Messages of the conversation, or texts without roles.
     pub messages: u64,
     /// The model's name as the client wrote it; empty when the request names none.
     pub model: String,
     /// Bytes that NFKC normalisation adds to the request's texts: a model may normalise before it counts.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub nfkc_extra_bytes: u64,
-    /// Bytes of a predicted output, which are billed as output when rejected.
+    /// Bytes that may come back as output: a prediction, which is billed when it is rejected, or prompts that are to be echoed.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub prediction_bytes: u64,
     /// The service tier asked for; where more fields than one choose a price, what [`crate::price::tier`] makes of them.

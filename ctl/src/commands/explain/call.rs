@@ -146,7 +146,7 @@ fn part(part: &BoundPart) -> String {
         }
         "context" => format!("or {tokens}, the model's whole context, when that is more: the size of a part is unknown"),
         "choice" => format!("{tokens} for answers: {count} × {each}"),
-        "prediction_byte" => format!("{tokens} for bytes of a prediction"),
+        "prediction_byte" => format!("{tokens} for bytes of a prediction or an echo"),
         what => format!("{tokens} for {count} × {what}"),
     }
 }

@@ -332,7 +332,8 @@ fn limited(call: &Call<'_>, matched: &[&RuleSpec]) -> (u64, Vec<Change>) {
         let stated = call.ask.temperature.as_deref();
         // Reasoning models refuse the field: it is not put where the client left it out.
         let is_above = number(stated.unwrap_or(USUAL_TEMPERATURE)) > number(lowest);
-        if is_above && (stated.is_some() || !call.card.reasoning) {
+        // Nor has it a meaning where there is no output.
+        if is_above && (stated.is_some() || !call.card.reasoning && call.ask.max_tokens != Some(0)) {
             changes.push(Change { field: Changed::Temperature, from: stated.map(str::to_owned), to: lowest.to_owned() });
         }
     }
