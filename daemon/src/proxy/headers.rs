@@ -2,6 +2,7 @@
 
 use super::dispatch::Brought;
 use crate::os::secret::Secret;
+use crate::wire::coding::Decoder;
 use aex_core::decision::Protocol;
 use aex_proto::value::TokenHash;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -123,6 +124,18 @@ fn is_ours(name: &HeaderName) -> bool {
 /// Whether a body is compressed, or otherwise not what its bytes say.
 pub(super) fn is_encoded(headers: &HeaderMap) -> bool {
     headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity")
+}
+
+/// The decoder of an answer's body, where it needs one that is known; the headers are then those of what it gives.
+pub(super) fn take_decoder(headers: &mut HeaderMap) -> Option<Decoder> {
+    if !is_encoded(headers) {
+        return None;
+    }
+    let mut codings = headers.get_all(header::CONTENT_ENCODING).iter();
+    let decoder = codings.next().filter(|_| codings.next().is_none()).and_then(|coding| Decoder::of(coding.to_str().ok()?))?;
+    headers.remove(header::CONTENT_ENCODING);
+    headers.remove(header::CONTENT_LENGTH);
+    Some(decoder)
 }
 
 /// Whether a header is not one of the connection: known ones, and those that `Connection` names.
