@@ -64,24 +64,30 @@ fn bearer(value: &str) -> Option<&str> {
 /// The provider key that a client brings, if any. One that cannot be used is an error: the daemon's own is no substitute for it.
 pub(super) fn provider_key(headers: &HeaderMap, protocol: Protocol) -> Result<Option<Brought>, ()> {
     let Some(value) = headers.get("x-aex-provider-key") else {
-        return Ok(beside(headers, protocol).and_then(|token| own_credentials(headers, token)));
+        return beside(headers, protocol).map_or(Ok(None), |token| own_credentials(headers, token));
     };
     let value = value.to_str().map_err(|_| ())?.trim();
     Secret::new(bearer(value).unwrap_or(value).to_owned()).map(|key| Some(Brought::Key(key))).ok_or(())
 }
 
-/// What a client authenticates with at its provider, as it came. Neither the agent's token nor another of ours: none leaves the daemon.
-fn own_credentials(headers: &HeaderMap, token: &str) -> Option<Brought> {
-    [header::AUTHORIZATION, HeaderName::from_static("x-api-key")].into_iter().find_map(|name| {
-        let mut value = headers.get(&name)?.clone();
-        let said = value.to_str().ok()?.trim();
+/// What a client authenticates with at its provider, as it came. The agent's token said again is nothing; another one of ours is an
+/// error, for none leaves the daemon.
+fn own_credentials(headers: &HeaderMap, token: &str) -> Result<Option<Brought>, ()> {
+    for name in [header::AUTHORIZATION, HeaderName::from_static("x-api-key")] {
+        let Some(value) = headers.get(&name) else { continue };
+        let said = value.to_str().map_err(|_| ())?.trim();
         let said = bearer(said).unwrap_or(said);
-        if said.is_empty() || said == token || TokenHash::of(said).is_ok() {
-            return None;
+        if said.is_empty() || said == token {
+            continue;
         }
+        if TokenHash::of(said).is_ok() {
+            return Err(());
+        }
+        let mut value = value.clone();
         value.set_sensitive(true);
-        Some(Brought::As(name, value))
-    })
+        return Ok(Some(Brought::As(name, value)));
+    }
+    Ok(None)
 }
 
 /// A request's headers for the provider: no hop-by-hop ones, none of ours, none with a token in it.

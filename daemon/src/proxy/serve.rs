@@ -274,7 +274,7 @@ async fn read(active: &Active, received: Received, body: Incoming) -> Result<Mes
     }
     let body = read_body(body, &active.config.settings).await?;
     let provider_key = headers::provider_key(&headers, dialect.protocol())
-        .map_err(|()| Denial::Malformed { message: "`x-aex-provider-key` holds no key".to_owned(), param: None })?;
+        .map_err(|()| Denial::Malformed { message: "the provider key that the call brings is none".to_owned(), param: None })?;
     match dialect.read(&body) {
         Ok(request) => Ok(Message { line, provider_key, uri, headers, body, dialect, to, request }),
         Err(Malformed { message, param }) => Err(Denial::Malformed { message, param }),

@@ -128,7 +128,8 @@ fn limit_output(splices: &mut Vec<Splice>, inserted: &mut String, body: &[u8], p
         (Some(own), None) => set(own),
         (Some(own), Some(other)) => {
             set(own);
-            splices.extend(removals(body, vec![other.key.start..other.value.end]));
+            let member = other.key.start..other.value.end;
+            splices.extend(removals(body, vec![member]));
         }
         (None, Some(other)) => {
             set(other);

@@ -220,7 +220,7 @@ impl Reader {
                 scanner.skip()?;
                 self.places.hosted.dependent(key, scanner.at());
             }
-            _ => drop(scanner.skip()?),
+            _ => scanner.pass()?,
         }
         Ok(())
     }
