@@ -211,7 +211,9 @@ impl Reader {
                 scanner.skip()?;
                 self.places.hosted.dependent(key, scanner.at());
             }
-            _ => drop(scanner.skip()?),
+            _ => {
+                scanner.skip()?;
+            }
         }
         Ok(())
     }
