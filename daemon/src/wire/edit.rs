@@ -128,8 +128,7 @@ fn limit_output(splices: &mut Vec<Splice>, inserted: &mut String, body: &[u8], p
         (Some(own), None) => set(own),
         (Some(own), Some(other)) => {
             set(own);
-            let member = other.key.start..other.value.end;
-            splices.extend(removals(body, vec![member]));
+            splices.push((with_comma(body, &(other.key.start..other.value.end)), String::new()));
         }
         (None, Some(other)) => {
             set(other);

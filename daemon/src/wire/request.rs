@@ -220,7 +220,9 @@ impl Reader {
                 scanner.skip()?;
                 self.places.hosted.dependent(key, scanner.at());
             }
-            _ => scanner.pass()?,
+            _ => {
+                scanner.skip()?;
+            }
         }
         Ok(())
     }
