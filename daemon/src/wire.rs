@@ -17,6 +17,7 @@ mod inputs;
 pub mod json;
 mod nfkc;
 pub mod request;
+pub mod responses;
 mod sse;
 pub mod stream;
 pub mod text;

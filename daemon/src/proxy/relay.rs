@@ -237,33 +237,35 @@ impl Open {
         self.settle_part(&ending.meter, Outcome::ProviderLeft);
         let fault = if ending.fault.is_some() { UpstreamFault::BadAnswer } else { UpstreamFault::Cut };
         // The provider's own error event has passed already.
-        let event = if ending.meter.provider_error { Bytes::new() } else { denial::stream_fault(fault, self.dialect, self.to) };
+        let event =
+            if ending.meter.provider_error { Bytes::new() } else { denial::stream_fault(fault, self.dialect, self.to, &ending.meter) };
         Step::Break([ending.tail, event].concat().into())
     }
 
     /// The stream cannot go on: settled, one last event, and the connection broken.
     fn cut(&mut self, outcome: Outcome, fault: UpstreamFault, before: Bytes) -> Step {
-        self.settle_left(outcome);
-        let event = denial::stream_fault(fault, self.dialect, self.to);
+        let meter = self.settle_left(outcome);
+        let event = denial::stream_fault(fault, self.dialect, self.to, &meter);
         Step::Break(if before.is_empty() { event } else { [before, event].concat().into() })
     }
 
     /// The same, because the account was deleted, or an account on the path killed: told as a call that would begin now.
     fn cut_by_stop(&mut self) -> Step {
-        let event = self.hold.as_ref().map(|hold| denial::stream_denial(&self.gate.stopped_within(&hold.view), self.dialect, self.to));
-        self.settle_left(Outcome::Stopped);
-        Step::Break(event.unwrap_or_default())
+        let denial = self.hold.as_ref().map(|hold| self.gate.stopped_within(&hold.view));
+        let meter = self.settle_left(Outcome::Stopped);
+        Step::Break(denial.map(|denial| denial::stream_denial(&denial, self.dialect, self.to, &meter)).unwrap_or_default())
     }
 
-    /// The stream is given up where it is. When all of it but the provider's last word has passed, it counts as whole.
-    fn settle_left(&mut self, outcome: Outcome) {
-        let Some(editor) = self.editor.take() else { return };
+    /// The stream is given up where it is: what was read of it. When all of it but the provider's last word has passed, it counts as whole.
+    fn settle_left(&mut self, outcome: Outcome) -> Meter {
+        let Some(editor) = self.editor.take() else { return Meter::default() };
         let ending = editor.finish();
         if ending.complete && ending.meter.usage.is_some() {
             self.settle_whole(&ending.meter);
         } else {
             self.settle_part(&ending.meter, outcome);
         }
+        ending.meter
     }
 
     fn settle_whole(&mut self, meter: &Meter) {
@@ -295,7 +297,8 @@ impl Drop for Relaying {
         }
         if open.on_disconnect == OnDisconnect::Cancel || open.stop.state().is_some() {
             let outcome = if open.stop.state().is_some() { Outcome::Stopped } else { Outcome::ClientLeft };
-            return open.settle_left(outcome);
+            open.settle_left(outcome);
+            return;
         }
         // What is spawned may be dropped before it runs, when the runtime ends: it must not come here again.
         open.on_disconnect = OnDisconnect::Cancel;

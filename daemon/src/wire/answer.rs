@@ -31,6 +31,12 @@ pub struct Answer {
     pub dearer_tier: Option<String>,
     /// Whether it is the last event of its stream.
     pub ends: bool,
+    /// The number of an event in its stream, where the dialect counts them.
+    pub sequence: Option<u64>,
+    /// What the provider keeps, where the dialect has it store answers.
+    pub kept: Option<Box<Kept>>,
+    /// Usage that is told beside the usage object, and that this version does not know.
+    pub beside: Vec<(String, String)>,
     /// Whether the model's name differs from the one that the reader was given.
     pub foreign_model: bool,
 }
@@ -56,10 +62,29 @@ pub(super) fn object(
         member(&mut answer, &key.unescape(), scanner)?;
     }
     scanner.finish()?;
+    if let Some(usage) = &mut answer.usage {
+        usage.unknown.append(&mut answer.beside);
+    }
     if let (Some(usage), Some(tier)) = (&mut answer.usage, &answer.dearer_tier) {
         usage::tiered(usage, tier);
     }
     Ok(answer)
+}
+
+/// A response that a provider may have stored, by the names that it gave.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// The response; empty when it has no name.
+    pub id: String,
+    /// Items of its output, at most [`Kept::MOST_ITEMS`].
+    pub items: Vec<String>,
+    /// When the provider made it, in seconds since 1970.
+    pub created_at: u64,
+}
+
+impl Kept {
+    /// Items of one response that are kept by name.
+    pub const MOST_ITEMS: usize = 1_024;
 }
 
 impl Answer {

@@ -177,7 +177,7 @@ pub(super) fn offer_hosted(ask: &mut Ask, kind: &str) {
 }
 
 /// A tool without a name is counted and not named: a list of allowed names refuses it then.
-fn offer(ask: &mut Ask, name: Option<&str>) {
+pub(super) fn offer(ask: &mut Ask, name: Option<&str>) {
     ask.tools += 1;
     if let Some(name) = name.filter(|name| !name.is_empty()) {
         keep(&mut ask.tool_names, name);
@@ -185,7 +185,7 @@ fn offer(ask: &mut Ask, name: Option<&str>) {
 }
 
 /// Calls `read` at each object of a list; null counts as an empty one.
-fn each<'a>(
+pub(super) fn each<'a>(
     scanner: &mut Scanner<'a>,
     field: &str,
     mut read: impl FnMut(&mut Scanner<'a>, &str) -> Result<(), Malformed>,
@@ -213,17 +213,22 @@ fn each<'a>(
 
 /// The `name` in an object.
 fn name_in(scanner: &mut Scanner<'_>, place: &str) -> Result<Option<String>, Malformed> {
+    name_in_member(scanner, place, "name")
+}
+
+/// A text in an object, by the name of its member.
+pub(super) fn name_in_member(scanner: &mut Scanner<'_>, place: &str, wanted: &str) -> Result<Option<String>, Malformed> {
     if scanner.kind()? != Kind::Object {
         return Err(Malformed::field(place, "must be an object"));
     }
     let mut name = None;
     let mut open = scanner.object()?;
     while let Some(key) = scanner.key(&mut open)? {
-        if !key.is("name") {
+        if !key.is(wanted) {
             scanner.skip()?;
             continue;
         }
-        let member = format!("{place}.name");
+        let member = format!("{place}.{wanted}");
         if name.is_some() {
             return Err(Malformed::field(member, "stands twice"));
         }

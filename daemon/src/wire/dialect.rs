@@ -7,7 +7,7 @@ use super::answer::Answer;
 use super::edit::LimitField;
 use super::json::{Fault, Kind, Scanner};
 use super::request::{Malformed, Request};
-use super::{chat, completions, embeddings, unstream};
+use super::{chat, completions, embeddings, responses, unstream};
 use aex_core::price::MaxTokensField;
 use bytes::Bytes;
 
@@ -20,6 +20,8 @@ pub enum Dialect {
     Completions,
     /// OpenAI's embeddings.
     Embeddings,
+    /// OpenAI's responses.
+    Responses,
 }
 
 /// Whose errors a client reads.
@@ -51,6 +53,7 @@ impl Dialect {
             "/v1/chat/completions" => Some(Dialect::Chat),
             "/v1/completions" => Some(Dialect::Completions),
             "/v1/embeddings" => Some(Dialect::Embeddings),
+            "/v1/responses" => Some(Dialect::Responses),
             _ => None,
         }
     }
@@ -62,14 +65,17 @@ impl Dialect {
             Dialect::Chat => "/chat/completions",
             Dialect::Completions => "/completions",
             Dialect::Embeddings => "/embeddings",
+            Dialect::Responses => "/responses",
         }
     }
 
     /// Whose errors its clients read. `originator` is the header by which a client names itself to OpenAI.
     #[must_use]
-    pub fn shape(self, _originator: Option<&str>) -> Shape {
+    pub fn shape(self, originator: Option<&str>) -> Shape {
         match self {
             Dialect::Chat | Dialect::Completions | Dialect::Embeddings => Shape::OpenAi,
+            Dialect::Responses if originator.is_some_and(|name| name.starts_with("codex_")) => Shape::Codex,
+            Dialect::Responses => Shape::OpenAi,
         }
     }
 
@@ -78,8 +84,9 @@ impl Dialect {
     pub fn field(self, chat: &str) -> &str {
         match (self, chat) {
             (Dialect::Completions, "messages") => "prompt",
-            (Dialect::Embeddings, "messages") => "input",
-            (Dialect::Chat | Dialect::Completions | Dialect::Embeddings, _) => chat,
+            (Dialect::Embeddings | Dialect::Responses, "messages") => "input",
+            (Dialect::Responses, "max_tokens") => "max_output_tokens",
+            (Dialect::Chat | Dialect::Completions | Dialect::Embeddings | Dialect::Responses, _) => chat,
         }
     }
 
@@ -92,6 +99,7 @@ impl Dialect {
             Dialect::Chat => chat::read(body),
             Dialect::Completions => completions::read(body),
             Dialect::Embeddings => embeddings::read(body),
+            Dialect::Responses => responses::read(body),
         }
     }
 
@@ -102,6 +110,7 @@ impl Dialect {
             Dialect::Chat => Some(LimitField::of_chat(chat)),
             Dialect::Completions => Some(LimitField::MaxTokens),
             Dialect::Embeddings => None,
+            Dialect::Responses => Some(LimitField::MaxOutputTokens),
         }
     }
 
@@ -110,7 +119,7 @@ impl Dialect {
     pub const fn has_usage_option(self) -> bool {
         match self {
             Dialect::Chat | Dialect::Completions => true,
-            Dialect::Embeddings => false,
+            Dialect::Embeddings | Dialect::Responses => false,
         }
     }
 
@@ -118,7 +127,7 @@ impl Dialect {
     #[must_use]
     pub const fn has_service_tier(self) -> bool {
         match self {
-            Dialect::Chat => true,
+            Dialect::Chat | Dialect::Responses => true,
             Dialect::Completions | Dialect::Embeddings => false,
         }
     }
@@ -130,18 +139,20 @@ impl Dialect {
         if scanner.kind().ok()? != Kind::Object {
             return None;
         }
-        self.object(&mut scanner, None).ok()
+        match self {
+            Dialect::Chat | Dialect::Completions => chat::answer::object(&mut scanner, None),
+            Dialect::Embeddings => embeddings::answer(&mut scanner, None),
+            Dialect::Responses => responses::answer::object(&mut scanner, None),
+        }
+        .ok()
     }
 
     /// Reads the payload of an event of a stream, an object. `client_model` is what its model should be called.
     pub(super) fn event(self, scanner: &mut Scanner<'_>, client_model: &str) -> Result<Answer, Fault> {
-        self.object(scanner, Some(client_model))
-    }
-
-    fn object(self, scanner: &mut Scanner<'_>, client_model: Option<&str>) -> Result<Answer, Fault> {
         match self {
-            Dialect::Chat | Dialect::Completions => chat::answer::object(scanner, client_model),
-            Dialect::Embeddings => embeddings::answer(scanner, client_model),
+            Dialect::Chat | Dialect::Completions => chat::answer::object(scanner, Some(client_model)),
+            Dialect::Embeddings => embeddings::answer(scanner, Some(client_model)),
+            Dialect::Responses => responses::answer::event(scanner, client_model),
         }
     }
 
@@ -152,6 +163,7 @@ impl Dialect {
             Dialect::Chat => unstream::chat(body, with_usage),
             Dialect::Completions => unstream::completions(body, with_usage),
             Dialect::Embeddings => None,
+            Dialect::Responses => responses::unstream::as_stream(body),
         }
     }
 }
@@ -166,6 +178,7 @@ mod tests {
         row("/v1/chat/completions", Some(Dialect::Chat));
         row("/openai/v1/chat/completions", Some(Dialect::Chat));
         row("/v1/completions", Some(Dialect::Completions));
+        row("/openai/v1/responses", Some(Dialect::Responses));
         row("/openai/v1/embeddings", Some(Dialect::Embeddings));
         for path in ["/v1/chat/completions/", "/chat/completions", "/openai/openai/v1/chat/completions", "/openaiv1/chat/completions", ""] {
             row(path, None);

@@ -30,7 +30,7 @@ struct Counted {
 /// # Errors
 /// When the text is not JSON here.
 pub fn chat(scanner: &mut Scanner<'_>) -> Result<Option<Usage>, Fault> {
-    Ok(counted(scanner)?.and_then(Counted::usage))
+    Ok(counted(scanner, &CHAT)?.and_then(Counted::usage))
 }
 
 /// The same for embeddings, which have no output: some providers leave its count out, some the prompt's.
@@ -38,14 +38,62 @@ pub fn chat(scanner: &mut Scanner<'_>) -> Result<Option<Usage>, Fault> {
 /// # Errors
 /// When the text is not JSON here.
 pub fn embeddings(scanner: &mut Scanner<'_>) -> Result<Option<Usage>, Fault> {
-    Ok(counted(scanner)?.and_then(|mut counted| {
+    Ok(counted(scanner, &CHAT)?.and_then(|mut counted| {
         counted.completion = counted.completion.or(Some(0));
         counted.prompt = counted.prompt.or(counted.total);
         counted.usage()
     }))
 }
 
-fn counted(scanner: &mut Scanner<'_>) -> Result<Option<Counted>, Fault> {
+/// The same of a response.
+///
+/// # Errors
+/// When the text is not JSON here.
+pub fn responses(scanner: &mut Scanner<'_>) -> Result<Option<Usage>, Fault> {
+    Ok(counted(scanner, &RESPONSES)?.and_then(Counted::usage))
+}
+
+/// Notes usage that is told beside the usage object: what of it is not zero is not known.
+///
+/// # Errors
+/// When the text is not JSON here.
+pub(super) fn beside(scanner: &mut Scanner<'_>, name: &str, unknown: &mut Vec<(String, String)>) -> Result<(), Fault> {
+    let mut counted = Counted::default();
+    if scanner.kind()? == Kind::Object {
+        let mut open = scanner.object()?;
+        while let Some(key) = scanner.key(&mut open)? {
+            counted.unknown(scanner, &format!("{name}.{}", key.unescape()))?;
+        }
+    } else {
+        counted.unknown(scanner, name)?;
+    }
+    unknown.append(&mut counted.unknown);
+    Ok(())
+}
+
+/// What a dialect calls its counters.
+struct Names {
+    prompt: &'static str,
+    completion: &'static str,
+    prompt_details: &'static str,
+    completion_details: &'static str,
+}
+
+const CHAT: Names = Names {
+    prompt: "prompt_tokens",
+    completion: "completion_tokens",
+    prompt_details: "prompt_tokens_details",
+    completion_details: "completion_tokens_details",
+};
+
+const RESPONSES: Names = Names {
+    prompt: "input_tokens",
+    completion: "output_tokens",
+    prompt_details: "input_tokens_details",
+    completion_details: "output_tokens_details",
+};
+
+fn counted(scanner: &mut Scanner<'_>, names: &Names) -> Result<Option<Counted>, Fault> {
     if scanner.kind()? != Kind::Object {
         scanner.skip()?;
         return Ok(None);
@@ -54,8 +102,8 @@ fn counted(scanner: &mut Scanner<'_>) -> Result<Option<Counted>, Fault> {
     let mut open = scanner.object()?;
     while let Some(key) = scanner.key(&mut open)? {
         match &*key.unescape() {
-            "prompt_tokens" => counted.prompt = counted.number(scanner)?,
-            "completion_tokens" => counted.completion = counted.number(scanner)?,
+            name if name == names.prompt => counted.prompt = counted.number(scanner)?,
+            name if name == names.completion => counted.completion = counted.number(scanner)?,
             "total_tokens" => counted.total = counted.number(scanner)?,
             // Moonshot and DeepSeek tell here too what was read from the cache; the rest of the prompt is what missed it.
             "cached_tokens" | "prompt_cache_hit_tokens" => counted.cached = counted.number(scanner)?.unwrap_or(0).max(counted.cached),
@@ -68,8 +116,8 @@ fn counted(scanner: &mut Scanner<'_>) -> Result<Option<Counted>, Fault> {
             | "prompt_time"
             | "completion_time"
             | "total_time" => scanner.pass()?,
-            "prompt_tokens_details" => counted.details(scanner, "prompt_tokens_details", Counted::prompt_detail)?,
-            "completion_tokens_details" => counted.details(scanner, "completion_tokens_details", Counted::completion_detail)?,
+            name if name == names.prompt_details => counted.details(scanner, names.prompt_details, Counted::prompt_detail)?,
+            name if name == names.completion_details => counted.details(scanner, names.completion_details, Counted::completion_detail)?,
             other => counted.unknown(scanner, other)?,
         }
     }

@@ -51,7 +51,8 @@ fn the_usage_chunk_is_metered_and_taken_out_unless_it_was_asked_for() {
     assert_eq!(passed.bytes, all);
     let stripped = run(1, UsageChunk::Strip, &[all.as_bytes()]);
     assert_eq!(stripped.bytes, stream(&[TEXT, STOP, DONE]));
-    let meter = Meter { usage: Some(Usage::text(7, 2)), relayed_output_bytes: 4, provider_error: false, done: true, events: 3 };
+    let meter =
+        Meter { usage: Some(Usage::text(7, 2)), relayed_output_bytes: 4, provider_error: false, done: true, events: 3, ..Meter::default() };
     assert_eq!((passed.meter, stripped.meter.clone(), stripped.complete), (meter.clone(), meter, true));
 }
 
