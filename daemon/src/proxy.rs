@@ -8,11 +8,13 @@ mod headers;
 mod line;
 mod listen;
 mod metrics;
+mod models;
 mod pages;
 mod probe;
 mod relay;
 mod reply;
 mod serve;
+mod stored;
 mod track;
 mod upstream;
 

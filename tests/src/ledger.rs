@@ -363,7 +363,10 @@ fn characters(body: &Value) -> u64 {
         _ => 0,
     };
     let messages: u64 = body["messages"].as_array().map_or(0, |messages| messages.iter().map(of).sum());
-    messages + texts(&body["prompt"]) + texts(&body["input"])
+    // An item of a request for a response has its text in one or the other.
+    let item = |item: &Value| of(item) + texts(&item["output"]);
+    let items: u64 = body["input"].as_array().map_or(0, |items| items.iter().filter(|item| item.is_object()).map(item).sum());
+    messages + items + texts(&body["prompt"]) + texts(&body["input"]) + texts(&body["instructions"])
 }
 
 fn texts(value: &Value) -> u64 {

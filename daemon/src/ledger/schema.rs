@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// The version of the tables that this program writes.
-pub(super) const VERSION: u32 = 3;
+pub(super) const VERSION: u32 = 4;
 
 /// Below this version SQLite can corrupt a database when a WAL is reset (fixed in 3.51.3, forum post of 2026-02).
 const MIN_SQLITE: i32 = 3_051_003;
@@ -163,8 +163,19 @@ CREATE TRIGGER events_are_kept BEFORE DELETE ON events WHEN NOT EXISTS (SELECT 1
     BEGIN SELECT RAISE(ABORT, 'events are append-only, but for those that are sealed'); END;
 ";
 
+/// Where a name that a provider gave stands: the events decide whose it is.
+const STORED: &str = "
+CREATE TABLE stored (
+    name TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    PRIMARY KEY (name, seq)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX stored_by_event ON stored (seq);
+";
+
 /// What makes tables of a version those of the next one.
-pub(super) const STEPS: [migrate::Step; 2] = [(1, "ALTER TABLE accounts ADD COLUMN tpm INTEGER CHECK (tpm >= 0);"), (2, SEALS)];
+pub(super) const STEPS: [migrate::Step; 3] =
+    [(1, "ALTER TABLE accounts ADD COLUMN tpm INTEGER CHECK (tpm >= 0);"), (2, SEALS), (3, STORED)];
 
 /// Refuses to run on a SQLite that can corrupt a WAL.
 pub(super) fn assert_sqlite_version() -> Result<(), LedgerFault> {
@@ -186,7 +197,7 @@ pub(super) fn open_for_writing(path: &Path) -> Result<Connection, LedgerFault> {
     }
     configure(&conn)?;
     if is_new {
-        conn.execute_batch(&format!("BEGIN IMMEDIATE; {TABLES} {SEALS} PRAGMA user_version = {VERSION}; COMMIT"))?;
+        conn.execute_batch(&format!("BEGIN IMMEDIATE; {TABLES} {SEALS} {STORED} PRAGMA user_version = {VERSION}; COMMIT"))?;
     } else if found < VERSION {
         migrate::run(&conn, path, found, &STEPS)?;
     }
@@ -218,7 +229,7 @@ pub(super) fn check(conn: &Connection) -> Result<(), LedgerFault> {
 /// there is its owner's.
 pub(super) fn compared(conn: &Connection) -> Result<Vec<(String, String, bool)>, LedgerFault> {
     let ours = Connection::open_in_memory()?;
-    ours.execute_batch(&format!("{TABLES} {SEALS}"))?;
+    ours.execute_batch(&format!("{TABLES} {SEALS} {STORED}"))?;
     let (wanted, found) = (objects(&ours)?, objects(conn)?);
     Ok(wanted
         .into_iter()

@@ -3,7 +3,7 @@
 use super::headers;
 use super::line::Line;
 use super::upstream::{self, Answer, AnswerBody, SendFault};
-use crate::config::{Auth, ProviderKind};
+use crate::config::{Auth, Provider, ProviderKind};
 use crate::gate::{Active, Sending};
 use crate::os::secret::Secret;
 use crate::os::{clock, failpoint};
@@ -99,23 +99,34 @@ fn request(active: &Active, call: Sending<'_>, message: &Message, body: Bytes) -
     let mut request = Request::new(Full::new(body));
     *request.method_mut() = Method::POST;
     *request.uri_mut() = provider.target(message.dialect.endpoint()).parse().ok()?;
-    let mut headers = headers::to_provider(&message.headers);
+    address(&mut request, provider, &message.headers, message.provider_key.as_ref(), active.config.keys.get(&provider.name))?;
+    Some(request)
+}
+
+/// Puts a client's headers on a request for a provider, with the key that the client brought or else the daemon's own. `None`: one of
+/// them cannot be written, or there is no key where one is needed.
+pub(super) fn address(
+    request: &mut Request<Full<Bytes>>,
+    provider: &Provider,
+    client: &HeaderMap,
+    brought: Option<&Secret>,
+    own: Option<&Secret>,
+) -> Option<()> {
+    let mut headers = headers::to_provider(client);
     let host = provider.base_url.authority().map(|authority| authority.as_str().rsplit('@').next().unwrap_or_default());
     headers.insert(header::HOST, HeaderValue::from_str(host?).ok()?);
-    let own = || if provider.auth == Auth::Bearer { Some(active.config.keys.get(&provider.name)) } else { None };
-    if let Some(key) = message.provider_key.as_ref().map(Some).or_else(own) {
-        let key = key?;
-        let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose())).ok()?;
+    if brought.is_some() || provider.auth == Auth::Bearer {
+        let mut value = HeaderValue::from_str(&format!("Bearer {}", brought.or(own)?.expose())).ok()?;
         value.set_sensitive(true);
         headers.insert(header::AUTHORIZATION, value);
     }
     // A client that brings its own key is not to be helped out with the daemon's.
     let is_key = |name: &HeaderName| *name == header::AUTHORIZATION || name.as_str().ends_with("api-key");
-    for (name, value) in provider.headers.iter().filter(|(name, _)| message.provider_key.is_none() || !is_key(name)) {
+    for (name, value) in provider.headers.iter().filter(|(name, _)| brought.is_none() || !is_key(name)) {
         headers.insert(name, value.clone());
     }
     *request.headers_mut() = headers;
-    Some(request)
+    Some(())
 }
 
 fn echoed(dialect: Dialect, body: &Bytes) -> Dispatched {

@@ -4,6 +4,7 @@
 use super::dispatch::Source;
 use super::line::{Line, Watchdog};
 use super::reply::Broken;
+use super::serve::to_note;
 use crate::config::OnDisconnect;
 use crate::gate::{CALL_LASTS, Call, Ended, Gate, Hold, Passed, settle};
 use crate::ledger::StopFlag;
@@ -49,6 +50,8 @@ struct Open {
     gate: Gate,
     dialect: Dialect,
     to: Addressee,
+    /// The provider is to keep the answer.
+    stores: bool,
     status: u16,
     source: Source,
     /// `None` once the stream has been read to its end.
@@ -69,12 +72,13 @@ struct Open {
 
 impl Relaying {
     pub(super) fn new(gate: &Gate, hold: Hold, line: &Arc<Line>, answer: Streamed) -> Relaying {
-        let Streamed { dialect, to, status, source, editor, on_disconnect } = answer;
+        let Streamed { dialect, to, stores, status, source, editor, on_disconnect } = answer;
         let stop = Arc::clone(&hold.view.stop);
         let open = Open {
             gate: gate.clone(),
             dialect,
             to,
+            stores,
             status,
             source,
             editor: Some(editor),
@@ -270,7 +274,11 @@ impl Open {
 
     fn settle_whole(&mut self, meter: &Meter) {
         let Some(hold) = self.hold.take() else { return };
+        let stored = meter.kept.clone().filter(|_| self.stores).and_then(|kept| to_note(&hold, *kept));
         settle(&self.gate, hold, Ended::streamed(self.status, passed(meter)));
+        if let Some(stored) = stored {
+            self.gate.note_stored(stored);
+        }
     }
 
     fn settle_part(&mut self, meter: &Meter, outcome: Outcome) {
@@ -313,6 +321,7 @@ impl Drop for Relaying {
 pub(super) struct Streamed {
     pub(super) dialect: Dialect,
     pub(super) to: Addressee,
+    pub(super) stores: bool,
     pub(super) status: u16,
     pub(super) source: Source,
     pub(super) editor: StreamEditor,

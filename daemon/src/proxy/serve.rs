@@ -6,19 +6,20 @@ use super::line::Line;
 use super::pages::Pages;
 use super::relay::{Relaying, Streamed};
 use super::reply::{self, Reply};
+use super::stored;
 use super::track::Tracked;
 use super::upstream::SendFault;
 use crate::gate::{Active, Asked, CALL_LASTS, Decision, Ended, Entered, Evidence, Gate, Hold, admit, settle};
 use crate::ledger::StopFlag;
 use crate::os::{clock, failpoint};
-use crate::wire::answer;
+use crate::wire::answer::{self, Kept};
 use crate::wire::denial::{self, Addressee, Misdirected, UpstreamFault};
-use crate::wire::dialect::{Dialect, Shape};
-use crate::wire::request::Malformed;
+use crate::wire::dialect::{Dialect, Shape, StoredPath};
+use crate::wire::request::{self, Malformed};
 use crate::wire::stream::{StreamEditor, UsageChunk};
 use aex_core::books::HoldKey;
 use aex_core::decision::Denial;
-use aex_core::event::Outcome;
+use aex_core::event::{Outcome, ResponseStored};
 use aex_core::policy::Changed;
 use aex_proto::value::Digest;
 use bytes::{Bytes, BytesMut};
@@ -50,17 +51,30 @@ pub(super) async fn handle(pages: Arc<Pages>, line: Arc<Line>, peer: IpAddr, req
         let to = Addressee::of_page(pages.gate.next_request(), Shape::at(path));
         reply::refusal(&denial::misdirected(cause, to), to)
     };
+    let takes = |methods: &str| methods.split(", ").any(|method| method == request.method().as_str());
+    let not_taken = |methods| {
+        let mut refused = misdirected(Misdirected::WrongMethod);
+        refused.headers_mut().insert(header::ALLOW, HeaderValue::from_static(methods));
+        refused
+    };
     if !pages.serves_host(&request) {
         return misdirected(Misdirected::ForeignHost);
     }
+    if headers::asks_for_websocket(request.headers()) {
+        // Codex tries a WebSocket first, and goes on over HTTP when it reads this.
+        let mut refused = misdirected(Misdirected::WebSocket);
+        refused.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("HTTP/1.1"));
+        refused.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        return refused;
+    }
     match dialect {
         Some(dialect) if request.method() == Method::POST => call(&pages.gate, dialect, line, peer, request).await,
-        Some(_) => {
-            let mut refused = misdirected(Misdirected::WrongMethod);
-            refused.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
-            refused
-        }
-        None => pages.page(peer, request).await,
+        Some(_) => not_taken("POST"),
+        None => match StoredPath::at(path) {
+            Some(place) if takes(place.rest.methods()) => stored::serve(&pages.gate, place, peer, request).await,
+            Some(place) => not_taken(place.rest.methods()),
+            None => pages.page(peer, request).await,
+        },
     }
 }
 
@@ -130,7 +144,8 @@ async fn serve(gate: Gate, active: Arc<Active>, entered: Entered, message: Messa
 
 /// What the gate decides on.
 fn asked(message: &Message) -> Asked {
-    Asked { ask: message.request.ask.clone(), input: Digest::of(&message.body), brings_key: message.provider_key.is_some() }
+    let request::Request { ask, refers, .. } = &message.request;
+    Asked { ask: ask.clone(), refers: refers.clone(), input: Digest::of(&message.body), brings_key: message.provider_key.is_some() }
 }
 
 /// Passes an answer on, as a stream or whole, and settles what it cost.
@@ -153,7 +168,8 @@ async fn relay(gate: &Gate, active: &Active, hold: Hold, message: &Message, answ
         let usage_chunk = if is_ours { UsageChunk::Strip } else { UsageChunk::Pass };
         let editor = StreamEditor::new(message.dialect, client_model(&hold, message), ask.choices, usage_chunk);
         let on_disconnect = active.config.settings.on_disconnect.value;
-        let streamed = Streamed { dialect: message.dialect, to, status: head.status.as_u16(), source, editor, on_disconnect };
+        let stores = message.request.stores;
+        let streamed = Streamed { dialect: message.dialect, to, stores, status: head.status.as_u16(), source, editor, on_disconnect };
         let relaying = Relaying::new(gate, hold, &message.line, streamed);
         return reply::respond(head.status, headers::to_client(&head.headers), Reply::Stream(Box::new(relaying)), to.request);
     }
@@ -191,8 +207,25 @@ fn succeed(gate: &Gate, hold: Hold, message: &Message, head: &http::response::Pa
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
         events
     });
+    let stored = read.kept.filter(|_| message.request.stores).and_then(|kept| to_note(&hold, *kept));
     settle(gate, hold, ended);
+    if let Some(stored) = stored {
+        gate.note_stored(stored);
+    }
     reply::whole(head.status, headers, body, to.request)
+}
+
+/// What is to be noted of an answer that its provider has stored; nothing of one without a name.
+pub(super) fn to_note(hold: &Hold, kept: Kept) -> Option<ResponseStored> {
+    let Kept { id: response, items, .. } = kept;
+    (!response.is_empty()).then(|| ResponseStored {
+        account: hold.view.agent.id,
+        items,
+        model: hold.card.card.name.clone(),
+        provider: hold.card.provider.name.clone(),
+        request: hold.key.request,
+        response,
+    })
 }
 
 /// Whether the client wants a stream, and the policy lets the provider be asked for a whole answer only.
@@ -207,7 +240,7 @@ fn decline(gate: &Gate, hold: Hold, message: &Message, head: &http::response::Pa
     reply::whole(head.status, headers::to_client(&head.headers), body, message.to.request)
 }
 
-fn refuse(denial: &Denial, to: Addressee) -> Response<Reply> {
+pub(super) fn refuse(denial: &Denial, to: Addressee) -> Response<Reply> {
     reply::refusal(&denial::worded(denial, to), to)
 }
 
@@ -292,7 +325,7 @@ async fn read_body(mut body: Incoming, limit: usize) -> Result<Bytes, Denial> {
 
 /// Reads and drops some of a body that nobody wants: a client that is still sending would not see the answer before the
 /// connection closes.
-async fn skip(mut body: Incoming) {
+pub(super) async fn skip(mut body: Incoming) {
     let reading = async {
         let mut seen = 0;
         while let Some(Ok(frame)) = body.frame().await {
@@ -307,13 +340,13 @@ async fn skip(mut body: Incoming) {
 }
 
 /// Why an answer was not read whole.
-enum Uncollected {
+pub(super) enum Uncollected {
     Stopped,
     Fault(UpstreamFault),
 }
 
 /// Reads a plain answer to its end.
-async fn collect(mut source: Source, idle: Duration, stop: &StopFlag) -> Result<Bytes, Uncollected> {
+pub(super) async fn collect(mut source: Source, idle: Duration, stop: &StopFlag) -> Result<Bytes, Uncollected> {
     let begun = clock::mono();
     let mut whole = Joined::default();
     loop {

@@ -45,6 +45,67 @@ impl Shape {
     }
 }
 
+/// The place of a stored response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredPath {
+    /// Its name.
+    pub id: String,
+    /// What of it.
+    pub rest: StoredPart,
+}
+
+/// What of a stored response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoredPart {
+    /// Itself.
+    Whole,
+    /// What was asked.
+    InputItems,
+    /// Its end, when it is still being made.
+    Cancel,
+}
+
+impl StoredPart {
+    /// Its path behind the name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            StoredPart::Whole => "",
+            StoredPart::InputItems => "/input_items",
+            StoredPart::Cancel => "/cancel",
+        }
+    }
+
+    /// The methods that it takes.
+    #[must_use]
+    pub const fn methods(self) -> &'static str {
+        match self {
+            StoredPart::Whole => "GET, DELETE",
+            StoredPart::InputItems => "GET",
+            StoredPart::Cancel => "POST",
+        }
+    }
+}
+
+impl StoredPath {
+    /// The stored response at a path. Names of other letters than those that providers use are nobody's.
+    #[must_use]
+    pub fn at(path: &str) -> Option<StoredPath> {
+        let rest = path.strip_prefix("/openai").unwrap_or(path).strip_prefix("/v1/responses/")?;
+        let (id, rest) = rest.split_once('/').map_or((rest, ""), |(id, rest)| (id, rest));
+        let rest = match rest {
+            "" if !path.ends_with('/') => StoredPart::Whole,
+            "input_items" => StoredPart::InputItems,
+            "cancel" => StoredPart::Cancel,
+            _ => return None,
+        };
+        // Paths of the API itself that are not served.
+        let is_own = matches!(id, "compact" | "input_tokens");
+        let is_name = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
+        (is_name && !is_own).then(|| StoredPath { id: id.to_owned(), rest })
+    }
+}
+
 impl Dialect {
     /// The dialect that is spoken at a path. OpenAI's are served below `/openai` too, where Groq's clients look for them.
     #[must_use]
@@ -181,6 +242,30 @@ mod tests {
         row("/openai/v1/responses", Some(Dialect::Responses));
         row("/openai/v1/embeddings", Some(Dialect::Embeddings));
         for path in ["/v1/chat/completions/", "/chat/completions", "/openai/openai/v1/chat/completions", "/openaiv1/chat/completions", ""] {
+            row(path, None);
+        }
+    }
+
+    #[test]
+    fn a_stored_response_has_a_place_by_its_plain_name_only() {
+        let row = |path: &str, expected: Option<(&str, StoredPart)>| {
+            assert_eq!(StoredPath::at(path).as_ref().map(|place| (place.id.as_str(), place.rest)), expected, "{path}");
+        };
+        row("/v1/responses/resp_1", Some(("resp_1", StoredPart::Whole)));
+        row("/openai/v1/responses/resp-1/input_items", Some(("resp-1", StoredPart::InputItems)));
+        row("/v1/responses/resp_1/cancel", Some(("resp_1", StoredPart::Cancel)));
+        for path in [
+            "/v1/responses",
+            "/v1/responses/",
+            "/v1/responses/a/",
+            "/v1/responses/../models",
+            "/v1/responses/%2e%2e",
+            "/v1/responses/a/b",
+            "/v1/responses/a/cancel/b",
+            "/v1/responses/compact",
+            "/v1/responses/input_tokens",
+            "/v1/responsesx/a",
+        ] {
             row(path, None);
         }
     }

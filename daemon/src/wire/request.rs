@@ -8,7 +8,7 @@ use super::costly::{asked_for, costly};
 use super::json::{Fault, Kind, Number, Scanner};
 use super::nfkc;
 use super::text::Text;
-use aex_core::ask::{Ask, NAMES_KEPT};
+use aex_core::ask::{Ask, NAMES_KEPT, Reference};
 use std::ops::{Range, RangeInclusive};
 
 /// The largest output limit that a request may state, in tokens.
@@ -22,7 +22,7 @@ const LONGEST_FIELD: usize = 32;
 /// Stored things that one request may name: each is looked up.
 const MAX_REFERENCES: usize = 1_024;
 /// The longest name of something stored, in bytes.
-pub const MAX_REFERENCE_BYTES: usize = 256;
+const MAX_REFERENCE_BYTES: usize = 256;
 /// Bytes that are kept of a name which the client chose freely.
 const NAME_BYTES_KEPT: usize = 128;
 
@@ -60,25 +60,6 @@ pub struct Request {
     pub refers: Vec<Reference>,
     /// The provider is to keep its answer.
     pub stores: bool,
-}
-
-/// Something that a provider has stored, by the name that it gave.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reference {
-    /// A response.
-    Response(String),
-    /// An item of a response's output.
-    Item(String),
-}
-
-impl Reference {
-    /// Its name.
-    #[must_use]
-    pub fn id(&self) -> &str {
-        match self {
-            Reference::Response(id) | Reference::Item(id) => id,
-        }
-    }
 }
 
 /// Offsets in the bytes of a request.

@@ -10,8 +10,9 @@ pub(super) mod unstream;
 
 use super::content::offer_hosted;
 use super::json::{Kind, Scanner};
-use super::request::{self, Malformed, Member, Reader, Reference, Request, count, flag, stated};
+use super::request::{self, Malformed, Member, Reader, Request, count, flag, stated};
 use super::text::Text;
+use aex_core::ask::Reference;
 
 /// Fields that are documented by OpenAI or sent by Codex, and that cost nothing extra. Sorted.
 const KNOWN: &[&str] = &[

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::chat::{self, Answer, Call, Refusal};
 use super::render::Renderer;
+use super::responses;
 use super::script::Script;
 use super::texts;
 
@@ -13,6 +14,7 @@ pub(super) enum Api {
     Chat,
     Completions,
     Embeddings,
+    Responses,
 }
 
 impl Api {
@@ -22,6 +24,7 @@ impl Api {
             () if ends("/chat/completions") => Some(Self::Chat),
             () if ends("/completions") => Some(Self::Completions),
             () if ends("/embeddings") => Some(Self::Embeddings),
+            () if ends("/responses") => Some(Self::Responses),
             () => None,
         }
     }
@@ -34,6 +37,7 @@ impl Api {
             Self::Chat => chat::check(body),
             Self::Completions => texts::completions(body),
             Self::Embeddings => texts::embeddings(body),
+            Self::Responses => responses::check(body),
         }
     }
 
@@ -42,6 +46,7 @@ impl Api {
             Self::Chat => Box::new(Renderer::new(call, answer, script, seq)),
             Self::Completions => Box::new(texts::Completion::new(call, answer, script, seq)),
             Self::Embeddings => Box::new(texts::Vectors::new(call, answer, script, seq)),
+            Self::Responses => Box::new(responses::Response::new(call, answer, script, seq)),
         }
     }
 }

@@ -238,7 +238,7 @@ fn invoke(declared: &[Value], wanted: Option<&str>) -> (String, String) {
 }
 
 /// A value that a simple JSON schema accepts.
-fn fit(schema: &Value, root: &Value) -> Value {
+pub(super) fn fit(schema: &Value, root: &Value) -> Value {
     if let Some(path) = schema["$ref"].as_str().and_then(|path| path.strip_prefix('#')) {
         return root.pointer(path).map_or(Value::Null, |target| fit(target, root));
     }

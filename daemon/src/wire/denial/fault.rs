@@ -85,6 +85,8 @@ pub enum Misdirected {
     WrongMethod,
     /// `Host` names none of the daemon's names.
     ForeignHost,
+    /// It asks for a WebSocket.
+    WebSocket,
 }
 
 /// A misdirected request as an answer.
@@ -94,6 +96,7 @@ pub fn misdirected(cause: Misdirected, to: Addressee) -> Refusal {
     match cause {
         Misdirected::UnknownPath => refusal(404, "unknown_url", "aexd does not serve this path."),
         Misdirected::WrongMethod => refusal(405, "method_not_supported", "aexd does not serve this method on this path."),
+        Misdirected::WebSocket => refusal(426, "upgrade_required", "aexd speaks no WebSocket: send the request over HTTP/1.1."),
         Misdirected::ForeignHost => refusal(
             403,
             "host_not_allowed",

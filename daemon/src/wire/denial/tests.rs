@@ -219,7 +219,7 @@ fn faults_of_providers_and_of_streams() {
     let says = "Account `bot` was killed (fire): `aexctl agent resume bot` lifts it. (request req_0000010000000001)";
     let object = format!("{{\"message\":\"{says}\",\"type\":\"permission_error\",\"param\":null,\"code\":\"account_killed\"}}");
     assert_eq!(event, format!("data: {{\"error\":{object}}}\n\n"));
-    assert_eq!(misdirected(Misdirected::WrongMethod, TO).status, 405);
+    assert_eq!((misdirected(Misdirected::WrongMethod, TO).status, misdirected(Misdirected::WebSocket, TO).status), (405, 426));
 }
 
 #[test]

@@ -2,8 +2,9 @@
 
 use super::tools;
 use crate::wire::json::{Kind, Scanner};
-use crate::wire::request::{Malformed, Reader, Reference, count};
+use crate::wire::request::{Malformed, Reader, count};
 use crate::wire::text::Text;
+use aex_core::ask::Reference;
 
 /// Items that say all that they are: their bytes bound them.
 const WHOLE: [&str; 22] = [
