@@ -14,6 +14,7 @@ mod probe;
 mod relay;
 mod reply;
 mod serve;
+mod socket;
 mod stored;
 mod track;
 mod upstream;

@@ -5,6 +5,7 @@
 
 pub mod answer;
 pub mod chat;
+pub mod coding;
 pub mod completions;
 mod content;
 mod costly;

@@ -59,9 +59,7 @@ fn call(connection: &mut Connection, token: &str) -> Answered {
         return Answered { request, refused: None };
     }
     assert_eq!(answer.status, 402, "{answer}");
-    let message = answer.json()["error"]["message"].as_str().unwrap_or_default().to_owned();
-    let (_, of) = message.split_once(" budget of ").expect("whose budget");
-    let whose = of.split_once(" does not").expect("whose budget").0.to_owned();
+    let whose = answer.json()["error"]["account"].as_str().expect("whose budget").to_owned();
     Answered { request, refused: Some(whose) }
 }
 
@@ -273,17 +271,17 @@ fn a_thousand_clients_exceed_no_budget_and_are_refused_only_where_money_is_out()
     let agent_fits = usize::try_from(AGENT_FITS).expect("few");
     for group in 0..2 {
         for agent in 0..AGENTS {
-            assert_eq!(refused.remove(&format!("agent `a{group}-{agent}`")), Some(CLIENTS - agent_fits));
+            assert_eq!(refused.remove(&format!("agent:a{group}-{agent}")), Some(CLIENTS - agent_fits));
         }
     }
     for group in 2..4 {
-        assert_eq!(refused.remove(&format!("group `g{group}`")), Some(clients - usize::try_from(GROUP_FITS).expect("few")));
+        assert_eq!(refused.remove(&format!("group:g{group}")), Some(clients - usize::try_from(GROUP_FITS).expect("few")));
     }
     assert_eq!(refused, BTreeMap::new(), "nobody else is refused");
     // In the end the machine's own budget is out.
     let last = |answers: &Vec<Answered>| answers.last().and_then(|last| last.refused.clone());
     let rich = answers.iter().skip(4 * clients);
-    assert!(rich.map(last).all(|whose| whose.as_deref() == Some("this machine (account `root`)")));
+    assert!(rich.map(last).all(|whose| whose.as_deref() == Some("root")));
     assert!(answers.iter().all(|answers| answers.len() < CALLS), "the money is out before the calls are");
 
     // The events, replayed.

@@ -68,7 +68,7 @@ fn the_limits_of_a_group_hold_for_all_agents_below_it_together() {
     waiting.post_json("/v1/chat/completions", &ann, &chat());
     house.provider.wait_for_requests(1);
     let second = house.daemon.agent("second", &["--group", "lab"]);
-    house.denies(&second, &limited("concurrency", Retry::After, &["Group `lab` has used up its limit of 1 concurrent requests"]));
+    house.denies(&second, &limited("concurrency", Retry::After, &["Group `lab` has used up its limit of 1 concurrent request"]));
     house.provider.release();
     assert_eq!(waiting.answer().expect("an answer").status, 200);
     assert_eq!((house.status(&bob), house.status(&second)), (200, 200));
@@ -171,7 +171,7 @@ fn a_group_with_agents_is_deleted_only_with_all_of_it() {
     let token = house.daemon.agent("bot", &["--group", "lab"]);
     assert_eq!(house.status(&token), 200);
     let (code, said) = house.refused("group delete org");
-    assert!(code == 1 && said.contains("1 agents and 1 groups stand below group 'org'"), "{said}");
+    assert!(code == 1 && said.contains("1 agent and 1 group stand below group 'org'"), "{said}");
     assert_eq!(house.status(&token), 200);
     let said = house.ctl("group delete org --recursive --reason moved");
     assert_eq!(said.trim(), "Group 'org' deleted with 1 agent, 1 group; it spent $0.000066.");

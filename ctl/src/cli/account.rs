@@ -34,7 +34,7 @@ pub(crate) struct GroupCreate {
     #[arg(long, value_name = "GROUP")]
     pub(crate) parent: Option<GroupName>,
     #[command(flatten)]
-    pub(crate) limits: GroupLimits,
+    pub(crate) limits: Limits,
     #[command(flatten)]
     pub(crate) why: Reason,
 }
@@ -44,7 +44,7 @@ pub(crate) struct GroupUpdate {
     /// The group
     pub(crate) name: GroupName,
     #[command(flatten)]
-    pub(crate) limits: GroupLimits,
+    pub(crate) limits: Limits,
     /// A limit that it no longer has: rpm, tpm or max-concurrent. May be repeated
     #[arg(long, value_name = "LIMIT")]
     pub(crate) clear: Vec<String>,
@@ -52,10 +52,10 @@ pub(crate) struct GroupUpdate {
     pub(crate) why: Reason,
 }
 
-/// What all below a group may use together.
+/// What an account may use, together with all below it.
 #[derive(Debug, Args)]
-pub(crate) struct GroupLimits {
-    /// What all below it may spend, in USD, such as 5 or 0.25
+pub(crate) struct Limits {
+    /// What it may spend, with all below it, in USD, such as 5 or 0.25: what is spent already counts
     #[arg(long, value_name = "USD", value_parser = usd, allow_negative_numbers = true)]
     pub(crate) budget: Option<Pico>,
     /// The period of that budget: total, day, week or month

@@ -1,5 +1,6 @@
 //! The flags of `aexctl agent create` and `update`.
 
+use super::account::Limits;
 use super::{Names, Reason, names, period, scope, usd, whole};
 use crate::units;
 use aex_proto::account::{AgentName, Period};
@@ -74,21 +75,8 @@ pub(crate) struct AgentCreate {
 pub(crate) struct AgentUpdate {
     /// The agent
     pub(crate) name: AgentName,
-    /// What it may spend, in USD, such as 5 or 0.25: what is spent already counts
-    #[arg(long, value_name = "USD", value_parser = usd, allow_negative_numbers = true)]
-    pub(crate) budget: Option<Pico>,
-    /// The period of that budget: total, day, week or month
-    #[arg(long, value_name = "PERIOD", default_value = "total", value_parser = period, requires = "budget")]
-    pub(crate) per: Period,
-    /// Requests in any 60 seconds; 0 denies every call
-    #[arg(long, value_name = "N", value_parser = whole::<u32>)]
-    pub(crate) rpm: Option<u32>,
-    /// Tokens in any 60 seconds; 0 denies every call
-    #[arg(long, value_name = "N", value_parser = whole::<u32>)]
-    pub(crate) tpm: Option<u32>,
-    /// Requests in flight
-    #[arg(long, value_name = "N", value_parser = whole::<u32>)]
-    pub(crate) max_concurrent: Option<u32>,
+    #[command(flatten)]
+    pub(crate) limits: Limits,
     /// Names of models that it may use
     #[arg(long, value_name = "A,B", value_parser = names)]
     pub(crate) allowed_models: Option<Names>,

@@ -106,11 +106,11 @@ fn changes(flags: cli::AgentUpdate) -> AgentUpdate {
     let either = |yes: bool, no: bool| if yes { Some(true) } else { no.then_some(false) };
     AgentUpdate {
         name: flags.name,
-        budget_pico: flags.budget,
-        per: flags.per,
-        rpm: flags.rpm,
-        tpm: flags.tpm,
-        max_concurrent: flags.max_concurrent,
+        budget_pico: flags.limits.budget,
+        per: flags.limits.per,
+        rpm: flags.limits.rpm,
+        tpm: flags.limits.tpm,
+        max_concurrent: flags.limits.max_concurrent,
         policy: AgentPolicy {
             allowed_models: flags.allowed_models.map(|names| names.0),
             max_input_tokens: flags.max_input_tokens,

@@ -8,7 +8,7 @@ use aex_core::ask::{Ask, Reference};
 use aex_core::books::HoldKey;
 use aex_core::decision::Denial;
 use aex_core::policy::{self, Facts, Permit};
-use aex_core::price::{self, Bound};
+use aex_core::price::{self, Bound, Terms};
 use aex_proto::value::Digest;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +40,8 @@ pub struct Hold {
     pub permit: Permit,
     /// The most that it can use and cost.
     pub bound: Bound,
+    /// What it asked that decides its charge.
+    pub terms: Terms,
     /// Who calls.
     pub view: Arc<AccountView>,
     /// Whether a failure of a gateway is charged, by the configuration that admitted the call.
@@ -132,6 +134,7 @@ pub async fn admit(gate: &Gate, active: &Active, entered: Entered, asked: Asked)
         Ok(tokens) => tokens,
         Err(denial) => return Ok(deny(gate, &entered, denial, evidence)),
     };
+    let terms = Terms::of(&ask, &card.card);
     let key = HoldKey { request: entered.request, attempt: 0 };
     let call = HoldCall {
         key,
@@ -154,7 +157,7 @@ pub async fn admit(gate: &Gate, active: &Active, entered: Entered, asked: Asked)
         Ok(held) => {
             let view = Arc::clone(&entered.view);
             let gateway_errors_charged = active.config.settings.charge_on_gateway_error.value;
-            Ok(Decision::Permit(Hold { key, held, card, permit, bound, view, gateway_errors_charged, tokens, _entered: entered }))
+            Ok(Decision::Permit(Hold { key, held, card, permit, bound, terms, view, gateway_errors_charged, tokens, _entered: entered }))
         }
         Err(denial) => {
             tokens.correct(0);

@@ -15,7 +15,7 @@ pub fn settle(gate: &Gate, hold: Hold, ended: Ended) {
     {
         tracing::warn!(request = %hold.key.request, fields = ?usage.unknown, "the provider reports usage that this version does not know");
     }
-    let ending = ended.ending(&hold.bound, &hold.card.card, hold.gateway_errors_charged);
+    let ending = ended.ending(&hold.bound, &hold.card.card, &hold.terms, hold.gateway_errors_charged);
     failpoint::reached("settle.before");
     hold.tokens.end(&ending);
     gate.end(hold.key, ending);

@@ -7,6 +7,7 @@ use crate::config::{Auth, Provider, ProviderKind};
 use crate::gate::{Active, Sending};
 use crate::os::secret::Secret;
 use crate::os::{clock, failpoint};
+use crate::wire::coding::{Corrupt, Decoder};
 use crate::wire::denial::{Addressee, UpstreamFault};
 use crate::wire::dialect::Dialect;
 use crate::wire::echo::{self, EchoAnswer};
@@ -20,7 +21,7 @@ use http::{Method, Request, StatusCode, response};
 use http_body_util::Full;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 /// What a governed call brings.
 pub(super) struct Message {
@@ -44,16 +45,36 @@ pub(super) struct Message {
 pub(super) enum Source {
     /// A provider.
     Provider(Box<AnswerBody>),
+    /// A provider that compresses although identity was asked.
+    Encoded(Box<AnswerBody>, Box<Decoder>),
     /// The built-in one.
     Echo(VecDeque<Bytes>),
 }
 
 impl Source {
-    /// The next bytes; `None` at the end, an error when the provider broke off.
-    pub(super) fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, ()>>> {
+    /// The next bytes; `None` at the end, an error when the provider broke off or its bytes cannot be decoded.
+    pub(super) fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, UpstreamFault>>> {
         match self {
-            Source::Provider(body) => body.poll_bytes(cx),
+            Source::Provider(body) => body.poll_bytes(cx).map_err(|()| UpstreamFault::Cut),
+            Source::Encoded(body, decoder) => poll_decoded(body, decoder, cx),
             Source::Echo(frames) => Poll::Ready(frames.pop_front().map(Ok)),
+        }
+    }
+}
+
+/// At most one step of the decoder: what is not asked for is not decoded.
+fn poll_decoded(body: &mut AnswerBody, decoder: &mut Decoder, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, UpstreamFault>>> {
+    loop {
+        match decoder.decoded() {
+            Ok(Some(bytes)) => return Poll::Ready(Some(Ok(bytes))),
+            Ok(None) => {}
+            Err(Corrupt) => return Poll::Ready(Some(Err(UpstreamFault::BadAnswer))),
+        }
+        match ready!(body.poll_bytes(cx)) {
+            Some(Ok(bytes)) => decoder.push(bytes),
+            Some(Err(())) => return Poll::Ready(Some(Err(UpstreamFault::Cut))),
+            None if decoder.is_done() => return Poll::Ready(None),
+            None => return Poll::Ready(Some(Err(UpstreamFault::Cut))),
         }
     }
 }
@@ -74,8 +95,17 @@ pub(super) async fn dispatch(active: &Arc<Active>, call: Sending<'_>, message: &
     let request = request(active, call, message, body).ok_or(SendFault::NeverSent(UpstreamFault::Unreachable))?;
     failpoint::reached("send.before");
     let sent = tokio::time::timeout(provider.timeouts.first_byte, upstream::send(provider, active.generation, request)).await;
-    let Answer { head, body } = sent.map_err(|_| SendFault::MaybeSent(UpstreamFault::FirstByteTimeout))??;
-    Ok(Dispatched { head, source: Source::Provider(Box::new(body)) })
+    let Answer { mut head, body } = sent.map_err(|_| SendFault::MaybeSent(UpstreamFault::FirstByteTimeout))??;
+    let source = source(&mut head, body);
+    Ok(Dispatched { head, source })
+}
+
+/// The bytes of an answer as they were before they were compressed, where that is known.
+pub(super) fn source(head: &mut response::Parts, body: AnswerBody) -> Source {
+    match headers::take_decoder(&mut head.headers) {
+        Some(decoder) => Source::Encoded(Box::new(body), Box::new(decoder)),
+        None => Source::Provider(Box::new(body)),
+    }
 }
 
 /// The client's bytes with the provider's name of the model, the output limit where the model reads it, usage asked for, and the

@@ -9,6 +9,7 @@ use super::reply::{self, Reply};
 use super::stored;
 use super::track::Tracked;
 use super::upstream::SendFault;
+use crate::config::Settings;
 use crate::gate::{Active, Asked, CALL_LASTS, Decision, Ended, Entered, Evidence, Gate, Hold, admit, settle};
 use crate::ledger::StopFlag;
 use crate::os::{clock, failpoint};
@@ -32,11 +33,11 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
+/// The longest path with its query, in bytes.
+const MAX_TARGET: usize = 8 << 10;
 /// The largest plain answer that is read, in bytes.
 const MAX_ANSWER: usize = 64 << 20;
-/// How long a client may be silent within its request's body.
-const BODY_IDLE: Duration = Duration::from_secs(30);
-/// How long it may take in all.
+/// How long a request's body may take in all.
 const BODY_LASTS: Duration = Duration::from_secs(300);
 /// What is read of a refused request's body, so that the client gets to read the refusal.
 const MAX_UNREAD: usize = 4 << 20;
@@ -67,6 +68,9 @@ pub(super) async fn handle(pages: Arc<Pages>, line: Arc<Line>, peer: IpAddr, req
         refused.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         return refused;
     }
+    if request.uri().path_and_query().is_some_and(|target| target.as_str().len() > MAX_TARGET) {
+        return misdirected(Misdirected::LongTarget);
+    }
     match dialect {
         Some(dialect) if request.method() == Method::POST => call(&pages.gate, dialect, line, peer, request).await,
         Some(_) => not_taken("POST"),
@@ -88,7 +92,7 @@ async fn call(gate: &Gate, dialect: Dialect, line: Arc<Line>, peer: IpAddr, requ
         Ok(entered) => entered,
         Err(refused) => {
             gate.refused(id, refused.view.as_deref(), &refused.denial, Evidence::default());
-            skip(body).await;
+            skip_unasked(&head.headers, body).await;
             return refuse(&refused.denial, to);
         }
     };
@@ -162,7 +166,12 @@ async fn relay(gate: &Gate, active: &Active, hold: Hold, message: &Message, answ
         settle(gate, hold, Ended::Unknown { outcome: Outcome::ProviderFailed, status: Some(head.status.as_u16()) });
         return refuse(&Denial::LedgerUnavailable, to);
     }
-    if head.status.is_success() && is_stream(&head.headers) && !headers::is_encoded(&head.headers) {
+    if head.status.is_success() && headers::is_encoded(&head.headers) {
+        // It was asked for identity; what can't be read can't be metered, and does not pass.
+        let ended = Ended::Unknown { outcome: Outcome::NoUsage, status: Some(head.status.as_u16()) };
+        return failed(gate, hold, to, UpstreamFault::BadAnswer, ended);
+    }
+    if head.status.is_success() && is_stream(&head.headers) {
         let ask = &message.request.ask;
         let is_ours = message.dialect.has_usage_option() && !message.request.asks_for_usage();
         let usage_chunk = if is_ours { UsageChunk::Strip } else { UsageChunk::Pass };
@@ -188,11 +197,6 @@ async fn relay(gate: &Gate, active: &Active, hold: Hold, message: &Message, answ
 fn succeed(gate: &Gate, hold: Hold, message: &Message, head: &http::response::Parts, body: Bytes) -> Response<Reply> {
     let to = message.to;
     let status = head.status.as_u16();
-    if headers::is_encoded(&head.headers) {
-        // It was asked for identity; what can't be read can't be metered.
-        settle(gate, hold, Ended::Unknown { outcome: Outcome::NoUsage, status: Some(status) });
-        return reply::whole(head.status, headers::to_client(&head.headers), body, to.request);
-    }
     let Some(read) = message.dialect.answer(&body) else {
         return failed(gate, hold, to, UpstreamFault::BadAnswer, Ended::Unknown { outcome: Outcome::NoUsage, status: Some(status) });
     };
@@ -281,14 +285,18 @@ struct Received {
 async fn read(active: &Active, received: Received, body: Incoming) -> Result<Message, Denial> {
     let Received { line, dialect, to, headers } = received;
     if headers::is_encoded(&headers) {
-        skip(body).await;
+        skip_unasked(&headers, body).await;
         return Err(Denial::Malformed {
             message: "a body with a `content-encoding` is not taken: send it as it is".to_owned(),
             param: None,
         });
     }
     let limit = active.config.settings.max_body.value;
-    let body = read_body(body, limit).await?;
+    if hyper::body::Body::size_hint(&body).lower() > u64::try_from(limit).unwrap_or(u64::MAX) {
+        skip_unasked(&headers, body).await;
+        return Err(too_large(limit));
+    }
+    let body = read_body(body, &active.config.settings).await?;
     let provider_key = headers::provider_key(&headers)
         .map_err(|()| Denial::Malformed { message: "`x-aex-provider-key` holds no key".to_owned(), param: None })?;
     match dialect.read(&body) {
@@ -297,17 +305,13 @@ async fn read(active: &Active, received: Received, body: Incoming) -> Result<Mes
     }
 }
 
-async fn read_body(mut body: Incoming, limit: usize) -> Result<Bytes, Denial> {
-    let too_large = || Denial::TooLarge { limit: u64::try_from(limit).unwrap_or(u64::MAX) };
+async fn read_body(mut body: Incoming, settings: &Settings) -> Result<Bytes, Denial> {
+    let (limit, idle) = (settings.max_body.value, settings.body_idle.value);
     let broken = |message: &str| Denial::Malformed { message: message.to_owned(), param: None };
-    if hyper::body::Body::size_hint(&body).lower() > u64::try_from(limit).unwrap_or(u64::MAX) {
-        skip(body).await;
-        return Err(too_large());
-    }
     let begun = clock::mono();
     let mut whole = Joined::default();
     loop {
-        let next = tokio::time::timeout(BODY_IDLE, body.frame()).await.map_err(|_| broken("the body did not arrive in time"))?;
+        let next = tokio::time::timeout(idle, body.frame()).await.map_err(|_| broken("the body did not arrive in time"))?;
         let Some(frame) = next else { return Ok(whole.freeze()) };
         let frame = frame.map_err(|_| broken("the body broke off"))?;
         if let Ok(bytes) = frame.into_data() {
@@ -315,7 +319,7 @@ async fn read_body(mut body: Incoming, limit: usize) -> Result<Bytes, Denial> {
         }
         if whole.len() > limit {
             skip(body).await;
-            return Err(too_large());
+            return Err(too_large(limit));
         }
         if clock::mono().saturating_sub(begun) > BODY_LASTS {
             return Err(broken("the body did not arrive in time"));
@@ -323,9 +327,20 @@ async fn read_body(mut body: Incoming, limit: usize) -> Result<Bytes, Denial> {
     }
 }
 
+fn too_large(limit: usize) -> Denial {
+    Denial::TooLarge { limit: u64::try_from(limit).unwrap_or(u64::MAX) }
+}
+
+/// Drops a body that is on its way. A client that asked first (`expect: 100-continue`) is told no instead, and sends none.
+pub(super) async fn skip_unasked(headers: &HeaderMap, body: Incoming) {
+    if !headers.contains_key(header::EXPECT) {
+        skip(body).await;
+    }
+}
+
 /// Reads and drops some of a body that nobody wants: a client that is still sending would not see the answer before the
 /// connection closes.
-pub(super) async fn skip(mut body: Incoming) {
+async fn skip(mut body: Incoming) {
     let reading = async {
         let mut seen = 0;
         while let Some(Ok(frame)) = body.frame().await {
@@ -357,7 +372,7 @@ pub(super) async fn collect(mut source: Source, idle: Duration, stop: &StopFlag)
         };
         match next {
             Err(_) => return Err(Uncollected::Fault(UpstreamFault::IdleTimeout)),
-            Ok(Some(Err(()))) => return Err(Uncollected::Fault(UpstreamFault::Cut)),
+            Ok(Some(Err(fault))) => return Err(Uncollected::Fault(fault)),
             Ok(None) => return Ok(whole.freeze()),
             Ok(Some(Ok(bytes))) => whole.push(bytes),
         }

@@ -1,10 +1,10 @@
 //! Answers that a provider has stored: looked at, deleted or cancelled by the agent that got them, and by nobody else. It costs
 //! nothing and calls no model, so nothing is held for it; tokens, states and rates hold as for a call.
 
-use super::dispatch::{self, Source};
+use super::dispatch;
 use super::headers;
 use super::reply::{self, Reply};
-use super::serve::{Uncollected, collect, refuse, skip};
+use super::serve::{Uncollected, collect, refuse, skip_unasked};
 use super::upstream::{self, Answer, SendFault};
 use crate::config::{Provider, ProviderKind};
 use crate::gate::{Active, Entered, Evidence, Gate};
@@ -28,7 +28,7 @@ pub(super) async fn serve(gate: &Gate, place: StoredPath, peer: IpAddr, request:
     let to = Addressee { request: id, shape: Shape::OpenAi, dialect: Some(Dialect::Responses) };
     let (head, body) = request.into_parts();
     let entered = gate.enter(headers::token(&head.headers), peer, id);
-    skip(body).await;
+    skip_unasked(&head.headers, body).await;
     let entered = match entered {
         Ok(entered) => entered,
         Err(refused) => {
@@ -82,7 +82,7 @@ async fn pass(
     let request = sent(active, entered, &provider, place, head).map_err(Unpassed::Denied)?;
     let request = request.ok_or(Unpassed::Failed(UpstreamFault::Unreachable))?;
     let sent = tokio::time::timeout(provider.timeouts.first_byte, upstream::send(&provider, active.generation, request)).await;
-    let Answer { head, body } = match sent {
+    let Answer { mut head, body } = match sent {
         Err(_) => return Err(Unpassed::Failed(UpstreamFault::FirstByteTimeout)),
         Ok(Err(SendFault::NeverSent(fault) | SendFault::MaybeSent(fault))) => return Err(Unpassed::Failed(fault)),
         Ok(Ok(answer)) => answer,
@@ -90,7 +90,7 @@ async fn pass(
     if head.status.is_informational() || head.status.is_redirection() {
         return Err(Unpassed::Failed(UpstreamFault::BadAnswer));
     }
-    let body = match collect(Source::Provider(Box::new(body)), provider.timeouts.idle, &entered.view.stop).await {
+    let body = match collect(dispatch::source(&mut head, body), provider.timeouts.idle, &entered.view.stop).await {
         Ok(body) => body,
         Err(Uncollected::Stopped) => return Err(Unpassed::Failed(UpstreamFault::Cut)),
         Err(Uncollected::Fault(fault)) => return Err(Unpassed::Failed(fault)),

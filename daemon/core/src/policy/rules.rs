@@ -156,6 +156,8 @@ pub struct RuleSpec {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Changed {
+    /// A tool that the provider runs, taken out by the model's card.
+    HostedTools,
     /// The output limit.
     MaxTokens,
     /// Whether a stream is asked for.
@@ -164,7 +166,7 @@ pub enum Changed {
     Temperature,
 }
 
-/// A change that a limit made.
+/// A change that a limit made, or the model's card.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Change {

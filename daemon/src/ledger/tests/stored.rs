@@ -23,7 +23,7 @@ async fn owner(house: &House, name: &str, agent: AccountId, provider: Option<&st
 
 #[tokio::test]
 async fn a_name_is_its_agents_at_its_provider_until_its_event_is_sealed() {
-    let mut house = House::new().await;
+    let house = House::new().await;
     let one = house.account(1, AccountKind::Agent, "one", &[]).await;
     let two = house.account(1, AccountKind::Agent, "two", &[]).await;
     for event in

@@ -306,6 +306,7 @@ fn a_denial_has_the_status_type_and_envelope_of_anthropic() {
         (Misdirected::UnknownPath, 404, "not_found_error"),
         (Misdirected::WrongMethod, 405, "invalid_request_error"),
         (Misdirected::ForeignHost, 403, "permission_error"),
+        (Misdirected::LongTarget, 414, "invalid_request_error"),
     ] {
         assert_eq!((misdirected(cause, to).status, misdirected(cause, to).kind), (status, kind));
     }
