@@ -208,8 +208,14 @@ fn only_its_agent_goes_on_from_a_stored_response_or_names_one_of_its_items() {
     let naming = json!({"model": "wide", "input": [{"type": "item_reference", "id": item}, {"role": "user", "content": "well?"}]});
     for (body, code, name) in [(&going_on, "previous_response_not_found", &first), (&naming, "item_not_found", &item)] {
         let seen = house.provider.requests().len();
-        refusal::check(&house.post_as(&other, &[], body), &not_stored(code, &[name]));
+        let denied = house.post_as(&other, &[], body);
+        refusal::check(&denied, &not_stored(code, &[name]));
         assert_eq!(house.provider.requests().len(), seen);
+        if code == "previous_response_not_found" {
+            // Its story names the check.
+            let story = house.daemon.ctl(["explain", denied.header("x-aex-request-id").expect("an id")]).ok();
+            assert!(story.stdout.contains("stored_response") && story.stdout.contains(name), "{story:?}");
+        }
         let answer = house.post(body);
         assert_eq!(answer.status, 200, "{answer}");
         let call = last(&house.daemon);
