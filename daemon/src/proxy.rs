@@ -3,6 +3,7 @@
 //! One thread accepts; each worker has a runtime of its own with its own connections to providers, so that a call never
 //! changes threads. The governed call is `serve::call`; all other pages are an axum router.
 
+mod attempts;
 mod dispatch;
 mod headers;
 mod line;
@@ -11,6 +12,7 @@ mod metrics;
 mod pages;
 mod probe;
 mod relay;
+mod replay;
 mod reply;
 mod serve;
 mod track;

@@ -5,7 +5,9 @@
 
 mod call;
 
-pub use call::{BoundPart, BoundTold, CallStory, ChargeLine, Check, Edit, Ended, PurseTold, Recomputed, RuleSeen, SentTo, Verdict};
+pub use call::{
+    AttemptTold, BoundPart, BoundTold, CallStory, ChargeLine, Check, Edit, Ended, PurseTold, Recomputed, RuleSeen, SentTo, Verdict,
+};
 
 use crate::account::AccountState;
 use crate::run::RunId;

@@ -55,6 +55,12 @@ pub struct Model {
     pub tools: bool,
     /// It takes images.
     pub vision: bool,
+    /// Models that its calls fall back on, in this order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fallbacks: Vec<String>,
+    /// Its provider fails: no call goes there for so many milliseconds; 0: one is finding out. Absent while all is well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub down_ms: Option<u64>,
     /// Whether there is a key for its provider.
     pub key: KeyState,
     /// The environment variable of that key; `None` where none is needed.

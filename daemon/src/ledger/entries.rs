@@ -184,6 +184,7 @@ fn held_event(call: &HoldCall, placed: &Placed, deadline: Stamp, epoch: u32) -> 
         deadline,
         epoch,
         facts: call.facts.clone(),
+        idempotency: call.idempotency,
         input: call.input,
         input_tokens: call.input_tokens,
         output_tokens: call.output_tokens,
@@ -192,6 +193,7 @@ fn held_event(call: &HoldCall, placed: &Placed, deadline: Stamp, epoch: u32) -> 
         request: call.key.request,
         rule: call.rule.clone(),
         sent: call.sent,
+        skipped: call.skipped.clone(),
     }
 }
 

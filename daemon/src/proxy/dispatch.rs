@@ -3,7 +3,7 @@
 use super::headers;
 use super::line::Line;
 use super::upstream::{self, Answer, AnswerBody, SendFault};
-use crate::config::{Auth, ProviderKind};
+use crate::config::{Auth, Provider, ProviderKind};
 use crate::gate::{Active, Sending};
 use crate::os::secret::Secret;
 use crate::os::{clock, failpoint};
@@ -62,6 +62,13 @@ impl Source {
 pub(super) struct Dispatched {
     pub(super) head: response::Parts,
     pub(super) source: Source,
+}
+
+/// Whether a provider speaks a dialect.
+pub(super) const fn serves(provider: &Provider, dialect: Dialect) -> bool {
+    match (provider.kind, dialect) {
+        (ProviderKind::OpenAiCompatible | ProviderKind::Echo, Dialect::Chat) => true,
+    }
 }
 
 /// Sends the call.
