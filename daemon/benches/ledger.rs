@@ -73,17 +73,10 @@ struct House {
 }
 
 fn card() -> ModelCard {
-    let price = Price {
-        audio_input: None,
-        audio_output: None,
-        cache_write: None,
-        cached_input: None,
-        call: None,
-        input: Pico::new(150_000),
-        output: Pico::new(600_000),
-    };
+    let price = Price::of(Pico::new(150_000), Pico::new(600_000));
     ModelCard {
         context_tokens: None,
+        drop_tools: Vec::new(),
         max_tokens: 4_096,
         max_tokens_field: MaxTokensField::MaxTokens,
         max_tokens_per_minute: None,
@@ -155,8 +148,14 @@ impl House {
         usage.add(Bucket::Input, 80);
         usage.add(Bucket::Output, 120);
         let lines = Charge::of(&usage, card.price.as_ref().expect("a price")).expect("a charge").lines;
-        let ending =
-            Ending::Settle { state: Settled::Exact, lines, outcome: Outcome::Answered, status: Some(200), unknown_usage: Vec::new() };
+        let ending = Ending::Settle {
+            state: Settled::Exact,
+            lines,
+            outcome: Outcome::Answered,
+            status: Some(200),
+            tier: None,
+            unknown_usage: Vec::new(),
+        };
         House { folder, ledger, run, call, ending, calls: 0 }
     }
 

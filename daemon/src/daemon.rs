@@ -19,6 +19,8 @@ use tokio::sync::watch;
 const GATHER: Duration = Duration::from_secs(1);
 /// How often the head of the chain is noted in the log.
 const HEAD: Duration = Duration::from_secs(3600);
+/// How long queries and look-ups that are still running may take to end with the daemon.
+const LAST_READS: Duration = Duration::from_secs(2);
 /// How often holds past their deadline are looked for.
 const SWEEP: Duration = Duration::from_secs(60);
 
@@ -29,7 +31,10 @@ const SWEEP: Duration = Duration::from_secs(60);
 pub fn run(source: Source, active: Active) -> anyhow::Result<()> {
     // One thread accepts and controls; calls have threads of their own.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
-    runtime.block_on(serve(source, active))
+    let ended = runtime.block_on(serve(source, active));
+    // All that counts is on disk. A name that never resolves, or a long report, is waited for by nobody any more.
+    runtime.shutdown_timeout(LAST_READS);
+    ended
 }
 
 async fn serve(source: Source, active: Active) -> anyhow::Result<()> {

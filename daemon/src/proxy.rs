@@ -15,6 +15,7 @@ mod relay;
 mod replay;
 mod reply;
 mod serve;
+mod socket;
 mod track;
 mod upstream;
 

@@ -5,12 +5,16 @@
 
 pub mod answer;
 pub mod chat;
+pub mod coding;
+pub mod completions;
 mod content;
 mod costly;
 pub mod denial;
 pub mod dialect;
 pub mod echo;
 pub mod edit;
+pub mod embeddings;
+mod inputs;
 pub mod json;
 mod nfkc;
 pub mod request;

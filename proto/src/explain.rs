@@ -6,7 +6,7 @@
 mod call;
 
 pub use call::{
-    AttemptTold, BoundPart, BoundTold, CallStory, ChargeLine, Check, Edit, Ended, PurseTold, Recomputed, RuleSeen, SentTo, Verdict,
+    AttemptTold, BoundPart, BoundTold, CallStory, ChargeLine, Check, Edit, Ended, PurseTold, Recomputed, RuleSeen, SentTo, ToolTold, Verdict,
 };
 
 use crate::account::AccountState;

@@ -17,6 +17,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -59,6 +60,21 @@ static uint32_t object_count, socket_count;
 
 static atomic_uint_fast64_t counter;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* No signal may come between: its handler writes to a pipe, would come here again, and wait for a lock that its own thread holds. */
+static sigset_t enter(void) {
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &before);
+    pthread_mutex_lock(&lock);
+    return before;
+}
+
+static void leave(sigset_t before) {
+    pthread_mutex_unlock(&lock);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
 static int log_fd = -1;
 static char home[4096], rules[4096];
 static size_t home_length;
@@ -142,11 +158,11 @@ static void record(enum kind kind, uint32_t object, uint64_t start, int64_t at, 
         }
         head.length = (uint32_t)(length - left);
         all[0] = (struct iovec){&head, sizeof head};
-        pthread_mutex_lock(&lock);
+        sigset_t before = enter();
         head.end = tick();
         /* One write: a killed process leaves no half record behind but at the end. */
         if (real_writev(log_fd, all, used) < 0) abort();
-        pthread_mutex_unlock(&lock);
+        leave(before);
     }
     errno = error;
 }
@@ -176,9 +192,9 @@ static struct slot *known(int fd) {
         getpeername(fd, (struct sockaddr *)&other, &other_length);
         slot->ports = 0;
         if (own.sin_family == AF_INET) slot->ports = (int64_t)ntohs(own.sin_port) << 16 | ntohs(other.sin_port);
-        pthread_mutex_lock(&lock);
+        sigset_t before = enter();
         slot->object = ++socket_count;
-        pthread_mutex_unlock(&lock);
+        leave(before);
         slot->what = SOCKET;
     }
     errno = error;
@@ -193,7 +209,7 @@ static void opened(int fd, const char *path, char file, int is_new, uint64_t sta
     struct slot *slot = slot_of(fd);
     struct stat about;
     if (!slot || fstat(fd, &about) != 0) return;
-    pthread_mutex_lock(&lock);
+    sigset_t before = enter();
     uint32_t object = 0;
     for (uint32_t i = 1; i <= object_count; i++)
         if (objects[i].living && objects[i].device == about.st_dev && objects[i].inode == about.st_ino) object = i;
@@ -206,7 +222,7 @@ static void opened(int fd, const char *path, char file, int is_new, uint64_t sta
     slot->object = object;
     slot->file = file;
     slot->what = WATCHED;
-    pthread_mutex_unlock(&lock);
+    leave(before);
     struct iovec name = {(void *)path, strlen(path)};
     record(OPENED, object, start, is_new, fd, &name, 1, name.iov_len);
 }
@@ -254,10 +270,10 @@ int unlink(const char *path) {
     uint64_t start = tick();
     int result = real_unlink(path);
     if (result == 0 && is_there) {
-        pthread_mutex_lock(&lock);
+        sigset_t before = enter();
         for (uint32_t i = 1; i <= object_count; i++)
             if (objects[i].device == about.st_dev && objects[i].inode == about.st_ino) objects[i].living = 0;
-        pthread_mutex_unlock(&lock);
+        leave(before);
     }
     struct iovec name = {(void *)path, strlen(path)};
     record(UNLINKED, 0, start, 0, result, &name, 1, name.iov_len);

@@ -55,9 +55,9 @@ static int ordered(const char *operation, char file) {
     if (!rules[0] || !file) return 0;
     int error = errno, answer;
     for (;;) {
-        pthread_mutex_lock(&lock);
+        sigset_t before = enter();
         answer = ordered_once(operation, file);
-        pthread_mutex_unlock(&lock);
+        leave(before);
         if (answer != HOLD_ONE) break;
         usleep(500);
     }

@@ -15,6 +15,9 @@ use self::answer::{data_of, find};
 /// The longest wait for bytes.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How long a dripping client looks for an answer between two bytes.
+const GLANCE: Duration = Duration::from_millis(20);
+
 /// One connection.
 pub struct Connection {
     stream: BufReader<TcpStream>,
@@ -107,6 +110,11 @@ impl Connection {
                 return Ok(head);
             }
         }
+    }
+
+    /// Reads one head, 1xx or not, and none of what follows it.
+    pub fn interim(&mut self) -> io::Result<Head> {
+        self.one_head()
     }
 
     fn one_head(&mut self) -> io::Result<Head> {
@@ -208,6 +216,35 @@ impl Connection {
             }
         };
         Ok(Answer { status: head.status, headers: head.headers, body, end })
+    }
+
+    /// All that still comes, whatever it is, up to the connection's end.
+    pub fn rest(&mut self) -> Vec<u8> {
+        let mut all = Vec::new();
+        // A reset ends it, too.
+        if let Err(fault) = self.stream.read_to_end(&mut all) {
+            assert!(!is_deadline(&fault), "no end within {PATIENCE:?}, after {} bytes", all.len());
+        }
+        all
+    }
+
+    /// Sends byte after byte of this text, over and over and each behind a glance for an answer, until there is one or the
+    /// connection has ended: what came.
+    pub fn drip(&mut self, text: &[u8]) -> Vec<u8> {
+        let deadline = std::time::Instant::now() + PATIENCE;
+        self.stream.get_ref().set_read_timeout(Some(GLANCE)).expect("set the read deadline");
+        for byte in text.iter().cycle() {
+            assert!(std::time::Instant::now() < deadline, "no end within {PATIENCE:?}");
+            if self.send(&[*byte]).is_err() {
+                break;
+            }
+            match self.stream.fill_buf() {
+                Err(fault) if is_deadline(&fault) => {}
+                _ => break,
+            }
+        }
+        self.stream.get_ref().set_read_timeout(Some(PATIENCE)).expect("set the read deadline");
+        self.rest()
     }
 
     /// Says that nothing more will be sent; the answer can still be read.

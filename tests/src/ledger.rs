@@ -361,7 +361,7 @@ pub fn cost(bill: &Bill, prices: &Value) -> i64 {
     count(fresh) * input + count(bill.cached_tokens) * cached + count(bill.completion_tokens) * output + call
 }
 
-/// Characters of all message contents.
+/// Characters of all message contents, or of the texts of a `prompt` or an `input`; a token given as a number counts four.
 fn characters(body: &Value) -> u64 {
     let count = |text: &str| u64::try_from(text.chars().count()).expect("few characters");
     let of = |message: &Value| match &message["content"] {
@@ -369,5 +369,15 @@ fn characters(body: &Value) -> u64 {
         Value::Array(parts) => parts.iter().filter_map(|part| part["text"].as_str()).map(count).sum(),
         _ => 0,
     };
-    body["messages"].as_array().map_or(0, |messages| messages.iter().map(of).sum())
+    let messages: u64 = body["messages"].as_array().map_or(0, |messages| messages.iter().map(of).sum());
+    messages + texts(&body["prompt"]) + texts(&body["input"])
+}
+
+fn texts(value: &Value) -> u64 {
+    match value {
+        Value::String(text) => u64::try_from(text.chars().count()).expect("few characters"),
+        Value::Number(_) => 4,
+        Value::Array(list) => list.iter().map(texts).sum(),
+        _ => 0,
+    }
 }

@@ -24,5 +24,6 @@ pub mod kills;
 pub mod ledger;
 pub mod lock;
 pub mod provider;
+pub mod raw;
 pub mod refusal;
 pub mod shim;

@@ -1,7 +1,8 @@
-//! The scripted provider: a truthful OpenAI chat endpoint on a loopback port that fails on command and counts what it would bill.
+//! The scripted provider: truthful OpenAI endpoints on a loopback port that fails on command and counts what it would bill.
 //!
 //! It runs on a thread of its own, so that plain `#[test]` functions can use it. Each wait has a deadline and fails the test.
 
+mod api;
 mod body;
 mod book;
 mod chat;
@@ -10,6 +11,7 @@ mod script;
 mod serve;
 #[cfg(test)]
 mod tests;
+mod texts;
 mod tls;
 
 use std::net::{SocketAddr, TcpListener};

@@ -92,21 +92,32 @@ impl Default for Shim {
     }
 }
 
-/// The built library. It lies beside the running test, so that no build outlives its sources for long.
+/// Runs this configuration's daemon where no name is ever resolved, nor refused.
+#[must_use]
+#[track_caller]
+pub fn without_names(config: Config) -> Config {
+    config.env("LD_PRELOAD", build("names").to_str().expect("a path in UTF-8"))
+}
+
+/// The built library of the disk.
 #[track_caller]
 fn library() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("shim/disk.c");
-        let folder = std::env::current_exe().expect("the running test has a path").with_file_name("shim");
-        fs::create_dir_all(&folder).expect("make the folder of the shim");
-        // Two test programs may build it at the same time: each its own, then renamed.
-        let draft = folder.join(format!("disk-{}.so", std::process::id()));
-        let built = folder.join("disk.so");
-        let mut command = Command::new("cc");
-        command.args(["-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", "-o"]).arg(&draft).arg(&source).args(["-ldl", "-lpthread"]);
-        output(command).ok();
-        fs::rename(&draft, &built).expect("name the built shim");
-        built
-    })
+    BUILT.get_or_init(|| build("disk"))
+}
+
+/// Builds a library of `tests/shim`. It lies beside the running test, so that no build outlives its sources for long.
+#[track_caller]
+fn build(name: &str) -> PathBuf {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("shim").join(format!("{name}.c"));
+    let folder = std::env::current_exe().expect("the running test has a path").with_file_name("shim");
+    fs::create_dir_all(&folder).expect("make the folder of the shim");
+    // Two test programs may build it at the same time: each its own, then renamed.
+    let draft = folder.join(format!("{name}-{}.so", std::process::id()));
+    let built = folder.join(format!("{name}.so"));
+    let mut command = Command::new("cc");
+    command.args(["-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", "-o"]).arg(&draft).arg(&source).args(["-ldl", "-lpthread"]);
+    output(command).ok();
+    fs::rename(&draft, &built).expect("name the built shim");
+    built
 }

@@ -278,17 +278,6 @@ fn usage_that_this_version_does_not_know_is_kept_and_makes_the_charge_an_estimat
 }
 
 #[test]
-fn a_compressed_answer_that_nobody_asked_for_is_never_free() {
-    let mut house = House::new(|config| config);
-    for stream in [false, true] {
-        let (answer, call) = house.call(stream, Script::default().header("content-encoding", "gzip"));
-        // Until answers are decoded, what cannot be read is charged in full.
-        assert_eq!((call.story().as_str(), call.charge()), ("worst_case no_usage", call.bound()), "{answer}");
-    }
-    settled_and_audited(&house.daemon, &house.provider);
-}
-
-#[test]
 fn a_redirect_of_the_provider_leads_no_prompt_past_the_daemon() {
     let mut house = House::new(|config| config);
     let script = Script::error(307).header("location", "http://127.0.0.1:9/v1/chat/completions");

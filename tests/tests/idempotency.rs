@@ -4,7 +4,7 @@
 
 use aex_tests::ask;
 use aex_tests::client::{self, Answer, Connection, End};
-use aex_tests::daemon::{Config, Daemon};
+use aex_tests::daemon::Daemon;
 use aex_tests::house::House;
 use aex_tests::ledger::{self, last, quiet, settled_and_audited, until};
 use aex_tests::provider::{At, How, Provider, Script};

@@ -318,3 +318,20 @@ fn a_log_that_cannot_be_started_anew_ends_the_daemon() {
     no_flush_is_retried(&stage.shim.records(), "ledger.db-wal");
     stage.recovers();
 }
+
+#[test]
+fn a_signal_that_comes_while_the_shim_writes_down_holds_up_nobody() {
+    let stage = &mut Stage::set("");
+    let daemon = &stage.daemon;
+    thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            let mut control = daemon.control();
+            (0..1_000).for_each(|_| drop(control.call("daemon.status", &json!({})).expect("an answer")));
+        });
+        // Each comes between what is sent and what is written down of it, now and then.
+        while !asking.is_finished() {
+            daemon.signal(Signal::SIGHUP);
+        }
+    });
+    stage.daemon.stop();
+}

@@ -5,9 +5,11 @@
 use aex_core::usage::Bucket;
 use aex_tests::ask::chat;
 use aex_tests::client;
+use aex_tests::daemon::{Config, Daemon};
 use aex_tests::house::{House, last_error_of};
 use aex_tests::ledger::{last, settled_and_audited};
 use aex_tests::provider::{Ended, Script};
+use aex_tests::shim;
 
 #[test]
 fn a_client_that_leaves_a_stream_cancels_it_and_pays_for_what_was_relayed() {
@@ -155,4 +157,17 @@ fn half_a_head_does_not_hold_up_a_stop() {
     connection.send(b"GET /health HTTP/1.1\r\nhost: local").expect("send half a head");
     // Ends within the harness's patience, which is shorter than the drain's time limit.
     house.daemon.stop();
+}
+
+#[test]
+fn a_name_that_is_never_resolved_holds_up_neither_its_call_for_long_nor_a_stop() {
+    let config = Config::with_base_url("http://provider.invalid/v1", "sk-nobody").provider_line("connect_timeout_ms: 100");
+    let mut daemon = Daemon::start_with(shim::without_names(config));
+    let token = daemon.agent("bot", &[]);
+    let answer = client::post_json(&daemon.chat_url(), &token, &chat());
+    assert_eq!((answer.status, answer.code().as_str()), (504, "upstream_error"), "{answer}");
+    assert_eq!(last(&daemon).story(), "released never_sent");
+    // The daemon's own thread asks for it, too.
+    assert_ne!(daemon.ctl(["doctor"]).code, 0);
+    daemon.stop();
 }

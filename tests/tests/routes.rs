@@ -177,7 +177,7 @@ fn without_a_word_in_the_configuration_nothing_is_tried_again() {
 #[test]
 fn attempts_and_waits_are_bounded_and_the_last_answer_passes_as_it_is() {
     let street = Street::new(Written { m1: "retries: {attempts: 2, max_wait_ms: 2000}", ..Written::default() });
-    let mut check = |script: Script, requests: usize| {
+    let check = |script: Script, requests: usize| {
         street.first.forget();
         street.first.always(script.clone());
         let answer = street.post(false);

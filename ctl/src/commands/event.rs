@@ -202,6 +202,7 @@ mod tests {
             request: RequestId::new(1, 2),
             state: Settled::Exact,
             status: Some(200),
+            tier: None,
             unknown_usage: vec![],
         };
         let event = event("call.settled", &ledger::Event::from(settled).body());

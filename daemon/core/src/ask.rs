@@ -1,6 +1,7 @@
 //! What a call asks for, as far as a decision needs it. Made by a dialect from the client's bytes; kept in the decision's event.
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Names of a list that are kept in an ask; more are counted but not named.
 pub const NAMES_KEPT: usize = 32;
@@ -20,7 +21,10 @@ pub struct Ask {
     pub audio_out: bool,
     /// Bytes of the request's body.
     pub body_bytes: u64,
-    /// Answers asked for (`n`); 1 when absent.
+    /// How long input shall stay in the provider's cache where the request asks that it be written there: `5m`, `1h`, sorted, each once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cache_lifetimes: Vec<String>,
+    /// Answers asked for over all prompts (`n`, `best_of`); 1 when absent.
     pub choices: u64,
     /// A tool choice is stated: `tool_choice` or `function_call` is present and not null.
     #[serde(default, skip_serializing_if = "is_false")]
@@ -28,23 +32,29 @@ pub struct Ask {
     /// Tools that the provider itself runs, by type: each costs extra.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hosted_tools: Vec<String>,
+    /// How often a hosted tool may be called at most, where the request says so, by its type.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub hosted_uses: BTreeMap<String, u64>,
     /// Content parts that are images.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub images: u64,
-    /// The largest output limit that the request states, in tokens.
+    /// The largest output limit that the request states, in tokens; 0 where there is no output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_tokens: Option<u64>,
-    /// Messages of the conversation.
+    /// How often hosted tools may be called at most, all together, where the request says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_tool_calls: Option<u64>,
+    /// Messages of the conversation, or texts without roles.
     pub messages: u64,
     /// The model's name as the client wrote it; empty when the request names none.
     pub model: String,
     /// Bytes that NFKC normalisation adds to the request's texts: a model may normalise before it counts.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub nfkc_extra_bytes: u64,
-    /// Bytes of a predicted output, which are billed as output when rejected.
+    /// Bytes that may come back as output: a prediction, which is billed when it is rejected, or prompts that are to be echoed.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub prediction_bytes: u64,
-    /// The service tier asked for.
+    /// The service tier asked for; where more fields than one choose a price, what [`crate::price::tier`] makes of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_tier: Option<String>,
     /// A stream is asked for.
@@ -75,6 +85,29 @@ impl Ask {
 }
 
 impl Ask {
+    /// Counts a tool that the provider runs. `uses`: how often at most, when the request says so. Each entry of a name adds its own; one
+    /// that states none leaves the name without.
+    pub fn offer_hosted(&mut self, kind: String, uses: Option<u64>) {
+        self.tools = self.tools.saturating_add(1);
+        if self.hosted_tools.len() >= NAMES_KEPT {
+            return;
+        }
+        let before = if self.hosted_tools.contains(&kind) { self.hosted_uses.remove(&kind) } else { Some(0) };
+        if let Some(sum) = before.zip(uses).map(|(before, uses)| before.saturating_add(uses)) {
+            self.hosted_uses.insert(kind.clone(), sum);
+        }
+        self.hosted_tools.push(kind);
+    }
+
+    /// Notes that input shall be written to the provider's cache for so long.
+    pub fn write_cache(&mut self, lifetime: &str) {
+        if let Err(at) = self.cache_lifetimes.binary_search_by(|held| held.as_str().cmp(lifetime))
+            && self.cache_lifetimes.len() < NAMES_KEPT
+        {
+            self.cache_lifetimes.insert(at, lifetime.to_owned());
+        }
+    }
+
     /// Tokens that the call counts with until it is known what it used: the estimate of its input, and all output that it may have.
     #[must_use]
     pub fn estimated_tokens(&self, max_tokens: u64) -> u64 {

@@ -1,9 +1,11 @@
 //! How a call ended, as it is seen, and what it is charged for that. Never zero for want of knowledge.
 
+use crate::canon;
 use crate::event::{Outcome, Released, Settled};
 use crate::hold::Ending;
-use crate::price::{Bound, Charge, ModelCard};
+use crate::price::{Bound, Charge, HostedCalls, ModelCard, Price, Terms};
 use crate::usage::{Bucket, Usage};
+use aex_proto::value::Pico;
 
 /// How a call ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,24 +113,25 @@ impl Ended {
 
     /// What a call of a bound is charged.
     #[must_use]
-    pub fn ending(&self, bound: &Bound, card: &ModelCard, gateway_errors_charged: bool) -> Ending {
+    pub fn ending(&self, bound: &Bound, card: &ModelCard, terms: &Terms, gateway_errors_charged: bool) -> Ending {
         match self {
-            Ended::Answered { status, usage } => match card.price.as_ref().and_then(|price| Charge::of(usage, price)) {
-                Some(charge) => Ending::Settle {
-                    state: if charge.priced { Settled::Exact } else { Settled::Estimated },
-                    lines: charge.lines,
-                    outcome: Outcome::Answered,
-                    status: Some(*status),
-                    unknown_usage: usage.unknown.clone(),
-                },
+            Ended::Answered { status, usage } => match charge(usage, card, terms) {
+                Some(Priced { charge, is_told, price }) => {
+                    let state = if charge.priced && is_told { Settled::Exact } else { Settled::Estimated };
+                    settle(state, charge, Outcome::Answered, Some(*status), usage, price)
+                }
                 None => Ending::worst_case(Outcome::NoUsage, Some(*status)),
             },
-            Ended::Relayed { outcome, status, bytes, usage } => estimate(*outcome, *status, *bytes, usage.as_ref(), bound, card),
+            Ended::Relayed { outcome, status, bytes, usage } => {
+                estimated(*outcome, *status, &seen(*bytes, usage.as_ref(), bound, card), card, terms)
+            }
             Ended::Refused { status } => Ending::Release { reason: Released::Refused, status: Some(*status) },
             Ended::NeverSent => Ending::Release { reason: Released::NeverSent, status: None },
             Ended::Failed { status } if gateway_errors_charged => {
                 let usage = Usage::text(bound.input_tokens, 0);
-                estimated(Outcome::ProviderFailed, *status, &usage, card)
+                // No step of the provider is known to have been made.
+                let terms = Terms { tools: Vec::new(), ..terms.clone() };
+                estimated(Outcome::ProviderFailed, *status, &usage, card, &terms)
             }
             Ended::Failed { status } => Ending::Release { reason: Released::GatewayError, status: *status },
             Ended::Unknown { outcome, status } => Ending::worst_case(*outcome, *status),
@@ -136,50 +139,73 @@ impl Ended {
     }
 }
 
-/// By bytes: no token is shorter, so the bound is the ceiling. What the provider has reported counts in full, whatever the bound.
-/// A model that thinks before it answers may have used what nobody saw: it is charged in full.
-fn estimate(outcome: Outcome, status: Option<u16>, bytes: u64, reported: Option<&Usage>, bound: &Bound, card: &ModelCard) -> Ending {
+/// What a call used that has no full report. By bytes: no token is shorter, so the bound is the ceiling. What the provider has reported
+/// counts in full, whatever the bound. A model that thinks before it answers may have used what nobody saw: it is charged in full.
+fn seen(bytes: u64, reported: Option<&Usage>, bound: &Bound, card: &ModelCard) -> Usage {
     let mut usage = reported.cloned().unwrap_or_default();
-    let input: u64 =
-        usage.quantities.iter().filter(|(bucket, _)| bucket.is_input()).map(|(_, quantity)| *quantity).fold(0, u64::saturating_add);
-    if input == 0 {
+    if usage.input_tokens() == 0 {
         usage.add(Bucket::Input, bound.input_tokens);
     }
     let unseen = if card.reasoning { bound.output_tokens } else { bytes.min(bound.output_tokens) };
-    let reported_output = usage.get(Bucket::Output).saturating_add(usage.get(Bucket::AudioOutput));
-    usage.add(Bucket::Output, unseen.saturating_sub(reported_output));
-    estimated(outcome, status, &usage, card)
+    usage.add(Bucket::Output, unseen.saturating_sub(usage.output_tokens()));
+    // Tools may have run that an earlier report does not have.
+    usage.told.clear();
+    usage
 }
 
-fn estimated(outcome: Outcome, status: Option<u16>, usage: &Usage, card: &ModelCard) -> Ending {
-    match card.price.as_ref().and_then(|price| Charge::of(usage, price)) {
-        Some(charge) => {
-            Ending::Settle { state: Settled::Estimated, lines: charge.lines, outcome, status, unknown_usage: usage.unknown.clone() }
-        }
+struct Priced<'a> {
+    charge: Charge,
+    /// All that was used was told.
+    is_told: bool,
+    price: &'a Price,
+}
+
+/// The price of what was used. A report that is silent on tools which cost something is taken for one of as many calls as they may make.
+fn charge<'a>(usage: &Usage, card: &'a ModelCard, terms: &Terms) -> Option<Priced<'a>> {
+    let price = card.price.as_ref()?;
+    let silent =
+        |tool: &&HostedCalls| !usage.told.contains(&tool.tool) && usage.get(Bucket::Tool(tool.tool)) < tool.calls && tool.unit > Pico::ZERO;
+    let untold: Vec<&HostedCalls> = terms.tools.iter().filter(silent).collect();
+    if untold.is_empty() {
+        return Some(Priced { charge: Charge::asked(usage, price, terms.tier.as_deref())?, is_told: true, price });
+    }
+    let mut usage = usage.clone();
+    for tool in untold {
+        let bucket = Bucket::Tool(tool.tool);
+        usage.add(bucket, tool.calls.saturating_sub(usage.get(bucket)));
+    }
+    Some(Priced { charge: Charge::asked(&usage, price, terms.tier.as_deref())?, is_told: false, price })
+}
+
+fn estimated(outcome: Outcome, status: Option<u16>, usage: &Usage, card: &ModelCard, terms: &Terms) -> Ending {
+    match charge(usage, card, terms) {
+        Some(Priced { charge, price, .. }) => settle(Settled::Estimated, charge, outcome, status, usage, price),
         None => Ending::worst_case(outcome, status),
     }
+}
+
+fn settle(state: Settled, charge: Charge, outcome: Outcome, status: Option<u16>, usage: &Usage, price: &Price) -> Ending {
+    let Charge { lines, tier, .. } = charge;
+    let mut unknown_usage = usage.unknown.clone();
+    if let Some(unpriced) = tier.as_ref().filter(|tier| !price.tiers.contains_key(tier.as_str())) {
+        unknown_usage.push(("service_tier".to_owned(), canon::text(unpriced)));
+    }
+    Ending::Settle { state, lines, outcome, status, tier, unknown_usage }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::price::{Line, MaxTokensField, Overhead, Price};
-    use aex_proto::value::Pico;
+    use crate::price::{Line, MaxTokensField, Overhead, ToolPrice};
+    use crate::usage::ToolName;
 
     const BOUND: Bound = Bound { amount: Pico::new(200 + 150), input_tokens: 100, output_tokens: 50 };
 
     fn card(reasoning: bool) -> ModelCard {
-        let price = Price {
-            audio_input: None,
-            audio_output: None,
-            cache_write: None,
-            cached_input: None,
-            call: None,
-            input: Pico::new(2),
-            output: Pico::new(3),
-        };
+        let price = Price::of(Pico::new(2), Pico::new(3));
         ModelCard {
             context_tokens: None,
+            drop_tools: Vec::new(),
             max_tokens: 50,
             max_tokens_field: MaxTokensField::MaxTokens,
             max_tokens_per_minute: None,
@@ -195,7 +221,7 @@ mod tests {
     }
 
     fn check(ended: &Ended, reasoning: bool, state: Option<Settled>, lines: &[Line]) {
-        match ended.ending(&BOUND, &card(reasoning), true) {
+        match ended.ending(&BOUND, &card(reasoning), &Terms::default(), true) {
             Ending::Settle { state: got, lines: charged, .. } => assert_eq!((Some(got), charged.as_slice()), (state, lines), "{ended:?}"),
             Ending::Release { .. } => assert_eq!(state, None, "{ended:?}"),
         }
@@ -242,7 +268,7 @@ mod tests {
 
     #[test]
     fn gateway_errors_are_free_only_when_the_configuration_says_so() {
-        let ending = Ended::Failed { status: None }.ending(&BOUND, &card(false), false);
+        let ending = Ended::Failed { status: None }.ending(&BOUND, &card(false), &Terms::default(), false);
         assert_eq!(ending, Ending::Release { reason: Released::GatewayError, status: None });
     }
 
@@ -279,5 +305,33 @@ mod tests {
         assert_eq!(Ended::cut(200, passed(5, None), Outcome::ProviderLeft), relayed(Outcome::ProviderLeft, 5, None));
         let usage = Some(Usage::text(1, 1));
         assert_eq!(Ended::cut(200, passed(0, usage.clone()), Outcome::Cut), relayed(Outcome::Cut, 0, usage));
+    }
+
+    /// A search costs 100; the ask allows two.
+    #[test]
+    fn a_report_that_is_silent_on_tools_is_charged_for_all_calls_that_they_may_make() {
+        let tool = ToolName::new("web_search").unwrap();
+        let terms = Terms { tier: None, tools: vec![HostedCalls { tool, calls: 2, unit: Pico::new(100) }] };
+        let mut searching = card(false);
+        let price = searching.price.as_mut().unwrap();
+        price.tools.insert("web_search".to_owned(), ToolPrice { max_calls: None, per_call: Pico::new(100) });
+        let settled = |ended: &Ended, terms: &Terms| match ended.ending(&BOUND, &searching, terms, true) {
+            Ending::Settle { state, lines, .. } => (state, lines),
+            Ending::Release { .. } => panic!("{ended:?}"),
+        };
+        let searches = |count| Line(Bucket::Tool(tool), count, Pico::new(100));
+        let mut told = Usage::text(7, 5);
+        told.add_calls(tool, 0);
+        assert_eq!(settled(&answered(told.clone()), &terms), (Settled::Exact, vec![input(7), output(5)]));
+        let mut one = told.clone();
+        one.add(Bucket::Tool(tool), 1);
+        assert_eq!(settled(&answered(one.clone()), &terms), (Settled::Exact, vec![input(7), output(5), searches(1)]));
+        let silent = Usage { told: Vec::new(), ..one.clone() };
+        assert_eq!(settled(&answered(silent), &terms), (Settled::Estimated, vec![input(7), output(5), searches(2)]));
+        // What is told in mid-stream may not be all of it.
+        assert_eq!(settled(&left(3, Some(one)), &terms), (Settled::Estimated, vec![input(7), output(5), searches(2)]));
+        assert_eq!(settled(&Ended::Failed { status: None }, &terms), (Settled::Estimated, vec![input(100)]));
+        // Nothing was offered.
+        assert_eq!(settled(&answered(Usage::text(7, 5)), &Terms::default()), (Settled::Exact, vec![input(7), output(5)]));
     }
 }

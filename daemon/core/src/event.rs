@@ -266,6 +266,9 @@ events! {
         /// The status of the provider's answer, when there was one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         status: Option<u16>,
+        /// The service tier whose prices hold, when it is not the standard one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tier: Option<String>,
         /// Fields of the reported usage that this version does not know, with their values as they stand there.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         unknown_usage: Vec<(String, String)>,

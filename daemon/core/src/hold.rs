@@ -2,7 +2,6 @@
 
 use crate::event::{Outcome, Released, Settled};
 use crate::price::{Charge, Line};
-use crate::usage::Bucket;
 use aex_proto::value::Pico;
 
 /// When a reservation counts as safe. Commits are counted from 1; `flushed` is the newest one that is known to be on disk.
@@ -71,6 +70,8 @@ pub enum Ending {
         outcome: Outcome,
         /// The status of the provider's answer.
         status: Option<u16>,
+        /// The service tier of the charge, when it is not the standard one.
+        tier: Option<String>,
         /// Fields of the reported usage that are not known.
         unknown_usage: Vec<(String, String)>,
     },
@@ -87,7 +88,7 @@ impl Ending {
     /// The whole hold is charged: nobody knows what was used.
     #[must_use]
     pub const fn worst_case(outcome: Outcome, status: Option<u16>) -> Ending {
-        Ending::Settle { state: Settled::WorstCase, lines: Vec::new(), outcome, status, unknown_usage: Vec::new() }
+        Ending::Settle { state: Settled::WorstCase, lines: Vec::new(), outcome, status, tier: None, unknown_usage: Vec::new() }
     }
 
     /// How the next start ends a hold whose daemon is dead. One that was sent may have been billed, as far as anyone knows.
@@ -121,7 +122,7 @@ impl Ending {
         match self {
             Ending::Settle { state: Settled::WorstCase, .. } => None,
             Ending::Settle { lines, .. } => {
-                let quantities = lines.iter().filter(|Line(bucket, ..)| *bucket != Bucket::Call).map(|Line(_, quantity, _)| *quantity);
+                let quantities = lines.iter().filter(|Line(bucket, ..)| bucket.is_tokens()).map(|Line(_, quantity, _)| *quantity);
                 Some(quantities.fold(0, u64::saturating_add))
             }
             Ending::Release { .. } => Some(0),

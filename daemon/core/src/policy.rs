@@ -16,7 +16,7 @@ pub use rules::{Change, Changed, Effect, Hours, LimitSpec, NearMiss, RuleSpec, R
 
 use crate::ask::Ask;
 use crate::decision::Denial;
-use crate::price::ModelCard;
+use crate::price::{self, ModelCard};
 use aex_proto::value::Digest;
 use serde::{Deserialize, Serialize};
 
@@ -125,7 +125,7 @@ impl Effective {
 /// A call that may pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Permit {
-    /// What limits changed in it.
+    /// What the model's card took out of it and what limits changed in it.
     pub changes: Vec<Change>,
     /// The names of all rules that matched.
     pub matched: Vec<String>,
@@ -143,16 +143,23 @@ impl Permit {
     }
 }
 
-/// Decides a call by policy.
+/// What a tool that was taken out is changed to.
+const DROPPED: &str = "none";
+
+/// Decides a call by policy: of what is left when the model's card has taken out the tools that it drops.
 ///
 /// # Errors
 /// The denial: of the first field that it breaks, with the others that it breaks; or of the rule that decides.
 pub fn decide(ask: &Ask, card: &ModelCard, policy: &Effective, facts: Option<&Facts>) -> Result<Permit, Denial> {
-    let mut broken = breaches(ask, card, &policy.fields).into_iter();
+    let left = &*price::without_dropped(ask, card);
+    let mut broken = breaches(left, card, &policy.fields).into_iter();
     if let Some(first) = broken.next() {
         return Err(Denial::Policy { breach: first, also: broken.map(|breach| breach.rule).collect() });
     }
-    rules::decide(&call(ask, card, policy, facts), policy)
+    let mut permit = rules::decide(&call(left, card, policy, facts), policy)?;
+    let gone = |tool: &str| Change { field: Changed::HostedTools, from: Some(tool.to_owned()), to: DROPPED.to_owned() };
+    permit.changes.splice(..0, price::dropped(ask, card).into_iter().map(gone));
+    Ok(permit)
 }
 
 fn call<'a>(ask: &'a Ask, card: &'a ModelCard, policy: &Effective, facts: Option<&'a Facts>) -> rules::Call<'a> {
@@ -163,7 +170,7 @@ fn call<'a>(ask: &'a Ask, card: &'a ModelCard, policy: &Effective, facts: Option
 /// How each rule of a policy stands to a call, in the order of the file: what a decision is made of.
 #[must_use]
 pub fn weigh<'p>(ask: &Ask, card: &ModelCard, policy: &'p Effective, facts: Option<&Facts>) -> Vec<Weighed<'p>> {
-    rules::weigh(&call(ask, card, policy, facts), policy)
+    rules::weigh(&call(&price::without_dropped(ask, card), card, policy, facts), policy)
 }
 
 #[cfg(test)]

@@ -147,6 +147,7 @@ fn read_model(
     let (limits, capabilities, provider_model) = (limits?, capabilities?, provider_model?);
     Some(ModelCard {
         context_tokens: limits.context_tokens,
+        drop_tools: Vec::new(),
         max_tokens: limits.max_tokens?,
         max_tokens_field: limits.max_tokens_field,
         max_tokens_per_minute: limits.max_tokens_per_minute,
@@ -191,21 +192,20 @@ fn read_pricing(model: &mut Section<'_>, report: &mut Report) -> Option<Price> {
         cache_write: cache_write.price(),
         cached_input: cached_input.price(),
         call: call.price(),
-        input: input.price()?,
-        output: output.price()?,
+        ..Price::of(input.price()?, output.price()?)
     })
 }
 
+/// Nothing costs anything, tools that the provider runs excepted.
 fn free() -> Price {
-    let zero = Pico::ZERO;
+    let zero = Some(Pico::ZERO);
     Price {
-        audio_input: Some(zero),
-        audio_output: Some(zero),
-        cache_write: None,
-        cached_input: None,
-        call: None,
-        input: zero,
-        output: zero,
+        audio_input: zero,
+        audio_output: zero,
+        cache_write: zero,
+        cache_write_1h: zero,
+        image_output: zero,
+        ..Price::of(Pico::ZERO, Pico::ZERO)
     }
 }
 

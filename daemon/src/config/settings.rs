@@ -109,6 +109,14 @@ pub struct Settings {
     pub max_body: Sourced<usize>,
     /// Most connections of clients at the same time.
     pub max_connections: Sourced<usize>,
+    /// How long a client may take for the head of a request once its first byte is here.
+    pub head_timeout: Sourced<Duration>,
+    /// How long a client may send nothing within the body of a request.
+    pub body_idle: Sourced<Duration>,
+    /// How long a connection may wait for its next request.
+    pub keep_alive: Sourced<Duration>,
+    /// How long a client may take nothing of an answer that has something for it.
+    pub client_stall: Sourced<Duration>,
     /// When a reservation counts as safe.
     pub durability: Sourced<Durability>,
     /// The ledger's write-ahead log is restarted beyond this size, in bytes.
@@ -157,6 +165,11 @@ fn read_all(top: &mut Section<'_>, report: &mut Report) -> Settings {
         allowed_hosts: file.setting("allowed_hosts", Vec::new(), hosts),
         max_body: file.setting("max_body", 32 << 20, |report, field| usize::try_from(size(report, field)?).ok()),
         max_connections: file.setting("max_connections", 4096, |report, field| usize::try_from(report.whole(field, 1)?).ok()),
+        head_timeout: file.setting("head_timeout_ms", Duration::from_secs(20), limit),
+        body_idle: file.setting("body_idle_ms", Duration::from_secs(30), limit),
+        // Longer than what SDKs keep connections for between two calls of a busy agent.
+        keep_alive: file.setting("keep_alive_ms", Duration::from_secs(75), limit),
+        client_stall: file.setting("client_stall_ms", Duration::from_secs(300), limit),
         durability: file.setting("durability", Durability::Overlap, |report, field| report.word(field, &durabilities)),
         wal_limit: file.setting("wal_limit", 64 * MIB, size),
         zone: file.setting("zone", TimeZone::UTC, zone),
@@ -252,6 +265,11 @@ fn workers(report: &mut Report, field: &Field<'_>) -> Option<usize> {
 
 fn wait(report: &mut Report, field: &Field<'_>) -> Option<Duration> {
     report.whole(field, 0).map(Duration::from_millis)
+}
+
+/// A wait without which nobody could be served.
+fn limit(report: &mut Report, field: &Field<'_>) -> Option<Duration> {
+    report.whole(field, 1).map(Duration::from_millis)
 }
 
 fn level(report: &mut Report, field: &Field<'_>) -> Option<Level> {

@@ -96,8 +96,7 @@ fn every_key_of_version_1_is_read() {
         cache_write: Some(Pico::new(187_500)),
         cached_input: Some(Pico::new(75_000)),
         call: Some(Pico::new(7_000_000)),
-        input: Pico::new(150_000),
-        output: Pico::new(2_000_000),
+        ..Price::of(Pico::new(150_000), Pico::new(2_000_000))
     };
     assert_eq!(big.price, Some(price));
     assert_eq!((big.max_tokens_field, big.context_tokens), (MaxTokensField::MaxCompletionTokens, Some(100_000)));
@@ -146,7 +145,10 @@ fn the_settings_that_init_writes_name_every_key_with_its_default() {
         let Settings { listen, port, allow_remote, allowed_hosts, max_body, max_connections, durability, wal_limit, .. } = settings.clone();
         let Settings { zone, drain_timeout, run_grace, on_disconnect, charge_on_gateway_error, log_level, .. } = settings.clone();
         let Settings { idempotency_answer, idempotency_memory, idempotency_keys, .. } = settings.clone();
+        let Settings { head_timeout, body_idle, keep_alive, client_stall, .. } = settings.clone();
+        let waits = [head_timeout.value, body_idle.value, keep_alive.value, client_stall.value];
         let first = (
+            waits,
             listen.value,
             port.value,
             allow_remote.value,
@@ -303,9 +305,9 @@ fn all_errors_are_named_at_once_and_a_broken_file_never_starts_empty() {
         &broken,
         &[
             "aexd.yaml:1: port: expected a port, 0 to 65535, found \"x\"",
-            "aexd.yaml:2: prot: unknown key; known are listen, port, allow_remote, allowed_hosts, max_body, max_connections, durability, wal_limit, zone, \
-         workers, drain_timeout_ms, run_grace_ms, on_disconnect, charge_on_gateway_error, idempotency_answer, idempotency_memory, \
-         idempotency_keys, log_level, admin_group",
+            "aexd.yaml:2: prot: unknown key; known are listen, port, allow_remote, allowed_hosts, max_body, max_connections, head_timeout_ms, \
+         body_idle_ms, keep_alive_ms, client_stall_ms, durability, wal_limit, zone, workers, drain_timeout_ms, run_grace_ms, on_disconnect, charge_on_gateway_error, \
+         idempotency_answer, idempotency_memory, idempotency_keys, log_level, admin_group",
             "models.yaml:2: providers.p.base_url: expected an http or https URL, found nothing",
             "models.yaml:3: providers.p.auth: expected bearer or none, found \"maybe\"",
             "models.yaml:5: models.m.provider_model: expected the provider's name of the model, found nothing",

@@ -46,6 +46,10 @@ fn settings(settings: &Settings, waiting: &[String]) -> Vec<Setting> {
         allowed_hosts,
         max_body,
         max_connections,
+        head_timeout,
+        body_idle,
+        keep_alive,
+        client_stall,
         durability,
         wal_limit,
         zone,
@@ -71,6 +75,10 @@ fn settings(settings: &Settings, waiting: &[String]) -> Vec<Setting> {
     add("allowed_hosts", json!(allowed_hosts.value), source(allowed_hosts));
     add("max_body", json!(max_body.value), source(max_body));
     add("max_connections", json!(max_connections.value), source(max_connections));
+    add("head_timeout_ms", json!(head_timeout.value.as_millis()), source(head_timeout));
+    add("body_idle_ms", json!(body_idle.value.as_millis()), source(body_idle));
+    add("keep_alive_ms", json!(keep_alive.value.as_millis()), source(keep_alive));
+    add("client_stall_ms", json!(client_stall.value.as_millis()), source(client_stall));
     add("durability", json!(durability.value.name()), source(durability));
     add("wal_limit", json!(wal_limit.value), source(wal_limit));
     add("zone", json!(zone.value.iana_name().unwrap_or("UTC")), source(zone));

@@ -11,7 +11,7 @@ use aex_core::breaker::Heard;
 use aex_core::decision::Denial;
 use aex_core::event::Skipped;
 use aex_core::policy::{self, Facts, Permit};
-use aex_core::price::{self, Bound};
+use aex_core::price::{self, Bound, Terms};
 use aex_proto::value::Digest;
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,6 +77,8 @@ pub struct Hold {
     pub permit: Permit,
     /// The most that it can use and cost.
     pub bound: Bound,
+    /// What it asked that decides its charge.
+    pub terms: Terms,
     /// Who calls.
     pub view: Arc<AccountView>,
     /// Whether a failure of a gateway is charged, by the configuration that admitted the call.
@@ -193,6 +195,7 @@ pub async fn admit(gate: &Gate, active: &Active, entered: Entered, asked: Asked)
         Ok(tokens) => tokens,
         Err(denial) => return Ok(turned(entered, unmet(denial, ask, facts))),
     };
+    let terms = Terms::of(&ask, &card.card);
     let key = HoldKey { request: entered.request, attempt };
     let call = HoldCall {
         key,
@@ -226,7 +229,7 @@ pub async fn admit(gate: &Gate, active: &Active, entered: Entered, asked: Asked)
         Ok(held) => {
             let view = Arc::clone(&entered.view);
             let gateway_errors_charged = active.config.settings.charge_on_gateway_error.value;
-            Ok(Decision::Permit(Hold { key, held, card, permit, bound, view, gateway_errors_charged, tokens, passage, entered }))
+            Ok(Decision::Permit(Hold { key, held, card, permit, bound, terms, view, gateway_errors_charged, tokens, passage, entered }))
         }
         Err(denial) => {
             tokens.correct(0);

@@ -74,7 +74,10 @@ fn lasting(mut denial: Denial) -> Denial {
             ruled.near.clear();
             ruled.error = ruled.error.take().map(|_| String::new());
         }
-        Denial::Unbounded { why: Unbounded::HostedTool(words) | Unbounded::Tier(words), .. } => words.clear(),
+        Denial::Unbounded {
+            why: Unbounded::CacheUnpriced(words) | Unbounded::HostedTool(words) | Unbounded::HostedUnlimited(words) | Unbounded::Tier(words),
+            ..
+        } => words.clear(),
         _ => {}
     }
     denial

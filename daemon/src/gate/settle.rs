@@ -22,7 +22,7 @@ pub fn settle_and_go_on(gate: &Gate, hold: Hold, ended: Ended) -> Entered {
     {
         tracing::warn!(request = %hold.key.request, fields = ?usage.unknown, "the provider reports usage that this version does not know");
     }
-    let ending = ended.ending(&hold.bound, &hold.card.card, hold.gateway_errors_charged);
+    let ending = ended.ending(&hold.bound, &hold.card.card, &hold.terms, hold.gateway_errors_charged);
     failpoint::reached("settle.before");
     hold.tokens.end(&ending);
     if let (Some(ticket), Ending::Release { .. }) = (&hold.entered.ticket, &ending) {

@@ -200,7 +200,7 @@ fn held_event(call: &HoldCall, placed: &Placed, deadline: Stamp, epoch: u32) -> 
 fn end_event(call: &EndCall, charge: Pico) -> Event {
     let HoldKey { request, attempt } = call.key;
     match &call.ending {
-        Ending::Settle { state, lines, outcome, status, unknown_usage } => CallSettled {
+        Ending::Settle { state, lines, outcome, status, tier, unknown_usage } => CallSettled {
             attempt,
             charge,
             lines: if *state == Settled::WorstCase { Vec::new() } else { lines.clone() },
@@ -208,6 +208,7 @@ fn end_event(call: &EndCall, charge: Pico) -> Event {
             request,
             state: *state,
             status: *status,
+            tier: tier.clone(),
             unknown_usage: unknown_usage.clone(),
         }
         .into(),

@@ -6,7 +6,6 @@ use super::read::{BELOW, EventRow, Reader, count};
 use aex_core::chain::Head;
 use aex_core::event::CallSettled;
 use aex_core::price::Line;
-use aex_core::usage::Bucket;
 use aex_proto::value::{AccountId, Pico, RequestId, Stamp, TokenHash};
 use rusqlite::{OptionalExtension, params};
 use std::collections::BTreeMap;
@@ -111,12 +110,10 @@ impl Reader<'_> {
             sums.worst_case = sums.worst_case.saturating_add(u64::from(state == "worst_case"));
             sums.charged = sums.charged.plus(Pico::new(row.get(1)?)).unwrap_or(Pico::MAX);
             for Line(bucket, quantity, _) in settled.iter().flat_map(|settled| &settled.lines) {
-                match bucket {
-                    Bucket::Input | Bucket::CachedInput | Bucket::CacheWrite | Bucket::AudioInput => {
-                        sums.input_tokens = sums.input_tokens.saturating_add(*quantity);
-                    }
-                    Bucket::Output | Bucket::AudioOutput => sums.output_tokens = sums.output_tokens.saturating_add(*quantity),
-                    Bucket::Call => {}
+                if bucket.is_input() {
+                    sums.input_tokens = sums.input_tokens.saturating_add(*quantity);
+                } else if bucket.is_output() {
+                    sums.output_tokens = sums.output_tokens.saturating_add(*quantity);
                 }
             }
         }

@@ -20,17 +20,10 @@ use aex_proto::value::{AccountId, Digest, Pico, RequestId, Stamp, TokenHash, tok
 use jiff::tz::TimeZone;
 
 fn card() -> ModelCard {
-    let price = Price {
-        audio_input: None,
-        audio_output: None,
-        cache_write: None,
-        cached_input: None,
-        call: Some(Pico::new(7)),
-        input: Pico::new(2),
-        output: Pico::new(3),
-    };
+    let price = Price { call: Some(Pico::new(7)), ..Price::of(Pico::new(2), Pico::new(3)) };
     ModelCard {
         context_tokens: None,
+        drop_tools: Vec::new(),
         max_tokens: 1_000,
         max_tokens_field: MaxTokensField::MaxTokens,
         max_tokens_per_minute: None,

@@ -7,6 +7,7 @@ use crate::config::{Auth, Provider, ProviderKind};
 use crate::gate::{Active, Sending};
 use crate::os::secret::Secret;
 use crate::os::{clock, failpoint};
+use crate::wire::coding::{Corrupt, Decoder};
 use crate::wire::denial::{Addressee, UpstreamFault};
 use crate::wire::dialect::Dialect;
 use crate::wire::echo::{self, EchoAnswer};
@@ -20,7 +21,7 @@ use http::{Method, Request, StatusCode, response};
 use http_body_util::Full;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 /// What a governed call brings.
 pub(super) struct Message {
@@ -44,16 +45,36 @@ pub(super) struct Message {
 pub(super) enum Source {
     /// A provider.
     Provider(Box<AnswerBody>),
+    /// A provider that compresses although identity was asked.
+    Encoded(Box<AnswerBody>, Box<Decoder>),
     /// The built-in one.
     Echo(VecDeque<Bytes>),
 }
 
 impl Source {
-    /// The next bytes; `None` at the end, an error when the provider broke off.
-    pub(super) fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, ()>>> {
+    /// The next bytes; `None` at the end, an error when the provider broke off or its bytes cannot be decoded.
+    pub(super) fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, UpstreamFault>>> {
         match self {
-            Source::Provider(body) => body.poll_bytes(cx),
+            Source::Provider(body) => body.poll_bytes(cx).map_err(|()| UpstreamFault::Cut),
+            Source::Encoded(body, decoder) => poll_decoded(body, decoder, cx),
             Source::Echo(frames) => Poll::Ready(frames.pop_front().map(Ok)),
+        }
+    }
+}
+
+/// At most one step of the decoder: what is not asked for is not decoded.
+fn poll_decoded(body: &mut AnswerBody, decoder: &mut Decoder, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, UpstreamFault>>> {
+    loop {
+        match decoder.decoded() {
+            Ok(Some(bytes)) => return Poll::Ready(Some(Ok(bytes))),
+            Ok(None) => {}
+            Err(Corrupt) => return Poll::Ready(Some(Err(UpstreamFault::BadAnswer))),
+        }
+        match ready!(body.poll_bytes(cx)) {
+            Some(Ok(bytes)) => decoder.push(bytes),
+            Some(Err(())) => return Poll::Ready(Some(Err(UpstreamFault::Cut))),
+            None if decoder.is_done() => return Poll::Ready(None),
+            None => return Poll::Ready(Some(Err(UpstreamFault::Cut))),
         }
     }
 }
@@ -64,11 +85,9 @@ pub(super) struct Dispatched {
     pub(super) source: Source,
 }
 
-/// Whether a provider speaks a dialect.
-pub(super) const fn serves(provider: &Provider, dialect: Dialect) -> bool {
-    match (provider.kind, dialect) {
-        (ProviderKind::OpenAiCompatible | ProviderKind::Echo, Dialect::Chat) => true,
-    }
+/// Whether a provider answers a dialect: the built-in one chats alone.
+pub(super) fn serves(provider: &Provider, dialect: Dialect) -> bool {
+    provider.kind != ProviderKind::Echo || dialect == Dialect::Chat
 }
 
 /// Sends the call.
@@ -76,25 +95,31 @@ pub(super) async fn dispatch(active: &Arc<Active>, call: Sending<'_>, message: &
     let provider = &call.card().provider;
     let body = edited(call, message);
     if provider.kind == ProviderKind::Echo {
-        return Ok(echoed(&body));
+        return Ok(echoed(message.dialect, &body));
     }
     let request = request(active, call, message, body).ok_or(SendFault::NeverSent(UpstreamFault::Unreachable))?;
     failpoint::reached("send.before");
     let sent = tokio::time::timeout(provider.timeouts.first_byte, upstream::send(provider, active.generation, request)).await;
-    let Answer { head, body } = sent.map_err(|_| SendFault::MaybeSent(UpstreamFault::FirstByteTimeout))??;
-    Ok(Dispatched { head, source: Source::Provider(Box::new(body)) })
+    let Answer { mut head, body } = sent.map_err(|_| SendFault::MaybeSent(UpstreamFault::FirstByteTimeout))??;
+    let body = Box::new(body);
+    let source = match headers::take_decoder(&mut head.headers) {
+        Some(decoder) => Source::Encoded(body, Box::new(decoder)),
+        None => Source::Provider(body),
+    };
+    Ok(Dispatched { head, source })
 }
 
 /// The client's bytes with the provider's name of the model, the output limit where the model reads it, usage asked for, and the
 /// tier that the prices hold for.
 fn edited(call: Sending<'_>, message: &Message) -> Bytes {
-    let card = &call.card().card;
+    let (card, provider) = (&call.card().card, &call.card().provider);
     let edits = Edits {
         model: Some(card.provider_model.as_str()),
         max_tokens: message.dialect.limit_field(card.max_tokens_field).map(|field| (field, call.permit().max_tokens)),
         temperature: call.permit().changed(Changed::Temperature),
         no_stream: call.permit().changed(Changed::Stream).is_some(),
-        service_tier: is_tier_by_project(call.card().provider.base_url.host().unwrap_or_default()).then_some("default"),
+        service_tier: (message.dialect.has_service_tier() && is_tier_by_project(provider.base_url.host().unwrap_or_default()))
+            .then_some("default"),
         include_usage: message.dialect.has_usage_option(),
     };
     edit::edit(&message.body, &message.request, &edits)
@@ -124,9 +149,9 @@ fn request(active: &Active, call: Sending<'_>, message: &Message, body: Bytes) -
     Some(request)
 }
 
-fn echoed(body: &Bytes) -> Dispatched {
+fn echoed(dialect: Dialect, body: &Bytes) -> Dispatched {
     let created = clock::wall().micros() / 1_000_000;
-    let (status, kind, frames) = match echo::respond(body, created) {
+    let (status, kind, frames) = match echo::respond(dialect, body, created) {
         EchoAnswer::Refused(status, body) => {
             (StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST), "application/json", vec![body])
         }

@@ -1,6 +1,7 @@
 //! Which headers pass, in both directions.
 
 use crate::os::secret::Secret;
+use crate::wire::coding::Decoder;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 /// Headers that belong to one connection, not to the message (RFC 9110 §7.6.1), and what frames a body.
@@ -109,6 +110,18 @@ fn is_ours(name: &HeaderName) -> bool {
 /// Whether a body is compressed, or otherwise not what its bytes say.
 pub(super) fn is_encoded(headers: &HeaderMap) -> bool {
     headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity")
+}
+
+/// The decoder of an answer's body, where it needs one that is known; the headers are then those of what it gives.
+pub(super) fn take_decoder(headers: &mut HeaderMap) -> Option<Decoder> {
+    if !is_encoded(headers) {
+        return None;
+    }
+    let mut codings = headers.get_all(header::CONTENT_ENCODING).iter();
+    let decoder = codings.next().filter(|_| codings.next().is_none()).and_then(|coding| Decoder::of(coding.to_str().ok()?))?;
+    headers.remove(header::CONTENT_ENCODING);
+    headers.remove(header::CONTENT_LENGTH);
+    Some(decoder)
 }
 
 /// Whether a header is not one of the connection: known ones, and those that `Connection` names.

@@ -1,45 +1,58 @@
-//! A client's connection: what is under way on it, how long it may take nothing, and the watchdog of each stream.
+//! A client's connection: what is under way on it, and the watchdog of each stream.
 
 use crate::ledger::StopFlag;
 use crate::os::clock;
 use http_body::{Body, Frame, SizeHint};
-use std::future::Future;
-use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
-use tokio::time::Sleep;
 
-/// How long a client may take nothing of a stream that has something for it.
-const CLIENT_STALL: Duration = Duration::from_secs(300);
 /// How long a stopped account's client has to take the error event.
 const STOP_GRACE: Duration = Duration::from_millis(500);
 
 /// A client's connection, as far as a stream has to do with it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Line {
     /// Told when the connection is to be broken.
     pub(super) broken: tokio::sync::Notify,
+    /// How long the client may take nothing of an answer that has something for it.
+    pub(super) stall: Duration,
+    begun: AtomicU64,
     busy: AtomicU64,
     idle: tokio::sync::Notify,
 }
 
 impl Line {
+    /// A connection on which nothing was asked yet.
+    pub(super) fn new(stall: Duration) -> Line {
+        let (broken, idle) = (tokio::sync::Notify::new(), tokio::sync::Notify::new());
+        Line { broken, stall, begun: AtomicU64::new(0), busy: AtomicU64::new(0), idle }
+    }
+
     /// Counts a request until the last byte of its answer is taken.
     pub(super) fn begin(self: &Arc<Line>) -> Busy {
+        self.begun.fetch_add(1, Ordering::Relaxed);
         self.busy.fetch_add(1, Ordering::AcqRel);
         Busy(Arc::clone(self))
+    }
+
+    /// Requests whose head has come.
+    pub(super) fn begun(&self) -> u64 {
+        self.begun.load(Ordering::Relaxed)
+    }
+
+    /// Whether no request is under way.
+    pub(super) fn is_free(&self) -> bool {
+        self.busy.load(Ordering::Acquire) == 0
     }
 
     /// Resolves when no request is under way: half a head is none.
     pub(super) async fn is_idle(&self) {
         loop {
             let idle = self.idle.notified();
-            if self.busy.load(Ordering::Acquire) == 0 {
+            if self.is_free() {
                 return;
             }
             idle.await;
@@ -83,63 +96,6 @@ impl<B: Body + Unpin> Body for Answering<B> {
     }
 }
 
-/// A client's socket that fails when it takes nothing for too long.
-pub(super) struct Stalling {
-    tcp: TcpStream,
-    since: Option<Pin<Box<Sleep>>>,
-}
-
-impl Stalling {
-    pub(super) const fn new(tcp: TcpStream) -> Stalling {
-        Stalling { tcp, since: None }
-    }
-
-    /// Passes on what a write came to; one that waits, waits so long only.
-    fn judge<T>(&mut self, written: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
-        if written.is_ready() {
-            self.since = None;
-            return written;
-        }
-        let since = self.since.get_or_insert_with(|| Box::pin(tokio::time::sleep(CLIENT_STALL)));
-        match since.as_mut().poll(cx) {
-            Poll::Ready(()) => Poll::Ready(Err(io::Error::from(io::ErrorKind::TimedOut))),
-            Poll::Pending => Poll::Pending,
-        }
-    }
-}
-
-impl AsyncRead for Stalling {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().tcp).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Stalling {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let written = Pin::new(&mut this.tcp).poll_write(cx, buf);
-        this.judge(written, cx)
-    }
-
-    fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let written = Pin::new(&mut this.tcp).poll_write_vectored(cx, bufs);
-        this.judge(written, cx)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.tcp.is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().tcp).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().tcp).poll_shutdown(cx)
-    }
-}
-
 /// Breaks the connection of a client that does not read: a body that nobody polls sees neither a stop nor the time.
 pub(super) struct Watchdog {
     polled_ms: Arc<AtomicU64>,
@@ -160,7 +116,7 @@ impl Watchdog {
                         tokio::time::sleep(STOP_GRACE).await;
                         break;
                     }
-                    () = tokio::time::sleep(CLIENT_STALL) => if seen.load(Ordering::Relaxed) == last { break },
+                    () = tokio::time::sleep(line.stall) => if seen.load(Ordering::Relaxed) == last { break },
                 }
             }
             line.broken.notify_one();

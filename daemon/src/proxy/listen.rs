@@ -1,10 +1,14 @@
 //! Sockets and workers. One thread accepts and deals connections out in turn; each worker serves its own to their end.
 
-use super::line::{Answering, Line, Stalling};
+use super::line::{Answering, Line};
 use super::pages::Pages;
 use super::serve;
+use super::socket::Socket;
 use crate::gate::{Facts, Gate};
 use crate::os::port;
+use http::Request;
+use http::header::{self, HeaderValue};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -19,11 +23,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
-/// How long a client may take for the head of its next request, idle time included: longer than what SDKs keep connections for
-/// between two calls of a busy agent, and an end to slow headers.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
-/// Bytes that a connection may buffer. A head of 32 KB fits.
+/// Bytes that a connection may buffer.
 const BUFFER: usize = 64 << 10;
+/// The longest head of a request: 32 KiB of headers, and a line before them. What is longer is 431.
+const MAX_HEAD: usize = (32 << 10) + 512;
 /// Connections that may wait for a worker.
 const WAITING: usize = 1_024;
 /// How long the last bytes of the last answer have to leave, once the daemon stops.
@@ -78,7 +81,12 @@ pub fn start(
         let worker = Worker { pages: Arc::clone(&pages), queue, draining: gate.draining(), aborted: aborted.clone() };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let name = format!("aex-worker-{number}");
-        threads.push(std::thread::Builder::new().name(name).spawn(move || runtime.block_on(worker.run()))?);
+        let run = move || {
+            runtime.block_on(worker.run());
+            // A name that is being resolved holds a thread for up to half a minute (resolv.conf(5)), and dropping waits for it.
+            runtime.shutdown_background();
+        };
+        threads.push(std::thread::Builder::new().name(name).spawn(run)?);
         lines.push(line);
     }
     let acceptor = tokio::spawn(accept(listener, lines, Arc::new(Semaphore::new(connections)), gate.draining()));
@@ -191,17 +199,29 @@ async fn connection(
     if let Err(fault) = stream.set_nodelay(true) {
         tracing::debug!(%fault, "TCP_NODELAY");
     }
-    let line = Arc::new(Line::default());
-    let service = service_fn(|request| {
+    let (head_timeout, keep_alive, stall) = {
+        let settings = &pages.gate.active().config.settings;
+        (settings.head_timeout.value, settings.keep_alive.value, settings.client_stall.value)
+    };
+    let line = Arc::new(Line::new(stall));
+    let service = service_fn(|request: Request<Incoming>| {
         let (pages, line, busy) = (Arc::clone(&pages), Arc::clone(&line), line.begin());
         async move {
-            let answer = serve::handle(pages, line, peer, request).await;
+            let is_chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
+            let mut answer = serve::handle(pages, line, peer, request).await;
+            if is_chunked {
+                // A `content-length` may have stood beside it: then a connection must not be used again (RFC 9112 §6.3), and
+                // hyper does not tell.
+                answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
             Ok::<_, Infallible>(answer.map(|body| Answering { body, _busy: busy }))
         }
     });
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(BUFFER);
-    let mut serving = pin!(builder.serve_connection(TokioIo::new(Stalling::new(stream)), service));
+    // Half a head is the socket's to judge: here runs the time between two requests.
+    builder.timer(TokioTimer::new()).header_read_timeout(keep_alive).max_buf_size(BUFFER).max_header_size(MAX_HEAD);
+    let socket = Socket::new(stream, Arc::clone(&line), head_timeout);
+    let mut serving = pin!(builder.serve_connection(TokioIo::new(socket), service));
     let done = tokio::select! {
         biased;
         done = serving.as_mut() => done,

@@ -19,7 +19,7 @@ use http::header;
 /// The figures of the caller's account.
 pub(super) async fn metrics(State(here): State<Here>, Extension(peer): Extension<Peer>, uri: Uri, headers: HeaderMap) -> Page {
     let request = here.gate.next_request();
-    let to = Addressee { request, shape: Shape::OpenAi };
+    let to = Addressee::of_page(request, Shape::OpenAi);
     let view = match here.gate.authenticate(headers::token(&headers), peer.0) {
         Ok((view, _)) => view,
         Err(denied) => {

@@ -15,6 +15,7 @@ use axum::response::{IntoResponse, Response as Page};
 use axum::routing::{get, head};
 use axum::{Json, Router};
 use http::header::{self, HeaderValue};
+use http::uri::Authority;
 use http::{Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use serde_json::json;
@@ -92,16 +93,20 @@ impl Pages {
     /// Whether a request is meant for this daemon: a page in a browser whose name was bound to this address is not
     /// (DNS rebinding).
     pub(super) fn serves_host<B>(&self, request: &Request<B>) -> bool {
-        let named = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-        let target = request.uri().authority().map(http::uri::Authority::as_str);
+        let mut hosts = request.headers().get_all(header::HOST).iter();
+        let named = hosts.next().filter(|_| hosts.next().is_none()).and_then(|host| host.to_str().ok());
+        let target = request.uri().authority().map(Authority::as_str);
         let active = self.gate.active();
         let extra = &active.config.settings.allowed_hosts.value;
         named.is_some_and(|host| self.is_own(host, extra)) && target.is_none_or(|host| self.is_own(host, extra))
     }
 
     fn is_own(&self, authority: &str, extra: &[String]) -> bool {
-        let Ok(uri) = authority.parse::<Uri>() else { return false };
-        let Some(host) = uri.host() else { return false };
+        let Ok(authority) = authority.parse::<Authority>() else { return false };
+        if authority.as_str().contains('@') {
+            return false;
+        }
+        let host = authority.host();
         let bare = host.trim_matches(['[', ']']);
         if bare.eq_ignore_ascii_case("localhost") || bare.to_ascii_lowercase().ends_with(".localhost") {
             return true;
@@ -147,7 +152,7 @@ async fn ready(State(here): State<Here>) -> Page {
 /// The models that a caller may use; a read-only token may look too.
 fn usable(here: &Here, peer: Peer, headers: &HeaderMap) -> Result<(Arc<AccountView>, Vec<ModelCard>), Box<Page>> {
     let request = here.gate.next_request();
-    let to = Addressee { request, shape: Shape::OpenAi };
+    let to = Addressee::of_page(request, Shape::OpenAi);
     let refuse = |denial: &Denial| Box::new(error_page(&denial::worded(denial, to), to));
     let (view, _) = here.gate.authenticate(headers::token(headers), peer.0).map_err(|denial| {
         here.gate.refused(request, None, &denial, Evidence::default());
@@ -190,7 +195,7 @@ async fn model(State(here): State<Here>, Extension(peer): Extension<Peer>, Path(
                 let request = here.gate.next_request();
                 let denial = Denial::UnknownModel { model: id };
                 here.gate.refused(request, Some(&view), &denial, Evidence::default());
-                let to = Addressee { request, shape: Shape::OpenAi };
+                let to = Addressee::of_page(request, Shape::OpenAi);
                 error_page(&denial::worded(&denial, to), to)
             }
         },
@@ -207,7 +212,7 @@ async fn wrong_method(State(here): State<Here>, uri: Uri) -> Page {
 }
 
 fn misdirected(here: &Here, uri: &Uri, cause: Misdirected) -> Page {
-    let to = Addressee { request: here.gate.next_request(), shape: Shape::at(uri.path()) };
+    let to = Addressee::of_page(here.gate.next_request(), Shape::at(uri.path()));
     error_page(&denial::misdirected(cause, to), to)
 }
 

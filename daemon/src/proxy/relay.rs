@@ -192,7 +192,7 @@ impl Open {
                         return Step::Send(relay.bytes);
                     }
                 }
-                Poll::Ready(Some(Err(()))) => return self.cut(Outcome::ProviderLeft, UpstreamFault::Cut, Bytes::new()),
+                Poll::Ready(Some(Err(fault))) => return self.cut(Outcome::ProviderLeft, fault, Bytes::new()),
                 Poll::Ready(None) => return self.finish(),
                 Poll::Pending => return self.wait(cx),
             }
@@ -204,7 +204,14 @@ impl Open {
     /// `[DONE]` has passed, and the call is settled: what still comes is not governed, so it does not pass. The end of the
     /// provider's answer is waited for a moment, for its connection to be used again.
     fn after_done(&mut self, cx: &mut Context<'_>) -> Step {
-        if self.source.poll_bytes(cx).is_pending() {
+        let polled = self.source.poll_bytes(cx);
+        if let (Poll::Ready(Some(Ok(bytes))), Some(editor)) = (&polled, &self.editor)
+            && editor.ends_with(bytes)
+        {
+            self.editor = None;
+            return Step::Send(bytes.slice(..1));
+        }
+        if polled.is_pending() {
             let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(AFTER_DONE)));
             if !self.is_done {
                 self.is_done = true;

@@ -10,6 +10,7 @@ use super::replay::{self, Turn};
 use super::reply::{self, Reply};
 use super::track::Tracked;
 use super::upstream::SendFault;
+use crate::config::Settings;
 use crate::gate::{Active, CALL_LASTS, Decision, Ended, Entered, Evidence, Gate, Hold, admit, settle, settle_and_go_on};
 use crate::ledger::StopFlag;
 use crate::os::{clock, failpoint};
@@ -31,11 +32,11 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
+/// The longest path with its query, in bytes.
+const MAX_TARGET: usize = 8 << 10;
 /// The largest plain answer that is read, in bytes.
 const MAX_ANSWER: usize = 64 << 20;
-/// How long a client may be silent within its request's body.
-const BODY_IDLE: Duration = Duration::from_secs(30);
-/// How long it may take in all.
+/// How long a request's body may take in all.
 const BODY_LASTS: Duration = Duration::from_secs(300);
 /// What is read of a refused request's body, so that the client gets to read the refusal.
 const MAX_UNREAD: usize = 4 << 20;
@@ -47,11 +48,14 @@ pub(super) async fn handle(pages: Arc<Pages>, line: Arc<Line>, peer: IpAddr, req
     let path = request.uri().path();
     let dialect = Dialect::at(path);
     let misdirected = |cause| {
-        let to = Addressee { request: pages.gate.next_request(), shape: Shape::at(path) };
+        let to = Addressee::of_page(pages.gate.next_request(), Shape::at(path));
         reply::refusal(&denial::misdirected(cause, to), to)
     };
     if !pages.serves_host(&request) {
         return misdirected(Misdirected::ForeignHost);
+    }
+    if request.uri().path_and_query().is_some_and(|target| target.as_str().len() > MAX_TARGET) {
+        return misdirected(Misdirected::LongTarget);
     }
     match dialect {
         Some(dialect) if request.method() == Method::POST => call(&pages.gate, dialect, line, peer, request).await,
@@ -69,12 +73,12 @@ async fn call(gate: &Gate, dialect: Dialect, line: Arc<Line>, peer: IpAddr, requ
     let id = gate.next_request();
     let active = gate.active();
     let (head, body) = request.into_parts();
-    let to = Addressee { request: id, shape: dialect.shape(headers::originator(&head.headers)) };
+    let to = Addressee { request: id, shape: dialect.shape(headers::originator(&head.headers)), dialect: Some(dialect) };
     let entered = match gate.enter(headers::token(&head.headers), peer, id) {
         Ok(entered) => entered,
         Err(refused) => {
             gate.refused(id, refused.view.as_deref(), &refused.denial, Evidence::default());
-            skip(body).await;
+            skip_unasked(&head.headers, body).await;
             return refuse(&refused.denial, to);
         }
     };
@@ -189,7 +193,12 @@ async fn relay(gate: &Gate, active: &Active, hold: Hold, message: &Message, answ
         settle(gate, hold, Ended::Unknown { outcome: Outcome::ProviderFailed, status: Some(head.status.as_u16()) });
         return Tried::Over(refuse(&Denial::LedgerUnavailable, to));
     }
-    if head.status.is_success() && is_stream(&head.headers) && !headers::is_encoded(&head.headers) {
+    if head.status.is_success() && headers::is_encoded(&head.headers) {
+        // It was asked for identity; what can't be read can't be metered, and does not pass.
+        let ended = Ended::Unknown { outcome: Outcome::NoUsage, status: Some(head.status.as_u16()) };
+        return Tried::Over(failed(gate, hold, to, UpstreamFault::BadAnswer, ended));
+    }
+    if head.status.is_success() && is_stream(&head.headers) {
         let ask = &message.request.ask;
         let is_ours = message.dialect.has_usage_option() && !message.request.asks_for_usage();
         let usage_chunk = if is_ours { UsageChunk::Strip } else { UsageChunk::Pass };
@@ -218,12 +227,6 @@ async fn relay(gate: &Gate, active: &Active, hold: Hold, message: &Message, answ
 fn succeed(gate: &Gate, active: &Active, hold: Hold, message: &Message, head: &http::response::Parts, body: Bytes) -> Response<Reply> {
     let to = message.to;
     let status = head.status.as_u16();
-    if headers::is_encoded(&head.headers) {
-        // It was asked for identity; what can't be read can't be metered.
-        let headers = answered(head, &hold);
-        settle(gate, hold, Ended::Unknown { outcome: Outcome::NoUsage, status: Some(status) });
-        return reply::whole(head.status, headers, body, to.request);
-    }
     let Some(read) = message.dialect.answer(&body) else {
         return failed(gate, hold, to, UpstreamFault::BadAnswer, Ended::Unknown { outcome: Outcome::NoUsage, status: Some(status) });
     };
@@ -311,14 +314,18 @@ struct Received {
 async fn read(active: &Active, received: Received, body: Incoming) -> Result<Message, Denial> {
     let Received { line, dialect, to, headers } = received;
     if headers::is_encoded(&headers) {
-        skip(body).await;
+        skip_unasked(&headers, body).await;
         return Err(Denial::Malformed {
             message: "a body with a `content-encoding` is not taken: send it as it is".to_owned(),
             param: None,
         });
     }
     let limit = active.config.settings.max_body.value;
-    let body = read_body(body, limit).await?;
+    if hyper::body::Body::size_hint(&body).lower() > u64::try_from(limit).unwrap_or(u64::MAX) {
+        skip_unasked(&headers, body).await;
+        return Err(too_large(limit));
+    }
+    let body = read_body(body, &active.config.settings).await?;
     let provider_key = headers::provider_key(&headers)
         .map_err(|()| Denial::Malformed { message: "`x-aex-provider-key` holds no key".to_owned(), param: None })?;
     match dialect.read(&body) {
@@ -327,17 +334,13 @@ async fn read(active: &Active, received: Received, body: Incoming) -> Result<Mes
     }
 }
 
-async fn read_body(mut body: Incoming, limit: usize) -> Result<Bytes, Denial> {
-    let too_large = || Denial::TooLarge { limit: u64::try_from(limit).unwrap_or(u64::MAX) };
+async fn read_body(mut body: Incoming, settings: &Settings) -> Result<Bytes, Denial> {
+    let (limit, idle) = (settings.max_body.value, settings.body_idle.value);
     let broken = |message: &str| Denial::Malformed { message: message.to_owned(), param: None };
-    if hyper::body::Body::size_hint(&body).lower() > u64::try_from(limit).unwrap_or(u64::MAX) {
-        skip(body).await;
-        return Err(too_large());
-    }
     let begun = clock::mono();
     let mut whole = Joined::default();
     loop {
-        let next = tokio::time::timeout(BODY_IDLE, body.frame()).await.map_err(|_| broken("the body did not arrive in time"))?;
+        let next = tokio::time::timeout(idle, body.frame()).await.map_err(|_| broken("the body did not arrive in time"))?;
         let Some(frame) = next else { return Ok(whole.freeze()) };
         let frame = frame.map_err(|_| broken("the body broke off"))?;
         if let Ok(bytes) = frame.into_data() {
@@ -345,11 +348,22 @@ async fn read_body(mut body: Incoming, limit: usize) -> Result<Bytes, Denial> {
         }
         if whole.len() > limit {
             skip(body).await;
-            return Err(too_large());
+            return Err(too_large(limit));
         }
         if clock::mono().saturating_sub(begun) > BODY_LASTS {
             return Err(broken("the body did not arrive in time"));
         }
+    }
+}
+
+fn too_large(limit: usize) -> Denial {
+    Denial::TooLarge { limit: u64::try_from(limit).unwrap_or(u64::MAX) }
+}
+
+/// Drops a body that is on its way. A client that asked first (`expect: 100-continue`) is told no instead, and sends none.
+async fn skip_unasked(headers: &HeaderMap, body: Incoming) {
+    if !headers.contains_key(header::EXPECT) {
+        skip(body).await;
     }
 }
 
@@ -387,7 +401,7 @@ async fn collect(mut source: Source, idle: Duration, stop: &StopFlag) -> Result<
         };
         match next {
             Err(_) => return Err(Uncollected::Fault(UpstreamFault::IdleTimeout)),
-            Ok(Some(Err(()))) => return Err(Uncollected::Fault(UpstreamFault::Cut)),
+            Ok(Some(Err(fault))) => return Err(Uncollected::Fault(fault)),
             Ok(None) => return Ok(whole.freeze()),
             Ok(Some(Ok(bytes))) => whole.push(bytes),
         }

@@ -5,7 +5,7 @@ mod known;
 
 use super::content::{self, Contents};
 use super::json::Scanner;
-use super::request::{self, Malformed, Member, Reader, Request, stated};
+use super::request::{self, MAX_CHOICES, Malformed, Member, Reader, Request, natural, stated};
 use super::text::Text;
 use known::KNOWN;
 
@@ -73,11 +73,11 @@ impl Member for Field {
             Field::Messages => messages(reader, scanner)?,
             Field::Stream => reader.stream(scanner)?,
             Field::StreamOptions => reader.stream_options(scanner)?,
-            Field::MaxTokens => reader.places.max_tokens = Some(reader.max_tokens(scanner, key, "max_tokens")?),
+            Field::MaxTokens => reader.places.max_tokens = Some(reader.limit(scanner, key, "max_tokens", 1)?),
             Field::MaxCompletionTokens => {
-                reader.places.max_completion_tokens = Some(reader.max_tokens(scanner, key, "max_completion_tokens")?);
+                reader.places.max_completion_tokens = Some(reader.limit(scanner, key, "max_completion_tokens", 1)?);
             }
-            Field::N => reader.choices(scanner)?,
+            Field::N => reader.ask.choices = natural(scanner, "n", 1..=MAX_CHOICES)?.0.unwrap_or(1),
             Field::Tools => content::tools(scanner, &mut reader.ask)?,
             Field::Functions => content::functions(scanner, &mut reader.ask)?,
             Field::ToolChoice | Field::FunctionCall => reader.ask.function_calling |= stated(scanner)?,

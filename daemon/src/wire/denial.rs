@@ -257,6 +257,12 @@ fn unbounded(model: &str, why: &Unbounded) -> String {
         Unbounded::HostedTool(tool) => {
             format!("it asks for `{tool}`, which the provider runs or chooses by itself and which has no price here")
         }
+        Unbounded::HostedUnlimited(tool) => format!(
+            "it asks for `{tool}`, which the provider may run as often as it likes: state `max_tool_calls` or `max_uses`, or set `max_calls` in models.yaml"
+        ),
+        Unbounded::CacheUnpriced(lifetime) => {
+            format!("it writes to the provider's cache for `{lifetime}`, for which models.yaml has no price")
+        }
         Unbounded::Tier(tier) => format!("service tier `{tier}` has no price here"),
         Unbounded::TooLarge => "its bound is more money than aexd can hold".to_owned(),
     };

@@ -7,7 +7,7 @@ use super::answer::Answer;
 use super::edit::LimitField;
 use super::json::{Fault, Kind, Scanner};
 use super::request::{Malformed, Request};
-use super::{chat, unstream};
+use super::{chat, completions, embeddings, unstream};
 use aex_core::price::MaxTokensField;
 use bytes::Bytes;
 
@@ -16,6 +16,10 @@ use bytes::Bytes;
 pub enum Dialect {
     /// OpenAI's chat completions.
     Chat,
+    /// OpenAI's legacy completions.
+    Completions,
+    /// OpenAI's embeddings.
+    Embeddings,
 }
 
 /// Whose errors a client reads.
@@ -45,6 +49,8 @@ impl Dialect {
     pub fn at(path: &str) -> Option<Dialect> {
         match path.strip_prefix("/openai").unwrap_or(path) {
             "/v1/chat/completions" => Some(Dialect::Chat),
+            "/v1/completions" => Some(Dialect::Completions),
+            "/v1/embeddings" => Some(Dialect::Embeddings),
             _ => None,
         }
     }
@@ -54,6 +60,8 @@ impl Dialect {
     pub const fn endpoint(self) -> &'static str {
         match self {
             Dialect::Chat => "/chat/completions",
+            Dialect::Completions => "/completions",
+            Dialect::Embeddings => "/embeddings",
         }
     }
 
@@ -61,7 +69,17 @@ impl Dialect {
     #[must_use]
     pub fn shape(self, _originator: Option<&str>) -> Shape {
         match self {
-            Dialect::Chat => Shape::OpenAi,
+            Dialect::Chat | Dialect::Completions | Dialect::Embeddings => Shape::OpenAi,
+        }
+    }
+
+    /// What it calls a field of chat.
+    #[must_use]
+    pub fn field(self, chat: &str) -> &str {
+        match (self, chat) {
+            (Dialect::Completions, "messages") => "prompt",
+            (Dialect::Embeddings, "messages") => "input",
+            (Dialect::Chat | Dialect::Completions | Dialect::Embeddings, _) => chat,
         }
     }
 
@@ -72,6 +90,8 @@ impl Dialect {
     pub fn read(self, body: &[u8]) -> Result<Request, Malformed> {
         match self {
             Dialect::Chat => chat::read(body),
+            Dialect::Completions => completions::read(body),
+            Dialect::Embeddings => embeddings::read(body),
         }
     }
 
@@ -80,6 +100,8 @@ impl Dialect {
     pub const fn limit_field(self, chat: MaxTokensField) -> Option<LimitField> {
         match self {
             Dialect::Chat => Some(LimitField::of_chat(chat)),
+            Dialect::Completions => Some(LimitField::MaxTokens),
+            Dialect::Embeddings => None,
         }
     }
 
@@ -87,7 +109,17 @@ impl Dialect {
     #[must_use]
     pub const fn has_usage_option(self) -> bool {
         match self {
+            Dialect::Chat | Dialect::Completions => true,
+            Dialect::Embeddings => false,
+        }
+    }
+
+    /// Whether a request may name a service tier: others refuse the field.
+    #[must_use]
+    pub const fn has_service_tier(self) -> bool {
+        match self {
             Dialect::Chat => true,
+            Dialect::Completions | Dialect::Embeddings => false,
         }
     }
 
@@ -98,16 +130,18 @@ impl Dialect {
         if scanner.kind().ok()? != Kind::Object {
             return None;
         }
-        match self {
-            Dialect::Chat => chat::answer::object(&mut scanner, None),
-        }
-        .ok()
+        self.object(&mut scanner, None).ok()
     }
 
     /// Reads the payload of an event of a stream, an object. `client_model` is what its model should be called.
     pub(super) fn event(self, scanner: &mut Scanner<'_>, client_model: &str) -> Result<Answer, Fault> {
+        self.object(scanner, Some(client_model))
+    }
+
+    fn object(self, scanner: &mut Scanner<'_>, client_model: Option<&str>) -> Result<Answer, Fault> {
         match self {
-            Dialect::Chat => chat::answer::object(scanner, Some(client_model)),
+            Dialect::Chat | Dialect::Completions => chat::answer::object(scanner, client_model),
+            Dialect::Embeddings => embeddings::answer(scanner, client_model),
         }
     }
 
@@ -115,7 +149,9 @@ impl Dialect {
     #[must_use]
     pub fn as_stream(self, body: &[u8], with_usage: bool) -> Option<Bytes> {
         match self {
-            Dialect::Chat => unstream::as_stream(body, with_usage),
+            Dialect::Chat => unstream::chat(body, with_usage),
+            Dialect::Completions => unstream::completions(body, with_usage),
+            Dialect::Embeddings => None,
         }
     }
 }
@@ -129,6 +165,8 @@ mod tests {
         let row = |path, dialect| assert_eq!(Dialect::at(path), dialect, "{path}");
         row("/v1/chat/completions", Some(Dialect::Chat));
         row("/openai/v1/chat/completions", Some(Dialect::Chat));
+        row("/v1/completions", Some(Dialect::Completions));
+        row("/openai/v1/embeddings", Some(Dialect::Embeddings));
         for path in ["/v1/chat/completions/", "/chat/completions", "/openai/openai/v1/chat/completions", "/openaiv1/chat/completions", ""] {
             row(path, None);
         }

@@ -5,6 +5,7 @@
 //! [`TOKENS_PER_MESSAGE`] per message. When tools are offered and the last user message reads `call NAME {json}`, it calls
 //! that tool. Must not: know accounts, prices or policy.
 
+use super::dialect::Dialect;
 use aex_proto::value::Digest;
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -25,9 +26,15 @@ pub enum EchoAnswer {
     Stream(Vec<Bytes>),
 }
 
-/// Answers the body of a chat request. `created` is the answer's time, in seconds since 1970.
+/// Answers the body of a request. `created` is the answer's time, in seconds since 1970.
 #[must_use]
-pub fn respond(body: &[u8], created: i64) -> EchoAnswer {
+pub fn respond(dialect: Dialect, body: &[u8], created: i64) -> EchoAnswer {
+    if dialect != Dialect::Chat {
+        let error = json!({"error": {
+            "message": "The built-in provider `echo` speaks chat completions only.", "type": "invalid_request_error", "param": "model", "code": null,
+        }});
+        return EchoAnswer::Refused(404, Bytes::from(error.to_string()));
+    }
     match Prompt::read(body) {
         Ok(prompt) => {
             let reply = Reply::to(&prompt);
@@ -299,13 +306,12 @@ impl Frame<'_> {
 #[cfg(test)]
 mod tests {
     use super::super::chat;
-    use super::super::dialect::Dialect;
     use super::super::stream::{StreamEditor, UsageChunk};
     use super::*;
     use aex_core::usage::Usage;
 
     fn plain(body: &str) -> Value {
-        match respond(body.as_bytes(), 5) {
+        match respond(Dialect::Chat, body.as_bytes(), 5) {
             EchoAnswer::Plain(bytes) => serde_json::from_slice(&bytes).unwrap(),
             other => panic!("{other:?}"),
         }
@@ -321,7 +327,7 @@ mod tests {
             (&answer["created"], &answer["usage"]["prompt_tokens"], &answer["usage"]["completion_tokens"]),
             (&json!(5), &json!(10), &json!(3))
         );
-        assert_eq!(respond(body.as_bytes(), 5), respond(body.as_bytes(), 5));
+        assert_eq!(respond(Dialect::Chat, body.as_bytes(), 5), respond(Dialect::Chat, body.as_bytes(), 5));
         let cut = plain(r#"{"model":"echo","max_tokens":2,"n":2,"messages":[{"role":"user","content":"hello world"}]}"#);
         assert_eq!(
             (&cut["choices"][1]["message"]["content"], &cut["choices"][1]["finish_reason"]),
@@ -343,7 +349,7 @@ mod tests {
     fn its_stream_is_what_a_stream_editor_reads() {
         let body = r#"{"model":"echo","stream":true,"stream_options":{"include_usage":true},"n":2,"messages":[{"role":"user","content":"one two"}]}"#;
         assert!(chat::read(body.as_bytes()).is_ok());
-        let EchoAnswer::Stream(events) = respond(body.as_bytes(), 5) else { panic!("no stream") };
+        let EchoAnswer::Stream(events) = respond(Dialect::Chat, body.as_bytes(), 5) else { panic!("no stream") };
         let mut editor = StreamEditor::new(Dialect::Chat, "mine", 2, UsageChunk::Strip);
         let relayed: Vec<u8> = events.iter().flat_map(|event| editor.push(event.clone()).bytes).collect();
         let ending = editor.finish();
@@ -352,8 +358,15 @@ mod tests {
         assert_eq!(ending.meter.relayed_output_bytes, 2 * 13);
         let without = body.replace("true}", "false}");
         assert!(
-            matches!(respond(without.as_bytes(), 5), EchoAnswer::Stream(events) if events.iter().all(|event| !event.windows(5).any(|window| window == b"usage")))
+            matches!(respond(Dialect::Chat, without.as_bytes(), 5), EchoAnswer::Stream(events) if events.iter().all(|event| !event.windows(5).any(|window| window == b"usage")))
         );
+    }
+
+    #[test]
+    fn it_speaks_chat_only() {
+        let answer = respond(Dialect::Embeddings, br#"{"model":"echo","input":"a"}"#, 5);
+        let EchoAnswer::Refused(404, error) = answer else { panic!("{answer:?}") };
+        assert!(Dialect::Embeddings.answer(&error).unwrap().is_error);
     }
 
     #[test]
@@ -369,7 +382,7 @@ mod tests {
             (r#"{"model":"echo","n":0,"messages":[{"role":"user","content":""}]}"#, "n"),
             (r#"{"model":"echo","max_tokens":0,"messages":[{"role":"user","content":""}]}"#, "max_tokens"),
         ] {
-            let EchoAnswer::Refused(400, error) = respond(body.as_bytes(), 5) else { panic!("{body}") };
+            let EchoAnswer::Refused(400, error) = respond(Dialect::Chat, body.as_bytes(), 5) else { panic!("{body}") };
             let answer = serde_json::from_slice::<Value>(&error).unwrap();
             assert_eq!(answer["error"]["param"], param);
             assert!(Dialect::Chat.answer(&error).unwrap().is_error);

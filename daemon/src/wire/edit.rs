@@ -81,6 +81,10 @@ pub fn edit(body: &Bytes, request: &Request, edits: &Edits<'_>) -> Bytes {
         ask_for_usage(&mut splices, &mut inserted, places.stream_options.as_ref());
     }
     if !inserted.is_empty() {
+        if places.is_empty {
+            // Nothing stands behind the last comma.
+            inserted.pop();
+        }
         splices.push((places.first_member..places.first_member, inserted));
     }
     if splices.is_empty() {
@@ -174,7 +178,7 @@ pub(super) fn spliced<S: AsRef<[u8]>>(bytes: &[u8], splices: &[(Range<usize>, S)
 
 #[cfg(test)]
 mod tests {
-    use super::super::chat;
+    use super::super::{chat, completions};
     use super::*;
     use proptest::prelude::*;
     use serde_json::{Map, Value, json};
@@ -215,6 +219,14 @@ mod tests {
             r#"{"max_tokens":null,"model":"m","messages":[],"stream_options":{"include_usage": false },"stream":true}"#,
             r#"{"max_tokens":7,"model":"a\"b","messages":[],"stream_options":{"include_usage": true },"stream":true}"#,
         );
+    }
+
+    #[test]
+    fn members_are_inserted_into_an_empty_object_too() {
+        let body = Bytes::from_static(b"{ }");
+        let request = completions::read(&body).unwrap();
+        let edits = Edits { model: Some("m"), max_tokens: Some((LimitField::MaxTokens, 7)), ..Edits::default() };
+        assert_eq!(edit(&body, &request, &edits), br#"{"model":"m","max_tokens":7 }"#.as_slice());
     }
 
     #[test]

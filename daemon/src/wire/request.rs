@@ -9,7 +9,7 @@ use super::json::{Fault, Kind, Number, Scanner};
 use super::nfkc;
 use super::text::Text;
 use aex_core::ask::{Ask, NAMES_KEPT};
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 /// The largest output limit that a request may state, in tokens.
 const MAX_TOKENS_CEILING: u64 = 1 << 31;
@@ -57,8 +57,10 @@ pub struct Request {
 /// Offsets in the bytes of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Places {
-    /// Behind the opening brace: a member that is inserted here needs a comma behind it, for the object is never empty.
+    /// Behind the opening brace: a member that is inserted here needs a comma behind it, unless the object is empty.
     pub first_member: usize,
+    /// The object has no member.
+    pub is_empty: bool,
     /// The model's name with its quotes.
     pub model: Option<Range<usize>>,
     /// `max_tokens`.
@@ -139,6 +141,7 @@ pub(super) fn read<M: Member>(body: &[u8]) -> Result<Request, Malformed> {
     let mut open = scanner.object()?;
     let mut reader = Reader::new(body.len(), scanner.at());
     while let Some(key) = scanner.key(&mut open)? {
+        reader.places.is_empty = false;
         reader.member::<M>(&key, &mut scanner)?;
     }
     scanner.finish()?;
@@ -154,6 +157,10 @@ pub(super) fn read<M: Member>(body: &[u8]) -> Result<Request, Malformed> {
 pub(super) struct Reader {
     pub(super) ask: Ask,
     pub(super) places: Places,
+    /// Each choice says its prompt again.
+    pub(super) echo: bool,
+    /// Bytes of the prompt as it is written.
+    pub(super) input_bytes: u64,
     /// Governed members that were met, as bits by their numbers.
     seen: u64,
 }
@@ -161,7 +168,7 @@ pub(super) struct Reader {
 impl Reader {
     fn new(body_bytes: usize, first_member: usize) -> Reader {
         let ask = Ask { body_bytes: count(body_bytes), choices: 1, ..Ask::default() };
-        Reader { ask, places: Places { first_member, ..Places::default() }, seen: 0 }
+        Reader { ask, places: Places { first_member, is_empty: true, ..Places::default() }, echo: false, input_bytes: 0, seen: 0 }
     }
 
     /// Whether a member was met.
@@ -232,15 +239,11 @@ impl Reader {
         Ok(())
     }
 
-    pub(super) fn max_tokens(&mut self, scanner: &mut Scanner<'_>, key: &Text<'_>, name: &str) -> Result<Limit, Malformed> {
-        let (tokens, value) = natural(scanner, name, MAX_TOKENS_CEILING)?;
+    /// Reads an output limit of at least `least`.
+    pub(super) fn limit(&mut self, scanner: &mut Scanner<'_>, key: &Text<'_>, name: &str, least: u64) -> Result<Limit, Malformed> {
+        let (tokens, value) = natural(scanner, name, least..=MAX_TOKENS_CEILING)?;
         self.ask.max_tokens = self.ask.max_tokens.max(tokens);
         Ok(Limit { key: key.span(), value, tokens })
-    }
-
-    pub(super) fn choices(&mut self, scanner: &mut Scanner<'_>) -> Result<(), Malformed> {
-        self.ask.choices = natural(scanner, "n", MAX_CHOICES)?.0.unwrap_or(1);
-        Ok(())
     }
 
     /// Kept as it is written: a limit may compare it, and an audit has to compare the same.
@@ -316,8 +319,9 @@ fn stream_options(scanner: &mut Scanner<'_>) -> Result<StreamOptions, Malformed>
     Ok(options)
 }
 
-/// A natural number of at least one and at most `ceiling`, or null, with its span.
-pub(super) fn natural(scanner: &mut Scanner<'_>, name: &str, ceiling: u64) -> Result<(Option<u64>, Range<usize>), Malformed> {
+/// A natural number within a range, or null, with its span.
+pub(super) fn natural(scanner: &mut Scanner<'_>, name: &str, range: RangeInclusive<u64>) -> Result<(Option<u64>, Range<usize>), Malformed> {
+    let (least, most) = (range.start(), range.end());
     let kind = scanner.kind()?;
     let start = scanner.at();
     let number = match kind {
@@ -326,9 +330,9 @@ pub(super) fn natural(scanner: &mut Scanner<'_>, name: &str, ceiling: u64) -> Re
             None
         }
         Kind::Number => match scanner.number()? {
-            Number::Natural(number) if number > ceiling => return Err(Malformed::field(name, &format!("is too large: at most {ceiling}"))),
-            Number::Natural(number) if number > 0 => Some(number),
-            _ => return Err(Malformed::field(name, "must be an integer of at least 1")),
+            Number::Natural(number) if number > *most => return Err(Malformed::field(name, &format!("is too large: at most {most}"))),
+            Number::Natural(number) if number >= *least => Some(number),
+            _ => return Err(Malformed::field(name, &format!("must be an integer of at least {least}"))),
         },
         _ => return Err(Malformed::field(name, "must be an integer")),
     };

@@ -110,6 +110,11 @@ impl Splitter {
         self.open.as_ref().map_or(self.line, |event| event.span.start)
     }
 
+    /// Whether a line feed that comes next belongs to the line before.
+    pub(super) const fn is_after_return(&self) -> bool {
+        self.after_return
+    }
+
     /// The caller has dropped this many bytes from the front.
     pub(super) fn shift(&mut self, bytes: usize) {
         self.line -= bytes;

@@ -157,6 +157,12 @@ impl StreamEditor {
         Relay { bytes, fault: self.fault }
     }
 
+    /// Whether the first byte of the next frame belongs to the last event: the line feed behind its carriage return.
+    #[must_use]
+    pub fn ends_with(&self, frame: &[u8]) -> bool {
+        self.splitter.is_after_return() && frame.first() == Some(&b'\n')
+    }
+
     /// The provider's stream has ended.
     pub fn finish(mut self) -> Ending {
         let pending = std::mem::take(&mut self.pending).freeze();

@@ -1,21 +1,33 @@
-//! A whole chat answer as the stream that the client asked for: a policy may take streams away from the provider's side only.
+//! A whole answer as the stream that the client asked for: a policy may take streams away from the provider's side only.
 //!
 //! Reads the answer into a document: few calls come here, and each is in memory whole already.
 
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
-/// The events of a stream that says what the answer says; `None` when it is no chat answer.
+/// The events of a stream that says what a chat answer says; `None` when it is none.
 #[must_use]
-pub fn as_stream(body: &[u8], with_usage: bool) -> Option<Bytes> {
-    let answer: Map<String, Value> = serde_json::from_slice(body).ok()?;
-    let choices = answer.get("choices")?.as_array()?;
-    let mut events = Events { head: head(&answer), with_usage, text: String::new() };
-    for choice in choices {
+pub fn chat(body: &[u8], with_usage: bool) -> Option<Bytes> {
+    chunks(body, with_usage, "chat.completion.chunk", |events, choice| {
         let index = choice.get("index").cloned().unwrap_or(json!(0));
         events.push(&json!([chunk_choice(&index, delta(choice), choice.get("logprobs"), Value::Null)]), Value::Null);
         let finish = choice.get("finish_reason").cloned().unwrap_or(json!("stop"));
         events.push(&json!([chunk_choice(&index, json!({}), None, finish)]), Value::Null);
+    })
+}
+
+/// The same for a completion: a chunk has the form of a whole answer.
+#[must_use]
+pub fn completions(body: &[u8], with_usage: bool) -> Option<Bytes> {
+    chunks(body, with_usage, "text_completion", |events, choice| events.push(&json!([choice]), Value::Null))
+}
+
+fn chunks(body: &[u8], with_usage: bool, object: &str, say: impl Fn(&mut Events, &Value)) -> Option<Bytes> {
+    let answer: Map<String, Value> = serde_json::from_slice(body).ok()?;
+    let choices = answer.get("choices")?.as_array()?;
+    let mut events = Events { head: head(&answer, object), with_usage, text: String::new() };
+    for choice in choices {
+        say(&mut events, choice);
     }
     if with_usage {
         events.push(&json!([]), answer.get("usage").cloned().unwrap_or(Value::Null));
@@ -25,14 +37,14 @@ pub fn as_stream(body: &[u8], with_usage: bool) -> Option<Bytes> {
 }
 
 /// What each chunk repeats of the answer.
-fn head(answer: &Map<String, Value>) -> Map<String, Value> {
+fn head(answer: &Map<String, Value>, object: &str) -> Map<String, Value> {
     let not_repeated = ["choices", "usage", "object"];
     let mut head: Map<String, Value> = answer
         .iter()
         .filter(|(name, _)| !not_repeated.contains(&name.as_str()))
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect();
-    head.insert("object".to_owned(), json!("chat.completion.chunk"));
+    head.insert("object".to_owned(), json!(object));
     head
 }
 
@@ -74,7 +86,7 @@ impl Events {
 #[cfg(test)]
 mod tests {
     use super::super::dialect::Dialect;
-    use super::super::stream::{StreamEditor, UsageChunk};
+    use super::super::stream::{Ending, StreamEditor, UsageChunk};
     use super::*;
     use aex_core::usage::Usage;
 
@@ -85,7 +97,7 @@ mod tests {
         "usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3}}"#;
 
     fn chunks(with_usage: bool) -> Vec<Value> {
-        let text = as_stream(ANSWER.as_bytes(), with_usage).unwrap();
+        let text = chat(ANSWER.as_bytes(), with_usage).unwrap();
         let text = std::str::from_utf8(&text).unwrap();
         assert!(text.ends_with("data: [DONE]\n\n"));
         let events = text.split("\n\n").filter_map(|event| event.strip_prefix("data: ")).filter(|data| *data != "[DONE]");
@@ -113,7 +125,7 @@ mod tests {
         assert_eq!((&all[4]["choices"], &all[4]["usage"]["total_tokens"]), (&json!([]), &json!(3)));
         assert!(all.iter().take(4).all(|chunk| chunk["usage"].is_null()));
         let mut editor = StreamEditor::new(Dialect::Chat, "m", 2, UsageChunk::Pass);
-        assert!(editor.push(as_stream(ANSWER.as_bytes(), true).unwrap()).fault.is_none());
+        assert!(editor.push(chat(ANSWER.as_bytes(), true).unwrap()).fault.is_none());
         let ending = editor.finish();
         assert!(ending.complete);
         assert_eq!(ending.meter.usage, Some(Usage::text(1, 2)));
@@ -122,7 +134,20 @@ mod tests {
     #[test]
     fn what_is_no_chat_answer_stays_as_it_is() {
         for body in ["[]", "{}", r#"{"error":{}}"#, "<html>"] {
-            assert_eq!(as_stream(body.as_bytes(), true), None);
+            assert_eq!(chat(body.as_bytes(), true), None);
         }
+    }
+
+    #[test]
+    fn a_whole_completion_becomes_chunks_that_say_the_same() {
+        let answer = r#"{"id":"x","object":"text_completion","model":"m","choices":[{"text":"a","index":0,"logprobs":null,"finish_reason":"stop"},
+            {"text":"b","index":1,"logprobs":null,"finish_reason":"length"}],"usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3}}"#;
+        let stream = completions(answer.as_bytes(), true).unwrap();
+        assert_eq!(std::str::from_utf8(&stream).unwrap().matches("\"object\":\"text_completion\"").count(), 3);
+        let mut editor = StreamEditor::new(Dialect::Completions, "m", 2, UsageChunk::Pass);
+        assert!(editor.push(stream).fault.is_none());
+        let Ending { complete, meter, .. } = editor.finish();
+        assert!(complete);
+        assert_eq!((meter.usage, meter.relayed_output_bytes), (Some(Usage::text(1, 2)), 2));
     }
 }

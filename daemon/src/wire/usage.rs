@@ -15,7 +15,7 @@ const MAX_COUNT: u64 = (1 << 53) - 1;
 struct Counted {
     prompt: Option<u64>,
     completion: Option<u64>,
-    total: u64,
+    total: Option<u64>,
     cached: u64,
     cache_write: u64,
     audio_in: u64,
@@ -30,6 +30,22 @@ struct Counted {
 /// # Errors
 /// When the text is not JSON here.
 pub fn chat(scanner: &mut Scanner<'_>) -> Result<Option<Usage>, Fault> {
+    Ok(counted(scanner)?.and_then(Counted::usage))
+}
+
+/// The same for embeddings, which have no output: some providers leave its count out, some the prompt's.
+///
+/// # Errors
+/// When the text is not JSON here.
+pub fn embeddings(scanner: &mut Scanner<'_>) -> Result<Option<Usage>, Fault> {
+    Ok(counted(scanner)?.and_then(|mut counted| {
+        counted.completion = counted.completion.or(Some(0));
+        counted.prompt = counted.prompt.or(counted.total);
+        counted.usage()
+    }))
+}
+
+fn counted(scanner: &mut Scanner<'_>) -> Result<Option<Counted>, Fault> {
     if scanner.kind()? != Kind::Object {
         scanner.skip()?;
         return Ok(None);
@@ -40,7 +56,7 @@ pub fn chat(scanner: &mut Scanner<'_>) -> Result<Option<Usage>, Fault> {
         match &*key.unescape() {
             "prompt_tokens" => counted.prompt = counted.number(scanner)?,
             "completion_tokens" => counted.completion = counted.number(scanner)?,
-            "total_tokens" => counted.total = counted.number(scanner)?.unwrap_or(0),
+            "total_tokens" => counted.total = counted.number(scanner)?,
             // Moonshot and DeepSeek tell here too what was read from the cache; the rest of the prompt is what missed it.
             "cached_tokens" | "prompt_cache_hit_tokens" => counted.cached = counted.number(scanner)?.unwrap_or(0).max(counted.cached),
             // Groq's durations in seconds; OpenRouter's own sum in dollars.
@@ -57,7 +73,7 @@ pub fn chat(scanner: &mut Scanner<'_>) -> Result<Option<Usage>, Fault> {
             other => counted.unknown(scanner, other)?,
         }
     }
-    Ok(counted.usage())
+    Ok(Some(counted))
 }
 
 /// Adds a field that the meter does not know, with its value as it is written, to a list that stays short whatever a provider sends.
@@ -177,7 +193,7 @@ impl Counted {
         let inputs = [self.audio_in, self.cache_write, self.cached];
         let prompt = whole(prompt, &inputs);
         // xAI counts reasoning beside `completion_tokens`: what the total has beyond the prompt is output.
-        let completion = whole(completion, &[self.audio_out, self.reasoning]).max(self.total.saturating_sub(prompt));
+        let completion = whole(completion, &[self.audio_out, self.reasoning]).max(self.total.unwrap_or(0).saturating_sub(prompt));
         if prompt > MAX_COUNT || completion > MAX_COUNT {
             return None;
         }

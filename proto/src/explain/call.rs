@@ -66,6 +66,19 @@ pub struct BoundPart {
     pub each: u64,
 }
 
+/// A tool that the provider may run for the call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolTold {
+    /// How often at most.
+    pub calls: u64,
+    /// Its name.
+    pub tool: String,
+    /// The price of one call.
+    pub unit_pico: Pico,
+    /// The same in USD.
+    pub unit_usd: String,
+}
+
 /// The most that the call could use and cost, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BoundTold {
@@ -93,6 +106,9 @@ pub struct BoundTold {
     pub output_unit_pico: Pico,
     /// The same in USD.
     pub output_unit_usd: String,
+    /// Tools that the provider may run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tools: Vec<ToolTold>,
 }
 
 /// The money of one account in one period.
@@ -145,7 +161,7 @@ pub struct Edit {
     pub from: Option<String>,
     /// What was sent.
     pub to: String,
-    /// Why: model_name, output_limit, policy_limit, usage or standard_price.
+    /// Why: model_name, output_limit, policy_limit, dropped_tool, usage or standard_price.
     pub why: String,
 }
 
@@ -206,6 +222,9 @@ pub struct Ended {
     /// The status of the provider's answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
+    /// The service tier whose prices hold, when it is not the standard one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tier: Option<String>,
     /// The event that suspended the agent for this bill.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspended_by: Option<u64>,

@@ -180,10 +180,10 @@ impl Model for Config {
 
 /// A model that costs one pico a token.
 pub(crate) fn card() -> ModelCard {
-    let (input, output) = (Pico::new(1), Pico::new(1));
-    let price = Price { audio_input: None, audio_output: None, cache_write: None, cached_input: None, call: None, input, output };
+    let price = Price::of(Pico::new(1), Pico::new(1));
     ModelCard {
         context_tokens: None,
+        drop_tools: Vec::new(),
         max_tokens: 1,
         max_tokens_field: MaxTokensField::MaxTokens,
         max_tokens_per_minute: None,

@@ -4,6 +4,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::api::Api;
 use super::script::Script;
 
 const SENTENCE: &str = "The scripted provider answers one small piece at a time.";
@@ -37,13 +38,19 @@ impl Refusal {
 /// A request that passed the checks.
 #[derive(Debug)]
 pub(super) struct Call {
+    pub(super) api: Api,
     pub(super) model: String,
     pub(super) stream: bool,
     pub(super) include_usage: bool,
+    /// Choices that are sent.
     pub(super) choices: u64,
+    /// Choices that are produced and billed.
+    pub(super) drawn: u64,
     pub(super) prompt_tokens: u64,
-    limit: Option<u64>,
-    shape: Shape,
+    pub(super) limit: Option<u64>,
+    pub(super) shape: Shape,
+    /// All that was asked.
+    pub(super) body: Value,
 }
 
 /// What kind of answer a request asks for.
@@ -76,12 +83,8 @@ impl Answer {
 }
 
 /// Checks a body.
-pub(super) fn check(body: &[u8]) -> Result<Call, Refusal> {
-    let unparsable = "We could not parse the JSON body of your request.";
-    let body: Value = serde_json::from_slice(body).map_err(|_| Refusal::new(400, unparsable, None, None))?;
-    let Some(model) = body["model"].as_str().filter(|name| !name.is_empty()) else {
-        return Err(Refusal::new(400, "you must provide a model parameter", None, None));
-    };
+pub(super) fn check(body: Value) -> Result<Call, Refusal> {
+    let model = named(&body)?;
     let messages = match &body["messages"] {
         Value::Array(list) if !list.is_empty() => list,
         Value::Array(_) => {
@@ -107,15 +110,25 @@ pub(super) fn check(body: &[u8]) -> Result<Call, Refusal> {
         let message = "The 'stream_options' parameter is only allowed when 'stream' is enabled.";
         return Err(Refusal::bad("stream_options", message));
     }
+    let choices = number(&body, "n", MAX_CHOICES)?.unwrap_or(1);
     Ok(Call {
-        model: model.to_owned(),
+        api: Api::Chat,
+        model,
         stream,
         include_usage: flag(&body["stream_options"], "include_usage")?,
-        choices: number(&body, "n", MAX_CHOICES)?.unwrap_or(1),
+        choices,
+        drawn: choices,
         prompt_tokens,
         limit: limit(&body)?,
         shape: shape(&body, messages)?,
+        body,
     })
+}
+
+/// The model of a request.
+pub(super) fn named(body: &Value) -> Result<String, Refusal> {
+    let model = body["model"].as_str().filter(|name| !name.is_empty());
+    model.map(str::to_owned).ok_or_else(|| Refusal::new(400, "you must provide a model parameter", None, None))
 }
 
 fn check_message(index: usize, message: &Value) -> Result<u64, Refusal> {
@@ -160,7 +173,7 @@ fn limit(body: &Value) -> Result<Option<u64>, Refusal> {
     Ok(new.or(old))
 }
 
-fn number(body: &Value, name: &str, most: u64) -> Result<Option<u64>, Refusal> {
+pub(super) fn number(body: &Value, name: &str, most: u64) -> Result<Option<u64>, Refusal> {
     let value = &body[name];
     match value.as_u64() {
         Some(held) if held >= 1 && held <= most => Ok(Some(held)),
@@ -169,7 +182,7 @@ fn number(body: &Value, name: &str, most: u64) -> Result<Option<u64>, Refusal> {
     }
 }
 
-fn flag(body: &Value, name: &str) -> Result<bool, Refusal> {
+pub(super) fn flag(body: &Value, name: &str) -> Result<bool, Refusal> {
     match &body[name] {
         Value::Null => Ok(false),
         Value::Bool(held) => Ok(*held),
@@ -282,10 +295,10 @@ fn cut(text: &str) -> Vec<String> {
     letters.chunks(4).map(|piece| piece.iter().collect()).collect()
 }
 
-fn characters(text: &str) -> u64 {
+pub(super) fn characters(text: &str) -> u64 {
     count(text.chars().count()).div_ceil(4)
 }
 
-fn count(number: usize) -> u64 {
+pub(super) fn count(number: usize) -> u64 {
     u64::try_from(number).expect("a count fits 64 bits")
 }

@@ -15,10 +15,11 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 
+use super::api::Api;
 use super::body::{Gone, Live, Part, Producer, Reply, ResetFlag};
 use super::book::{Arrival, Bill, Book, Ended, Gate, Request, Tab};
 use super::chat::{self, Answer, Call, Refusal};
-use super::render::{self, Renderer};
+use super::render;
 use super::script::{At, Control, Cut, How, Script};
 
 // Small, so that a bill holds few tokens that the socket did not take yet.
@@ -43,7 +44,7 @@ async fn answer(site: Arc<Site>, request: http::Request<Incoming>, reset: ResetF
     if head.uri.path().starts_with("/_") {
         return Ok(control(&site, head.uri.path(), &body).await);
     }
-    let chat = head.uri.path().ends_with("/chat/completions");
+    let api = Api::at(head.uri.path());
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     let noted = Request {
         seq: 0,
@@ -52,21 +53,19 @@ async fn answer(site: Arc<Site>, request: http::Request<Incoming>, reset: ResetF
         headers: head.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect(),
         body: body.clone(),
     };
-    let arrival = site.book.arrive(noted, chat);
+    let arrival = site.book.arrive(noted, api.is_some());
     if let Err(refusal) = authorise(&site, &head.headers) {
-        return Ok(refuse(&site, &refusal, &arrival, chat));
+        return Ok(refuse(&site, &refusal, &arrival, api.is_some()));
     }
-    if !chat {
-        return Ok(models(&site, head.uri.path(), &arrival));
-    }
+    let Some(api) = api else { return Ok(models(&site, head.uri.path(), &arrival)) };
     if head.method != Method::POST {
         let message = "Not allowed to call this URL with that method.";
         let refusal = Refusal::new(405, message, None, None);
-        return Ok(refuse(&site, &refusal, &arrival, chat));
+        return Ok(refuse(&site, &refusal, &arrival, true));
     }
-    match chat::check(&body) {
+    match api.check(&body) {
         Ok(call) => complete(&site, arrival, call, reset).await,
-        Err(refusal) => Ok(refuse(&site, &refusal, &arrival, chat)),
+        Err(refusal) => Ok(refuse(&site, &refusal, &arrival, true)),
     }
 }
 
@@ -161,40 +160,38 @@ impl Task {
     fn render(&self) -> Vec<u8> {
         match &self.script.garbage {
             Some(garbage) => garbage.clone().into_bytes(),
-            None => Renderer::new(&self.call, &self.answer, &self.script, self.seq).plain(),
+            None => self.call.api.voice(&self.call, &self.answer, &self.script, self.seq).plain(),
         }
     }
 
     async fn stream(mut self) -> Result<(), Gone> {
         let Self { call, answer, script, seq, gate, producer } = &mut self;
-        let renderer = Renderer::new(call, answer, script, *seq);
+        let voice = call.api.voice(call, answer, script, *seq);
         if let Some(garbage) = &script.garbage {
             return producer.send(garbage.clone().into_bytes(), answer.tokens() * call.choices).await;
         }
         for choice in 0..call.choices {
-            producer.send(renderer.role(choice), answer.silent).await?;
+            producer.send(voice.role(choice), answer.silent).await?;
         }
         for index in 0..=answer.pieces.len() {
             if pause(script, gate, producer, index).await? {
                 return Ok(());
             }
             if script.error_after == Some(index) {
-                return producer.send(renderer.error(), 0).await;
+                return producer.send(voice.error(), 0).await;
             }
-            let Some(piece) = answer.pieces.get(index) else {
+            if index == answer.pieces.len() {
                 break;
-            };
+            }
             for choice in 0..call.choices {
-                producer.send(renderer.piece(choice, piece), 1).await?;
+                producer.send(voice.piece(choice, index), 1).await?;
             }
         }
         for choice in 0..call.choices {
-            producer.send(renderer.finish(choice), 0).await?;
+            producer.send(voice.finish(choice), 0).await?;
         }
-        if let Some(chunk) = renderer.usage_chunk() {
-            producer.send(chunk, 0).await?;
-        }
-        producer.send(renderer.done(), 0).await
+        producer.send(voice.usage_chunk(), 0).await?;
+        producer.send(voice.done(), 0).await
     }
 
     async fn plain(mut self, bytes: Vec<u8>) -> Result<(), Gone> {

@@ -174,7 +174,7 @@ fn part(part: &BoundPart) -> String {
         "tool" => format!("{tokens} around tools: {count} × {each}"),
         "context" => format!("or {tokens}, the model's whole context, when that is more: the size of a part is unknown"),
         "choice" => format!("{tokens} for answers: {count} × {each}"),
-        "prediction_byte" => format!("{tokens} for bytes of a prediction"),
+        "prediction_byte" => format!("{tokens} for bytes of a prediction or an echo"),
         what => format!("{tokens} for {count} × {what}"),
     }
 }

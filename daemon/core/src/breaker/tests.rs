@@ -124,9 +124,9 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let heard = prop_oneof![Just(Heard::Up), 4 => Just(Heard::Down), Just(Heard::Nothing)];
+    let heard = prop_oneof![1 => Just(Heard::Up), 4 => Just(Heard::Down), 1 => Just(Heard::Nothing)];
     prop_oneof![
-        (0_u64..70).prop_map(Step::Wait),
+        1 => (0_u64..70).prop_map(Step::Wait),
         3 => Just(Step::Pass),
         4 => (any::<prop::sample::Index>(), heard).prop_map(|(which, heard)| Step::Tell(which, heard)),
     ]

@@ -46,6 +46,7 @@ fn a_body_is_canonical_and_is_read_back() {
         request: RequestId::new(1, 1),
         state: Settled::Exact,
         status: Some(200),
+        tier: Some("flex".to_owned()),
         unknown_usage: vec![("x".to_owned(), "1.5".to_owned())],
     };
     let denied = CallDenied {

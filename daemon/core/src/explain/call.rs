@@ -7,9 +7,9 @@ use crate::ask::Ask;
 use crate::decision::Denial;
 use crate::event::{CallDenied, CallHeld, CallReleased, CallSettled, ConfigLoaded, Event, Settled};
 use crate::policy::{self, Changed, Effective, Facts, Fallback, Permit};
-use crate::price::{self, Bound, Line, ModelCard, Reckoning, Unbounded};
+use crate::price::{self, Bound, HostedCalls, Line, ModelCard, Reckoning, Unbounded};
 use crate::verify::{Audit, Record, Standing, repriced};
-use aex_proto::explain::{BoundPart, BoundTold, CallStory, ChargeLine, Edit, Ended, PolicyUsed, Recomputed, RuleSeen, SentTo};
+use aex_proto::explain::{BoundPart, BoundTold, CallStory, ChargeLine, Edit, Ended, PolicyUsed, Recomputed, RuleSeen, SentTo, ToolTold};
 use aex_proto::value::{Digest, Pico};
 
 /// All that is known of one request.
@@ -80,7 +80,13 @@ impl Again {
         let part = |(what, count, each): &(&str, u64, u64)| BoundPart { what: (*what).to_owned(), count: *count, each: *each };
         let parts = |parts: &[(&'static str, u64, u64)]| parts.iter().filter(|(_, count, _)| *count > 0).map(part).collect::<Vec<_>>();
         let mut input = parts(&reckoning.shown);
-        input.extend(reckoning.context.map(|tokens| part(&("context", 1, tokens))));
+        input.extend(reckoning.context.map(|(times, tokens)| part(&("context", times, tokens))));
+        let tool = |told: &HostedCalls| ToolTold {
+            calls: told.calls,
+            tool: told.tool.to_string(),
+            unit_pico: told.unit,
+            unit_usd: told.unit.usd(),
+        };
         Some(BoundTold {
             amount_pico: bound.amount,
             amount_usd: bound.amount.usd(),
@@ -94,6 +100,7 @@ impl Again {
             output_tokens: bound.output_tokens,
             output_unit_pico: reckoning.output_unit,
             output_unit_usd: reckoning.output_unit.usd(),
+            tools: reckoning.tools.iter().map(tool).collect(),
         })
     }
 
@@ -281,7 +288,8 @@ fn sent(dossier: &CallDossier<'_>, held: &CallHeld, card: &ModelCard) -> SentTo 
         edits.push(edit(card.max_tokens_field.name(), None, &held.max_tokens.to_string(), "output_limit"));
     }
     for change in &held.changes {
-        edits.push(edit(&name(&change.field), change.from.as_deref(), &change.to, "policy_limit"));
+        let why = if change.field == Changed::HostedTools { "dropped_tool" } else { "policy_limit" };
+        edits.push(edit(&name(&change.field), change.from.as_deref(), &change.to, why));
     }
     if held.ask.stream && !changed(Changed::Stream) {
         edits.push(edit("stream_options.include_usage", None, "true", "usage"));
@@ -330,6 +338,7 @@ fn ended(
         state: "released".to_owned(),
         status: None,
         suspended_by: dossier.suspended.map(|record| record.seq.unsigned_abs()),
+        tier: None,
         unknown_usage: Vec::new(),
     };
     match Event::parse(&end.kind, &end.body)? {
@@ -339,7 +348,7 @@ fn ended(
         }
         Event::CallSettled(settled) => {
             recomputed.extend(charged_again(&settled, held, card));
-            let CallSettled { charge, lines, outcome, state, status, unknown_usage, .. } = *settled;
+            let CallSettled { charge, lines, outcome, state, status, tier, unknown_usage, .. } = *settled;
             let line = |Line(bucket, quantity, unit): &Line| {
                 let sum = unit.times(*quantity).unwrap_or(Pico::MAX);
                 let (bucket, quantity, unit_pico) = (name(bucket), *quantity, *unit);
@@ -347,7 +356,7 @@ fn ended(
             };
             let lines = lines.iter().map(line).collect();
             let (outcome, state) = (name(&outcome), state.name().to_owned());
-            Ok(Ended { charge_pico: charge, charge_usd: charge.usd(), lines, outcome, state, status, unknown_usage, ..told })
+            Ok(Ended { charge_pico: charge, charge_usd: charge.usd(), lines, outcome, state, status, tier, unknown_usage, ..told })
         }
         other => Err(format!("event {} is {}, which ends no request", end.seq, other.kind())),
     }

@@ -3,7 +3,7 @@
 use crate::ask::Ask;
 use crate::decision::{Denial, RateKind};
 use crate::policy::{self, Effective, Fallback, Permit};
-use crate::price::{Bound, ModelCard, Unbounded};
+use crate::price::{self, Bound, ModelCard, Unbounded};
 use crate::verify::{Holder, Standing};
 use aex_proto::account::AccountState;
 use aex_proto::explain::{Check, Verdict};
@@ -161,7 +161,7 @@ impl Seen<'_> {
     /// All of them are looked at, whichever decides.
     fn fields(&self, list: &mut List, ask: &Ask, card: &ModelCard, policy: &Effective) -> Step {
         let mut decided = false;
-        for (breach, is_broken) in policy::checked(ask, card, &policy.fields) {
+        for (breach, is_broken) in policy::checked(&price::without_dropped(ask, card), card, &policy.fields) {
             let verdict = match (is_broken, decided) {
                 (false, _) => Verdict::Passed,
                 (true, false) => Verdict::Denied,
@@ -248,7 +248,9 @@ fn unbounded(why: &Unbounded) -> String {
         Unbounded::Unpriced => "the model has no price".to_owned(),
         Unbounded::AudioUnpriced => "audio, which has no price".to_owned(),
         Unbounded::ContextUnknown => "parts whose size is unknown, and the model's context, too".to_owned(),
+        Unbounded::CacheUnpriced(lifetime) => format!("a write to a cache for {lifetime}, which has no price"),
         Unbounded::HostedTool(tool) => format!("the tool {tool}, which the provider runs, without a price"),
+        Unbounded::HostedUnlimited(tool) => format!("the tool {tool}, which the provider runs as often as it likes"),
         Unbounded::Tier(tier) => format!("the service tier {tier}, which has no price"),
         Unbounded::TooLarge => "more money than can be held".to_owned(),
     }

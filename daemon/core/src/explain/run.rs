@@ -5,7 +5,6 @@ use crate::books::{AccountKind, HoldKey};
 use crate::decision::AccountState;
 use crate::event::{AccountCreated, Event};
 use crate::price::Line;
-use crate::usage::Bucket;
 use crate::verify::{Record, Standing};
 use crate::window::Period;
 use aex_proto::explain::{EventSeen, RunCall, RunDenials, RunStory};
@@ -89,7 +88,7 @@ impl RunTold {
                 let Some(call) = self.open.remove(&HoldKey { request: settled.request, attempt: settled.attempt }) else { return };
                 for Line(bucket, quantity, _) in &settled.lines {
                     let sum = if bucket.is_input() { &mut self.tokens.0 } else { &mut self.tokens.1 };
-                    *sum = sum.saturating_add(if *bucket == Bucket::Call { 0 } else { *quantity });
+                    *sum = sum.saturating_add(if bucket.is_tokens() { *quantity } else { 0 });
                 }
                 self.end(call, settled.state.name(), settled.charge);
             }

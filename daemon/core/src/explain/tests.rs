@@ -21,17 +21,10 @@ const NOON: Stamp = Stamp::new(1_795_262_400_000_000);
 const BOT: AccountId = AccountId::new(3);
 
 fn card() -> ModelCard {
-    let price = Price {
-        audio_input: None,
-        audio_output: None,
-        cache_write: None,
-        cached_input: None,
-        call: Some(Pico::new(7)),
-        input: Pico::new(2),
-        output: Pico::new(3),
-    };
+    let price = Price { call: Some(Pico::new(7)), ..Price::of(Pico::new(2), Pico::new(3)) };
     ModelCard {
         context_tokens: None,
+        drop_tools: Vec::new(),
         max_tokens: 1_000,
         max_tokens_field: MaxTokensField::MaxTokens,
         max_tokens_per_minute: None,
@@ -151,6 +144,7 @@ impl Chain {
             request: request(number),
             state: Settled::Exact,
             status: Some(200),
+            tier: charge.tier.clone(),
             unknown_usage: Vec::new(),
         })
     }

@@ -156,6 +156,8 @@ pub struct RuleSpec {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Changed {
+    /// A tool that the provider runs, taken out by the model's card.
+    HostedTools,
     /// The output limit.
     MaxTokens,
     /// Whether a stream is asked for.
@@ -164,7 +166,7 @@ pub enum Changed {
     Temperature,
 }
 
-/// A change that a limit made.
+/// A change that a limit made, or the model's card.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Change {
@@ -330,7 +332,8 @@ fn limited(call: &Call<'_>, matched: &[&RuleSpec]) -> (u64, Vec<Change>) {
         let stated = call.ask.temperature.as_deref();
         // Reasoning models refuse the field: it is not put where the client left it out.
         let is_above = number(stated.unwrap_or(USUAL_TEMPERATURE)) > number(lowest);
-        if is_above && (stated.is_some() || !call.card.reasoning) {
+        // Nor has it a meaning where there is no output.
+        if is_above && (stated.is_some() || !call.card.reasoning && call.ask.max_tokens != Some(0)) {
             changes.push(Change { field: Changed::Temperature, from: stated.map(str::to_owned), to: lowest.to_owned() });
         }
     }

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 fn card() -> ModelCard {
     ModelCard {
         context_tokens: None,
+        drop_tools: Vec::new(),
         max_tokens: 1000,
         max_tokens_field: MaxTokensField::MaxTokens,
         max_tokens_per_minute: None,

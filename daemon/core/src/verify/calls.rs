@@ -103,7 +103,8 @@ impl Audit {
         let tokens = match settled.state {
             Settled::WorstCase => held.row.tokens,
             Settled::Exact | Settled::Estimated => {
-                i64::try_from(quantities(settled).fold(0, |sum, (_, quantity)| u64::saturating_add(sum, quantity))).unwrap_or(i64::MAX)
+                let tokens = quantities(settled).filter(|(bucket, _)| bucket.is_tokens());
+                i64::try_from(tokens.fold(0, |sum, (_, quantity)| u64::saturating_add(sum, quantity))).unwrap_or(i64::MAX)
             }
         };
         Some(self.ended_as(held, place, Some(settled.state), settled.charge, tokens))
@@ -195,7 +196,7 @@ impl Audit {
 /// when their sum is out of range.
 #[must_use]
 pub fn repriced(settled: &CallSettled, price: &Price) -> Option<Charge> {
-    let mut usage = Usage { unknown: settled.unknown_usage.clone(), ..Usage::default() };
+    let mut usage = Usage { tier: settled.tier.clone(), unknown: settled.unknown_usage.clone(), ..Usage::default() };
     for (bucket, quantity) in quantities(settled) {
         usage.add(bucket, quantity);
     }

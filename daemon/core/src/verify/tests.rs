@@ -33,17 +33,11 @@ fn zones(name: &str) -> Option<TimeZone> {
 }
 
 fn card() -> ModelCard {
-    let price = Price {
-        audio_input: None,
-        audio_output: None,
-        cache_write: None,
-        cached_input: Some(Pico::new(1)),
-        call: Some(Pico::new(7)),
-        input: Pico::new(2),
-        output: Pico::new(3),
-    };
+    let text = Price::of(Pico::new(2), Pico::new(3));
+    let price = Price { cached_input: Some(Pico::new(1)), call: Some(Pico::new(7)), ..text };
     ModelCard {
         context_tokens: None,
+        drop_tools: Vec::new(),
         max_tokens: 1_000,
         max_tokens_field: MaxTokensField::MaxTokens,
         max_tokens_per_minute: None,
@@ -320,12 +314,11 @@ impl Scribe {
     fn settle(&mut self, key: HoldKey, state: Settled, outcome: Outcome, usage: &Usage) {
         let charge = Charge::of(usage, card().price.as_ref().unwrap()).unwrap();
         let (amount, bound) = (self.holds[&key].amount, self.holds[&key].tokens);
-        let quantity: u64 = usage.quantities.iter().map(|(_, quantity)| quantity).sum();
+        let quantity = usage.input_tokens() + usage.output_tokens();
         let (lines, total, tokens) = match state {
             Settled::WorstCase => (Vec::new(), amount, bound),
             _ => (charge.lines, charge.total, i64::try_from(quantity).unwrap()),
         };
-        let unknown_usage = usage.unknown.clone();
         let settled = CallSettled {
             attempt: key.attempt,
             charge: total,
@@ -334,7 +327,8 @@ impl Scribe {
             request: key.request,
             state,
             status: Some(200),
-            unknown_usage,
+            tier: charge.tier,
+            unknown_usage: usage.unknown.clone(),
         };
         let seq = self.write(settled);
         self.end(key, Some(state), total, tokens, seq);

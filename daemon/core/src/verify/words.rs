@@ -106,7 +106,9 @@ impl Said for Bound {
 impl Said for Unbounded {
     fn said(&self) -> String {
         match self {
+            Unbounded::CacheUnpriced(lifetime) => format!("no bound (a cache for {lifetime} has no price)"),
             Unbounded::HostedTool(tool) => format!("no bound (the tool {tool} has no price)"),
+            Unbounded::HostedUnlimited(tool) => format!("no bound (the tool {tool} has no limit)"),
             Unbounded::Tier(tier) => format!("no bound (the tier {tier} has no price)"),
             other => format!("no bound ({})", named(other)),
         }

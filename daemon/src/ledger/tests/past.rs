@@ -11,8 +11,14 @@ impl House {
     /// Ends a call with a charge of 3 for each token of output.
     fn settle(&self, key: HoldKey, output: u64) {
         let lines = vec![Line(Bucket::Output, output, Pico::new(3)), Line(Bucket::Call, 1, Pico::new(7))];
-        let ending =
-            Ending::Settle { state: Settled::Exact, lines, outcome: Outcome::Answered, status: Some(200), unknown_usage: Vec::new() };
+        let ending = Ending::Settle {
+            state: Settled::Exact,
+            lines,
+            outcome: Outcome::Answered,
+            status: Some(200),
+            tier: None,
+            unknown_usage: Vec::new(),
+        };
         self.ledger.end(key, ending).unwrap();
     }
 }

@@ -40,6 +40,7 @@ fn a_request_is_read_for_what_a_decision_needs() {
         tool_names: vec!["f".to_owned(), "c".to_owned(), "old".to_owned()],
         tools: 5,
         unknown_fields: vec!["foo".to_owned()],
+        ..Ask::default()
     };
     assert_eq!(ask(body), expected);
 }

@@ -1,7 +1,7 @@
 //! A refusal as an answer: status, headers, and the body in the shape that its reader knows.
 
 use super::{INVALID_REQUEST, MODEL_NOT_ALLOWED, PERMISSION};
-use crate::wire::dialect::Shape;
+use crate::wire::dialect::{Dialect, Shape};
 use aex_proto::value::{RequestId, Stamp};
 use bytes::Bytes;
 use serde::Serialize;
@@ -16,6 +16,16 @@ pub struct Addressee {
     pub request: RequestId,
     /// Whose errors the client reads.
     pub shape: Shape,
+    /// What it speaks, where it calls a model.
+    pub dialect: Option<Dialect>,
+}
+
+impl Addressee {
+    /// Of a page that is no call.
+    #[must_use]
+    pub const fn of_page(request: RequestId, shape: Shape) -> Addressee {
+        Addressee { request, shape, dialect: None }
+    }
 }
 
 /// An answer that is an error.
@@ -132,6 +142,9 @@ impl Refusal {
         use std::fmt::Write as _;
         // Writing to a string cannot fail.
         let _ = write!(self.message, " (request {})", to.request);
+        if let Some(dialect) = to.dialect {
+            self.param = self.param.map(|param| dialect.field(&param).to_owned());
+        }
         match to.shape {
             Shape::OpenAi => {}
             // The budget: see `Shape::Codex`.

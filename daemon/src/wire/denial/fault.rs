@@ -85,6 +85,8 @@ pub enum Misdirected {
     WrongMethod,
     /// `Host` names none of the daemon's names.
     ForeignHost,
+    /// Its path is too long.
+    LongTarget,
 }
 
 /// A misdirected request as an answer.
@@ -94,6 +96,7 @@ pub fn misdirected(cause: Misdirected, to: Addressee) -> Refusal {
     match cause {
         Misdirected::UnknownPath => refusal(404, "unknown_url", "aexd does not serve this path."),
         Misdirected::WrongMethod => refusal(405, "method_not_supported", "aexd does not serve this method on this path."),
+        Misdirected::LongTarget => refusal(414, "uri_too_long", "The path of the request is too long."),
         Misdirected::ForeignHost => refusal(
             403,
             "host_not_allowed",

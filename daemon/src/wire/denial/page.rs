@@ -25,7 +25,7 @@ mod tests {
 
     #[test]
     fn a_missing_token_is_told_with_the_way_to_one_and_nothing_else_is() {
-        let to = Addressee { request: RequestId::new(1, 2), shape: Shape::OpenAi };
+        let to = Addressee::of_page(RequestId::new(1, 2), Shape::OpenAi);
         let refused = metrics(&Denial::Unauthenticated { cause: AuthCause::Missing }, to);
         assert_eq!((refused.status, refused.code), (401, "invalid_api_key"));
         assert!(refused.message.contains("No token was sent") && refused.message.contains("--root --scope read-only"));

@@ -21,6 +21,6 @@ pub fn stream_denial(denial: &Denial, dialect: Dialect, to: Addressee) -> Bytes 
 
 fn event(refusal: &Refusal, dialect: Dialect, to: Addressee) -> Bytes {
     match dialect {
-        Dialect::Chat => [b"data: ".as_slice(), &refusal.body(to), b"\n\n"].concat().into(),
+        Dialect::Chat | Dialect::Completions | Dialect::Embeddings => [b"data: ".as_slice(), &refusal.body(to), b"\n\n"].concat().into(),
     }
 }

@@ -6,7 +6,7 @@ use aex_core::books::AccountKind;
 use aex_core::policy::{Breach, Effect, NearMiss, Rule, Ruled};
 use aex_proto::value::{AccountId, Pico, RequestId, Stamp};
 
-const TO: Addressee = Addressee { request: RequestId::from_bits(0x0100_0000_0001), shape: Shape::OpenAi };
+const TO: Addressee = Addressee::of_page(RequestId::from_bits(0x0100_0000_0001), Shape::OpenAi);
 
 fn bot() -> Named {
     Named { id: AccountId::new(7), kind: None, name: "bot".to_owned() }
@@ -304,6 +304,7 @@ fn a_denial_has_the_status_type_and_envelope_of_anthropic() {
         (Misdirected::UnknownPath, 404, "not_found_error"),
         (Misdirected::WrongMethod, 405, "invalid_request_error"),
         (Misdirected::ForeignHost, 403, "permission_error"),
+        (Misdirected::LongTarget, 414, "invalid_request_error"),
     ] {
         assert_eq!((misdirected(cause, to).status, misdirected(cause, to).kind), (status, kind));
     }
@@ -341,4 +342,19 @@ fn a_key_that_was_used_names_the_first_call_and_only_a_running_one_is_worth_a_re
     }
     let full = worded(&Denial::IdempotencyFull { limit: 5 }, TO);
     assert_eq!((full.status, full.code, full.retry_after_ms), (503, "idempotency_keys_full", Some(60_000)));
+}
+
+#[test]
+fn the_field_at_fault_is_named_as_the_dialect_names_it() {
+    let breach = |rule| Denial::Policy { also: vec![], breach: Breach { asked: "2".to_owned(), limit: "1".to_owned(), rule } };
+    let param = |dialect, rule| worded(&breach(rule), Addressee { dialect: Some(dialect), ..TO }).param;
+    for (dialect, input, output) in [
+        (Dialect::Chat, "messages", "max_tokens"),
+        (Dialect::Completions, "prompt", "max_tokens"),
+        (Dialect::Embeddings, "input", "max_tokens"),
+    ] {
+        assert_eq!(param(dialect, Rule::MaxInputTokens).as_deref(), Some(input));
+        assert_eq!(param(dialect, Rule::ModelMaxTokens).as_deref(), Some(output));
+        assert_eq!(param(dialect, Rule::AllowStreaming).as_deref(), Some("stream"));
+    }
 }

@@ -7,6 +7,7 @@ use super::{BOUND, Config, Fault, Habit, Rows, card};
 use aex_core::books::{Account, Wanted};
 use aex_core::decision::AccountState;
 use aex_core::hold::Ending;
+use aex_core::price::Terms;
 use aex_proto::value::{AccountId, Stamp};
 
 /// One step. Numbers are those of calls.
@@ -231,7 +232,7 @@ fn settle(config: &Config, world: &mut World, number: usize) {
     let mut rows = world.rows().clone();
     let ending = match end {
         Queued::Unknown if config.has(Fault::ReleaseOnTimeout) => Ending::of_dead(false),
-        end => end.ended().ending(&BOUND, &card(), true),
+        end => end.ended().ending(&BOUND, &card(), &Terms::default(), true),
     };
     if rows.holds.contains_key(&number) {
         write_end(config, &mut rows, number, &ending);

@@ -12,7 +12,7 @@ use aex_core::ended::Ended;
 use aex_core::event::Outcome;
 use aex_core::hold::{Durability, Ending};
 use aex_core::policy::{self, Effective, Fields};
-use aex_core::price::{self, ModelCard, Price};
+use aex_core::price::{self, ModelCard, Price, Terms};
 use aex_core::usage::Usage;
 use aex_core::window::Period;
 use aex_proto::value::{AccountId, BalanceId, Pico, RequestId, Stamp};
@@ -224,7 +224,7 @@ impl House {
     fn end(&mut self, at: usize, ended: &Ended) {
         let call = &mut self.calls[at];
         call.stage = Stage::Over;
-        let ending = ended.ending(&call.bound, &self.cards[call.model], self.gateway_errors_charged);
+        let ending = ended.ending(&call.bound, &self.cards[call.model], &Terms::default(), self.gateway_errors_charged);
         self.queue.push(Job::End(call.number, ending));
     }
 

@@ -1,0 +1,54 @@
+//! Service tiers: which one a call asks for, and by which one it is charged.
+
+use super::{HostedCalls, ModelCard};
+use crate::ask::Ask;
+
+/// Service tiers for which the standard prices hold at OpenAI and Groq; any other is priced differently.
+pub const STANDARD_TIERS: [&str; 4] = ["auto", "default", "standard", "on_demand"];
+
+/// Whether the standard prices hold for what a field about the tier, the speed or the region says. Anthropic: `standard_only` leaves
+/// out the priority tier; `global` and `not_available` are no region that costs more.
+#[must_use]
+pub fn is_standard_tier(word: &str) -> bool {
+    word.is_empty() || STANDARD_TIERS.contains(&word) || matches!(word, "standard_only" | "global" | "not_available")
+}
+
+/// One name for all that makes a call dearer or cheaper than its standard price: what the fields say that are not standard, in
+/// the order of the arguments, joined by `+`: Anthropic's `service_tier`, `speed` and `inference_geo` may be `fast+us`. `None`: the
+/// standard prices hold.
+#[must_use]
+pub fn tier<'a>(words: impl IntoIterator<Item = Option<&'a str>>) -> Option<String> {
+    let named: Vec<&str> = words.into_iter().flatten().filter(|word| !is_standard_tier(word)).collect();
+    if named.is_empty() { None } else { Some(named.join("+")) }
+}
+
+/// At OpenAI a project's settings decide the tier of a request that names none, or `auto`. Elsewhere the field may be refused.
+#[must_use]
+pub fn is_tier_by_project(host: &str) -> bool {
+    const OPENAI: &str = "api.openai.com";
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    host == OPENAI || host.strip_suffix(OPENAI).is_some_and(|region| region.ends_with('.'))
+}
+
+/// What of an ask decides its charge, beside what was used: for reports that do not tell it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// The tier that was asked for, when it is not the standard one.
+    pub tier: Option<String>,
+    /// Tools that the provider may have run, and how often at most.
+    pub tools: Vec<HostedCalls>,
+}
+
+impl Terms {
+    /// Those of an ask that has a bound.
+    #[must_use]
+    pub fn of(ask: &Ask, card: &ModelCard) -> Terms {
+        let tools = card.price.as_ref().and_then(|price| super::hosted::calls(&super::without_dropped(ask, card), price).ok());
+        Terms { tier: asked(ask).map(str::to_owned), tools: tools.unwrap_or_default() }
+    }
+}
+
+/// The tier that a call asks for, when it is not the standard one.
+pub(super) fn asked(ask: &Ask) -> Option<&str> {
+    ask.service_tier.as_deref().filter(|tier| !STANDARD_TIERS.contains(tier))
+}
