@@ -27,3 +27,4 @@ pub mod provider;
 pub mod raw;
 pub mod refusal;
 pub mod shim;
+pub mod street;

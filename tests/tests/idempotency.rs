@@ -264,3 +264,29 @@ fn more_keys_than_are_remembered_are_refused() {
     assert_eq!(client::post_json(&house.daemon.chat_url(), &house.token, &body(false)).status, 200);
     settled_and_audited(&house.daemon, &house.provider);
 }
+
+#[test]
+fn every_endpoint_has_keys_and_a_key_belongs_to_the_path_that_it_was_used_on() {
+    let house = House::new(|config| config);
+    let bearer = format!("Bearer {}", house.token);
+    let post = |path: &str, key: &str, body: &Value| {
+        let headers = [("authorization", bearer.as_str()), ("content-type", "application/json"), ("idempotency-key", key)];
+        client::post_bytes(&format!("{}{path}", house.daemon.url()), &headers, body.to_string().as_bytes())
+    };
+    let bodies = [
+        ("/v1/completions", json!({"model": "m1", "prompt": "say hello", "max_tokens": 5})),
+        ("/v1/embeddings", json!({"model": "m1", "input": "say hello"})),
+    ];
+    for (path, body) in bodies {
+        let first = post(path, path, &body);
+        let again = post(path, path, &body);
+        assert_eq!((first.status, again.status, again.text()), (200, 200, first.text()), "{path}");
+        assert_eq!(again.header("idempotent-replayed"), Some("true"), "{path}");
+        // Groq's clients call the same by another name.
+        assert_eq!(post(&format!("/openai{path}"), path, &body).header("idempotent-replayed"), Some("true"));
+    }
+    let elsewhere = post("/v1/chat/completions", "/v1/completions", &ask::chat());
+    refusal::check(&elsewhere, &used("idempotency_key_reused", Retry::Never, &["another path or body"]));
+    assert_eq!(house.provider.requests().len(), 2);
+    assert_eq!(settled_and_audited(&house.daemon, &house.provider).exact, 2);
+}

@@ -3,99 +3,16 @@
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
 
-use std::fmt::Write as _;
-
 use aex_core::event::Skipped;
 use aex_tests::ask;
-use aex_tests::client::{self, Answer, Connection, End};
-use aex_tests::daemon::{Config, Daemon};
-use aex_tests::ledger::{self, Books, Call, quiet, settled_and_audited_with, until};
-use aex_tests::provider::{At, How, KEY, Provider, Script};
-use aex_tests::refusal::{self, Refusal, Retry};
+use aex_tests::client::{self, End};
+use aex_tests::ledger::{self, quiet, until};
+use aex_tests::provider::{At, How, KEY, Script};
+use aex_tests::street::{Street, Written};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-/// Two providers: `m1` is at the first, `m2` and `m3` at the second. `m2` costs ten times as much.
-struct Street {
-    first: Provider,
-    second: Provider,
-    daemon: Daemon,
-    token: String,
-}
-
-/// What is written below the models and the first provider.
-#[derive(Clone, Copy, Default)]
-struct Written<'a> {
-    provider: &'a str,
-    m1: &'a str,
-    m2: &'a str,
-    aexd: &'a str,
-}
-
 const BOTH: &str = "fallbacks: [m2, m3]";
-
-impl Street {
-    #[track_caller]
-    fn new(written: Written<'_>) -> Street {
-        let (first, second) = (Provider::start(), Provider::start());
-        let mut yaml = "version: 1\nproviders:\n".to_owned();
-        for (name, provider, more) in [("first", &first, written.provider), ("second", &second, "")] {
-            writeln!(yaml, "  {name}:\n    base_url: {}\n    {more}", provider.base_url()).expect("write to a string");
-        }
-        yaml.push_str("default_model: m1\nmodels:\n");
-        for (name, provider, price, more) in [("m1", "first", 1, written.m1), ("m2", "second", 10, written.m2), ("m3", "second", 1, "")] {
-            let entry = format!(
-                "  {name}:\n    provider: {provider}\n    provider_model: {name}-upstream\n    pricing: {{input_micro: {price}, output_micro: {price}}}\n    \
-                 limits: {{max_tokens: 1000}}\n    capabilities: {{tools: true}}\n    {more}\n"
-            );
-            yaml.push_str(&entry);
-        }
-        let keys = format!("FIRST_API_KEY={KEY}\nSECOND_API_KEY={KEY}\n");
-        let config = Config::new(&first).models_yaml(&yaml).dotenv(&keys).aexd_yaml(written.aexd);
-        let daemon = Daemon::start_with(config);
-        let token = daemon.agent_with("bot", "5", 1000, &["--allow-passthrough"]);
-        Street { first, second, daemon, token }
-    }
-
-    fn post(&self, stream: bool) -> Answer {
-        self.post_as(&self.token, stream)
-    }
-
-    fn post_as(&self, token: &str, stream: bool) -> Answer {
-        client::post_json(&self.daemon.chat_url(), token, &ask::chat_with(&json!({"stream": stream})))
-    }
-
-    fn begin(&self) -> Connection {
-        let mut connection = Connection::open(&self.daemon.url());
-        connection.post_json("/v1/chat/completions", &self.token, &ask::chat());
-        connection
-    }
-
-    /// How many requests each provider got.
-    fn asked(&self) -> [usize; 2] {
-        [&self.first, &self.second].map(|provider| provider.requests().len())
-    }
-
-    #[track_caller]
-    fn audited(&self) -> Books {
-        settled_and_audited_with(&self.daemon, &[&self.first, &self.second])
-    }
-
-    /// All attempts: request by request, model and end.
-    #[track_caller]
-    fn stories(&self) -> Vec<String> {
-        quiet(&self.daemon).iter().map(|call| format!("{} {}", call.held.ask.model, call.story())).collect()
-    }
-
-    /// Waits until the last attempt was released and its call waits for the next.
-    #[track_caller]
-    fn waits(&self) -> Call {
-        until("a call that waits for its next attempt", || {
-            let call = ledger::calls(&self.daemon).pop().filter(|call| !call.ends.is_empty())?;
-            (self.daemon.rpc("daemon.status", &json!({}))["in_flight"] == 1).then_some(call)
-        })
-    }
-}
 
 fn busy(retry_after: &str) -> Script {
     Script::error(429).header("retry-after", retry_after)
@@ -372,90 +289,6 @@ fn a_daemon_that_is_killed_while_a_call_waits_leaves_nothing_held_and_nothing_ch
     assert_eq!(street.audited().worst_case, 1);
 }
 
-/// 503: the provider has a rest.
-const DOWN: Refusal<'_> = Refusal {
-    status: 503,
-    kind: "upstream_error",
-    code: "upstream_unavailable",
-    param: "",
-    retry: Retry::After,
-    says: &["`first` has failed again and again"],
-    rule: "provider_down",
-};
-
-#[test]
-fn a_provider_that_fails_again_and_again_gets_a_rest_and_nothing_is_held_for_it() {
-    let mut street = Street::new(Written { provider: "breaker: {failures: 3, pause_ms: 3600000}", ..Written::default() });
-    street.first.script(Script::error(502));
-    street.first.script(Script::cut(At::Head, How::Reset));
-    for _ in 0..2 {
-        assert_eq!(street.post(false).status, 502);
-    }
-    street.first.stop();
-    assert_eq!(street.post(false).status, 502);
-    street.first.restart();
-    let seen = street.first.requests().len();
-    let answer = street.post(false);
-    refusal::denied(&street.daemon, &street.first, seen, &answer, &DOWN);
-    assert_eq!(ledger::calls(&street.daemon).len(), 3);
-    let models = street.daemon.rpc("model.list", &json!({}));
-    let down: Vec<bool> = models["models"].as_array().expect("models").iter().map(|model| model["down_ms"].is_u64()).collect();
-    assert_eq!(down, [true, false, false]);
-    assert!(street.daemon.ctl(["models", "list"]).ok().stdout.contains("fails; refused for"));
-    let root = street.daemon.ctl(["token", "create", "--root", "--scope", "read-only", "--json"]).json();
-    let metrics = client::get(&format!("{}/metrics", street.daemon.url()), root["token"].as_str().expect("a token")).text();
-    assert!(metrics.contains("aexd_provider_down{provider=\"first\"} 1") && metrics.contains("{provider=\"second\"} 0"), "{metrics}");
-    // Whoever mended it says so.
-    street.daemon.ctl(["models", "reload"]).ok();
-    assert_eq!(street.post(false).status, 200);
-    street.audited();
-}
-
-#[test]
-fn refusals_of_requests_and_rates_are_no_failures_and_any_success_begins_anew() {
-    let street = Street::new(Written { provider: "breaker: {failures: 2, pause_ms: 3600000}", ..Written::default() });
-    for status in [500, 429, 500, 400, 502, 200, 502] {
-        street.first.script(if status == 200 { Script::default() } else { Script::error(status) });
-        assert_eq!(street.post(false).status, status);
-    }
-    street.first.script(Script::error(503));
-    assert_eq!(street.post(true).status, 503);
-    refusal::check(&street.post(true), &DOWN);
-    street.audited();
-}
-
-#[test]
-fn calls_to_a_provider_that_rests_go_to_the_fallback_at_once() {
-    let street =
-        Street::new(Written { provider: "breaker: {failures: 1, pause_ms: 3600000}", m1: "fallbacks: [m2]", ..Written::default() });
-    street.first.script(Script::error(503));
-    for stream in [false, true, false] {
-        let answer = street.post(stream);
-        assert_eq!((answer.status, answer.header("x-aex-model")), (200, Some("m2")), "{answer}");
-    }
-    assert_eq!(street.asked(), [1, 3]);
-    let served = quiet(&street.daemon).pop().expect("a call");
-    assert_eq!((served.held.attempt, served.held.ask.model.as_str()), (0, "m2"));
-    assert_eq!(served.held.skipped, [Skipped { model: "m1".to_owned(), rule: "provider_down".to_owned() }]);
-    assert_eq!(ledger::denials(&street.daemon), []);
-    let text = street.daemon.ctl(["explain", &served.held.request.to_string()]).ok().stdout;
-    assert!(text.contains("passed over") && text.contains("m1: its provider had failed"), "{text}");
-    // Where the fallback is of no use either, the client is told of what it asked for.
-    let only = street.daemon.agent("only", &["--allowed-models", "m1"]);
-    refusal::check(&street.post_as(&only, false), &DOWN);
-    street.audited();
-}
-
-#[test]
-fn after_its_rest_a_provider_is_asked_by_one_call_and_all_others_follow_its_success() {
-    let street = Street::new(Written { provider: "breaker: {failures: 1, pause_ms: 300}", ..Written::default() });
-    street.first.script(Script::error(503));
-    assert_eq!(street.post(false).status, 503);
-    until("the end of the rest", || Some(street.post(false)).filter(|answer| answer.status == 200));
-    assert_eq!((street.post(false).status, street.asked()), (200, [3, 0]));
-    street.audited();
-}
-
 #[test]
 fn an_idempotency_key_covers_all_attempts_of_its_call() {
     let street = Street::new(Written { m1: "fallbacks: [m2]", ..Written::default() });
@@ -468,4 +301,19 @@ fn an_idempotency_key_covers_all_attempts_of_its_call() {
     assert_eq!((first.status, first.header("x-aex-model")), (200, Some("m2")), "{first}");
     assert_eq!((again.text(), again.header("idempotent-replayed"), again.header("x-aex-model")), (first.text(), Some("true"), Some("m2")));
     assert_eq!((street.asked(), street.audited().exact), ([1, 1], 1));
+}
+
+#[test]
+fn every_endpoint_falls_back() {
+    let street = Street::new(Written { m1: BOTH, ..Written::default() });
+    for (path, body) in [
+        ("/v1/completions", json!({"model": "m1", "prompt": "say hello", "max_tokens": 5})),
+        ("/v1/embeddings", json!({"model": "m1", "input": "say hello"})),
+    ] {
+        street.first.script(Script::error(503));
+        let answer = client::post_json(&format!("{}{path}", street.daemon.url()), &street.token, &body);
+        assert_eq!((answer.status, answer.header("x-aex-model"), &answer.json()["model"]), (200, Some("m2"), &json!("m1")), "{answer}");
+        assert_eq!(street.second.last_request().path, path);
+    }
+    assert_eq!(street.audited().exact, 2);
 }

@@ -55,7 +55,7 @@ fn lasting(mut denial: Denial) -> Denial {
     match &mut denial {
         Denial::Budget { asked, left, .. } => (*asked, *left) = (Pico::ZERO, Pico::ZERO),
         Denial::Rate { retry_after_ms, .. } | Denial::AuthThrottled { retry_after_ms } | Denial::ProviderDown { retry_after_ms, .. } => {
-            *retry_after_ms = 0
+            *retry_after_ms = 0;
         }
         // Whether a wait helps at all stays.
         Denial::TokenRate { asked, retry_after_ms, .. } => (*asked, *retry_after_ms) = (0, retry_after_ms.map(|_| 0)),

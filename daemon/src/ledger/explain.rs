@@ -45,6 +45,9 @@ pub fn read_only_explain(path: &Path, id: ExplainId) -> Result<Result<Story, Abs
     Reader::new(&transaction).explain(id)
 }
 
+/// Where an attempt was held, and where it ended.
+type Place = (i64, Option<i64>);
+
 /// A replay that stands behind an event.
 struct Replay<'r> {
     reader: &'r Reader<'r>,
@@ -84,13 +87,14 @@ impl<'c> Reader<'c> {
     }
 
     fn explain_request(&self, request: RequestId) -> Result<Result<Story, Absent>, LedgerFault> {
-        let Some(places) = self.places(request)? else {
+        let places = self.places(request)?;
+        if places.is_empty() {
             let search = self.search(request)?;
             return match search.own() {
                 Some((own, _)) => Ok(Ok(Story::Call(Box::new(self.call(&own.clone(), None, &[])?)))),
                 None => self.explain_alike(Some(request), search),
             };
-        };
+        }
         let mut attempts: Vec<Attempt> = Vec::with_capacity(places.len());
         for (held, ended) in places {
             let Some(held) = self.one(held)? else { continue };
@@ -101,13 +105,12 @@ impl<'c> Reader<'c> {
     }
 
     /// The numbers of the events that admitted and ended the attempts of a request, in their order.
-    fn places(&self, request: RequestId) -> Result<Option<Vec<(i64, Option<i64>)>>, LedgerFault> {
+    fn places(&self, request: RequestId) -> Result<Vec<Place>, LedgerFault> {
         let sql = "SELECT held_seq, ended_seq FROM calls WHERE request = ?1 UNION ALL SELECT held_seq, NULL FROM holds WHERE request = ?1
             ORDER BY held_seq";
         let mut statement = self.conn.prepare_cached(sql)?;
         let found = statement.query_map([request.bits().cast_signed()], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        let found = found.collect::<Result<Vec<_>, _>>()?;
-        Ok(Some(found).filter(|found| !found.is_empty()))
+        Ok(found.collect::<Result<_, _>>()?)
     }
 
     /// The denial of an attempt that was to follow one.
