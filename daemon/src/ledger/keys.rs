@@ -36,17 +36,20 @@ impl Reader<'_> {
         let mut state = self.conn.prepare_cached(sql)?;
         let mut found = Vec::new();
         // From the newest on: it stops at the first event that is too old.
-        let mut statement = self.conn.prepare_cached(&format!(
-            "SELECT at_us, CASE WHEN kind = 'call.held' AND {KEYED} THEN body END FROM events WHERE seq <= ? ORDER BY seq DESC"
-        ))?;
+        let mut statement = self.conn.prepare_cached("SELECT at_us, kind, body FROM events WHERE seq <= ? ORDER BY seq DESC")?;
         let mut rows = statement.query([until])?;
         while let Some(row) = rows.next()? {
             let at = Stamp::new(row.get(0)?);
             if at < since || found.len() >= at_most {
                 break;
             }
-            let Some(body) = row.get::<_, Option<String>>(1)? else { continue };
-            let held: CallHeld = serde_json::from_str(&body).map_err(|fault| LedgerFault::Broken(fault.to_string()))?;
+            // Searched here: SQLite's own `instr` compares at every byte.
+            let text = |at| row.get_ref(at).map(|value| value.as_str().unwrap_or_default());
+            let body = text(2)?;
+            if text(1)? != "call.held" || !body.contains(MEMBER) {
+                continue;
+            }
+            let held: CallHeld = serde_json::from_str(body).map_err(|fault| LedgerFault::Broken(fault.to_string()))?;
             let key = params![held.request.bits().cast_signed(), held.attempt];
             let ended: Option<String> = state.query_row(key, |row| row.get(0)).optional()?;
             if let Some(key) = held.idempotency.filter(|_| ended.as_deref() != Some("released")) {
@@ -58,14 +61,14 @@ impl Reader<'_> {
 
     /// The first event, from one on, that holds money under a key which is not over: a start asks for it.
     pub(super) fn first_keyed(&self, from: i64, now: Stamp) -> Result<Option<i64>, LedgerFault> {
-        let sql = format!("SELECT min(seq) FROM events WHERE seq >= ? AND at_us >= ? AND kind = 'call.held' AND {KEYED}");
+        let sql = "SELECT min(seq) FROM events WHERE seq >= ? AND at_us >= ? AND kind = 'call.held' AND instr(body, ?) > 0";
         let since = now.offset(-KEY_LASTS_US);
-        Ok(self.conn.query_row(&sql, params![from, since.micros()], |row| row.get(0))?)
+        Ok(self.conn.query_row(sql, params![from, since.micros(), MEMBER], |row| row.get(0))?)
     }
 }
 
 /// How long a key belongs to its first call, in microseconds.
 pub const KEY_LASTS_US: i64 = 24 * 3_600_000_000;
 
-/// Within a text of the body the quotes would be escaped.
-const KEYED: &str = r#"instr(body, '"idempotency":"') > 0"#;
+/// How a body begins its member. Within a text of the body the quotes would be escaped.
+const MEMBER: &str = r#""idempotency":""#;
