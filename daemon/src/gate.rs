@@ -175,8 +175,9 @@ impl Gate {
         let default_model = Some(active.config.catalog.default_model.clone());
         let charged = active.config.settings.charge_on_gateway_error.value;
         let away = active.config.catalog.providers.values().filter(|provider| provider.kind != ProviderKind::Echo);
+        let places = away.flat_map(|provider| std::iter::once(provider).chain(provider.other.as_deref()));
         let providers =
-            away.map(|provider| (provider.name.clone(), provider.base_url.to_string().trim_end_matches('/').to_owned())).collect();
+            places.map(|provider| (provider.name.clone(), provider.base_url.to_string().trim_end_matches('/').to_owned())).collect();
         let done =
             self.inner.ledger.admin(move |writer| writer.config_loaded(&cards, default_model, charged, providers, by).map(Ok)).await?;
         done.map_err(|refused| LedgerFault::Broken(refused.to_string()))

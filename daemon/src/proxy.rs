@@ -5,6 +5,7 @@
 
 mod attempts;
 mod dispatch;
+mod exempt;
 mod headers;
 mod line;
 mod listen;

@@ -188,6 +188,14 @@ impl Daemon {
         self.current().pid.as_raw()
     }
 
+    /// Its resident memory, in bytes.
+    #[must_use]
+    #[track_caller]
+    pub fn resident(&self) -> u64 {
+        let memory = std::fs::read_to_string(format!("/proc/{}/statm", self.pid())).expect("the daemon's memory");
+        memory.split(' ').nth(1).and_then(|text| text.parse::<u64>().ok()).expect("resident pages") * 4096
+    }
+
     #[track_caller]
     fn current(&self) -> &Running {
         self.running.as_ref().expect("the daemon runs")

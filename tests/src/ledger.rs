@@ -357,20 +357,26 @@ pub fn cost(bill: &Bill, prices: &Value) -> i64 {
     let cached = price("cached_input_pico").unwrap_or(input);
     let count = |tokens: u64| i64::try_from(tokens).expect("few tokens");
     let call = price("call_pico").unwrap_or(0);
-    let fresh = bill.prompt_tokens - bill.cached_tokens;
-    count(fresh) * input + count(bill.cached_tokens) * cached + count(bill.completion_tokens) * output + call
+    let written = price("cache_write_pico").unwrap_or(input);
+    let fresh = bill.prompt_tokens - bill.cached_tokens - bill.written_tokens;
+    let prompt = count(fresh) * input + count(bill.cached_tokens) * cached + count(bill.written_tokens) * written;
+    prompt + count(bill.completion_tokens) * output + call
 }
 
-/// Characters of all message contents, or of the texts of a `prompt` or an `input`; a token given as a number counts four.
+/// Characters of all message contents, and of the system prompt where that stands beside them, or of the texts of a `prompt` or an
+/// `input`; a token given as a number counts four.
 fn characters(body: &Value) -> u64 {
+    let messages = body["messages"].as_array().map_or(0, |messages| messages.iter().map(|message| contents(&message["content"])).sum());
+    messages + contents(&body["system"]) + texts(&body["prompt"]) + texts(&body["input"])
+}
+
+fn contents(content: &Value) -> u64 {
     let count = |text: &str| u64::try_from(text.chars().count()).expect("few characters");
-    let of = |message: &Value| match &message["content"] {
+    match content {
         Value::String(text) => count(text),
-        Value::Array(parts) => parts.iter().filter_map(|part| part["text"].as_str()).map(count).sum(),
+        Value::Array(parts) => parts.iter().map(|part| part["text"].as_str().map_or(0, count) + contents(&part["content"])).sum(),
         _ => 0,
-    };
-    let messages: u64 = body["messages"].as_array().map_or(0, |messages| messages.iter().map(of).sum());
-    messages + texts(&body["prompt"]) + texts(&body["input"])
+    }
 }
 
 fn texts(value: &Value) -> u64 {

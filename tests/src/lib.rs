@@ -11,6 +11,7 @@
     reason = "a harness fails a test by panicking, shows logs, and measures real time"
 )]
 
+pub mod anthropic;
 pub mod ask;
 pub mod bench;
 pub mod client;

@@ -1,4 +1,4 @@
-//! The scripted provider: truthful OpenAI endpoints on a loopback port that fails on command and counts what it would bill.
+//! The scripted provider: truthful endpoints of OpenAI and Anthropic on a loopback port that fails on command and counts what it would bill.
 //!
 //! It runs on a thread of its own, so that plain `#[test]` functions can use it. Each wait has a deadline and fails the test.
 
@@ -6,6 +6,7 @@ mod api;
 mod body;
 mod book;
 mod chat;
+mod messages;
 mod render;
 mod script;
 mod serve;

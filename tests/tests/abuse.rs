@@ -22,7 +22,9 @@ struct Dialect {
     events: &'static [&'static str],
     /// Those of them that the client does not get.
     stripped: &'static [usize],
-    /// An event of the daemon's own that says that the stream broke.
+    /// What stands before the `data:` of the daemon's own event that says that the stream broke.
+    error_line: &'static str,
+    /// Whether that is what it says.
     is_error: fn(&str) -> bool,
     /// The most bytes of output in its events.
     output: u64,
@@ -44,6 +46,7 @@ const CHAT: Dialect = Dialect {
         "data: [DONE]\n\n",
     ],
     stripped: &[5],
+    error_line: "",
     is_error: |data| serde_json::from_str::<Value>(data).is_ok_and(|event| event["error"]["code"] == "upstream_error"),
     output: 30,
 };
@@ -61,6 +64,7 @@ const COMPLETIONS: Dialect = Dialect {
         "data: [DONE]\n\n",
     ],
     stripped: &[4],
+    error_line: "",
     is_error: CHAT.is_error,
     output: 30,
 };
@@ -183,7 +187,7 @@ fn a_provider_that_is_gone_at_any_byte_leaves_whole_events_and_one_that_says_so(
             let error = data.last().unwrap_or_else(|| panic!("{at}: {answer}"));
             assert!((dialect.is_error)(error), "{at}: {answer}");
             let text = answer.text();
-            let before = text.strip_suffix(&format!("data: {error}\n\n")).unwrap_or_else(|| panic!("{at}: {answer}"));
+            let before = text.strip_suffix(&format!("{}data: {error}\n\n", dialect.error_line)).unwrap_or_else(|| panic!("{at}: {answer}"));
             // What was begun is closed by a blank line, so that it does not run into the error.
             assert!(wholes.iter().any(|whole| before == whole || before == format!("{whole}\n\n")), "{at}: {answer}");
             stories.push("cut");
@@ -352,18 +356,12 @@ fn bytes_that_are_no_text_break_a_stream_and_do_not_pass() {
     stage.ends();
 }
 
-/// The resident memory of a process, in bytes.
-fn resident(pid: i32) -> u64 {
-    let memory = std::fs::read_to_string(format!("/proc/{pid}/statm")).expect("the daemon's memory");
-    memory.split(' ').nth(1).and_then(|text| text.parse::<u64>().ok()).expect("resident pages") * 4096
-}
-
 #[test]
 fn streams_of_64_mib_that_nobody_reads_take_no_memory_and_pass_whole_when_somebody_does() {
     const READERS: usize = 8;
     const SIZE: usize = 64 << 20;
     let mut house = House::new(|config| config);
-    let before = resident(house.daemon.pid());
+    let before = house.daemon.resident();
     let chunk = format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"\"}}}}],\"pad\":\"{}\"}}\n\n", "x".repeat(4_000));
     let stop = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":5,\"completion_tokens\":0}}\n\n";
     let stream = chunk.repeat(SIZE / chunk.len() + 1) + stop + "data: [DONE]\n\n";
@@ -378,13 +376,13 @@ fn streams_of_64_mib_that_nobody_reads_take_no_memory_and_pass_whole_when_somebo
     for _ in 0..300 {
         assert_eq!(aex_tests::client::get(&format!("{}/health", house.daemon.url()), "").status, 200);
     }
-    let stalled = resident(house.daemon.pid());
+    let stalled = house.daemon.resident();
     let mut reader = readers.pop().expect("a reader");
     let mut read = 0;
     let mut most = stalled;
     while let Some(bytes) = reader.next_bytes().expect("a clean end") {
         if read / (8 << 20) != (read + bytes.len()) / (8 << 20) {
-            most = most.max(resident(house.daemon.pid()));
+            most = most.max(house.daemon.resident());
         }
         read += bytes.len();
     }

@@ -147,7 +147,7 @@ fn an_answer_that_is_no_http_or_not_whole_is_a_gateway_error_that_is_paid_for() 
 
 #[test]
 fn an_answer_without_end_ends_at_a_limit() {
-    let house = House::with("first_byte_timeout_ms: 300");
+    let house = House::with("first_byte_timeout_ms: 2000");
     let (plain, events) = (head("200 OK", ""), "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n");
     let without_end = |start: &str, more: Vec<u8>| Raw { pieces: vec![start.as_bytes().to_vec(), more], then: Then::Repeat };
     // Provisional answers without end: nothing but the time limit ends them.
@@ -245,12 +245,6 @@ fn what_cannot_be_decoded_does_not_pass_and_is_never_free() {
     audited(&house.daemon);
 }
 
-/// The resident memory of a process, in bytes.
-fn resident(pid: i32) -> u64 {
-    let memory = std::fs::read_to_string(format!("/proc/{pid}/statm")).expect("the daemon's memory");
-    memory.split(' ').nth(1).and_then(|text| text.parse::<u64>().ok()).expect("resident pages") * 4096
-}
-
 #[test]
 fn a_bomb_stays_small_in_memory_and_ends_at_the_limits() {
     let house = House::new();
@@ -268,11 +262,11 @@ fn a_bomb_stays_small_in_memory_and_ends_at_the_limits() {
     assert_eq!((answer.status, answer.end, story.as_str()), (200, End::Broken, "estimated provider_left"));
     assert!(answer.body.len() < 1_000, "{}", answer.body.len());
     // A plain answer at the limit of an answer.
-    let before = resident(house.daemon.pid());
+    let before = house.daemon.resident();
     let (answer, story) = house.call(false, Raw::plain(header, bomb(b" ", 128 << 20)));
     refusal::check(&answer, &upstream(502, &["too large"]));
     assert_eq!(story, "worst_case provider_left");
-    let after = resident(house.daemon.pid());
+    let after = house.daemon.resident();
     assert!(after < before + (256 << 20), "{before} before, {after} after");
     house.is_unharmed("a bomb");
     audited(&house.daemon);

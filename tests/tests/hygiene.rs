@@ -174,7 +174,7 @@ fn a_head_that_drips_is_cut_while_idle_connections_are_kept() {
 
 #[test]
 fn a_connection_without_a_next_request_is_closed_in_its_time() {
-    let house = House::new(|config| config.aexd_yaml("keep_alive_ms: 100\n"));
+    let house = House::new(|config| config.aexd_yaml("keep_alive_ms: 1000\n"));
     let mut fresh = Connection::open(&house.daemon.url());
     let mut used = Connection::open(&house.daemon.url());
     used.request("GET", "/health", &[], b"").expect("send");

@@ -20,11 +20,6 @@ use serde_json::json;
 
 const STREAMS: usize = 2_000;
 
-fn resident(pid: i32) -> u64 {
-    let memory = std::fs::read_to_string(format!("/proc/{pid}/statm")).expect("the daemon's memory");
-    memory.split(' ').nth(1).and_then(|text| text.parse::<u64>().ok()).expect("resident pages") * 4
-}
-
 #[test]
 fn two_thousand_streams_are_open_at_once_and_all_complete() {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("the limit of open files");
@@ -32,7 +27,7 @@ fn two_thousand_streams_are_open_at_once_and_all_complete() {
     let provider = Provider::start();
     let daemon = Daemon::start(&provider);
     let token = daemon.agent_with("bot", "1000", 1_000_000, &[]);
-    let before = resident(daemon.pid());
+    let before = daemon.resident();
     // Each waits in its middle for all the others.
     provider.always(Script::hold_after(7));
     let body = ask::chat_with(&json!({"stream": true}));
@@ -48,7 +43,7 @@ fn two_thousand_streams_are_open_at_once_and_all_complete() {
         }
     }
     assert_eq!(daemon.rpc("daemon.status", &json!({}))["in_flight"], STREAMS);
-    let open = resident(daemon.pid());
+    let open = daemon.resident();
     let released = Instant::now();
     provider.release();
     for stream in &mut streams {
@@ -59,7 +54,7 @@ fn two_thousand_streams_are_open_at_once_and_all_complete() {
         assert_eq!(last, "[DONE]");
     }
     let took = released.elapsed();
-    eprintln!("{STREAMS} streams open: {} KiB each; nine chunks to each of them: {took:?}", (open - before) / STREAMS as u64);
+    eprintln!("{STREAMS} streams open: {} KiB each; nine chunks to each of them: {took:?}", (open - before) / 1024 / STREAMS as u64);
     // Their connections serve on.
     let mut again = streams.into_iter().next().expect("a connection");
     provider.always(Script::default());

@@ -13,7 +13,7 @@ use aex_tests::provider::Provider;
 use serde_json::{Value, json};
 
 /// The newest version that samples are kept of; it is the one before that which this program writes, or that one itself.
-const NEWEST: u32 = 2;
+const NEWEST: u32 = 3;
 
 fn sample(version: u32) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("fixtures/ledger/schema-{version}"))

@@ -182,9 +182,8 @@ fn a_slow_reader_slows_the_provider_down_and_gets_all() {
     // Another client is served while this one doesn't read, and the provider has not got rid of all.
     assert_eq!(client::stream(&daemon.chat_url(), &token, &ask::chat()).status, 200);
     assert!(provider.bills()[0].completion_tokens < 150_000, "{:?}", provider.bills()[0]);
-    let memory = std::fs::read_to_string(format!("/proc/{}/statm", daemon.pid())).expect("the daemon's memory");
-    let pages: u64 = memory.split(' ').nth(1).and_then(|text| text.parse().ok()).expect("resident pages");
-    assert!(pages * 4096 < 200 << 20, "{pages} pages");
+    let memory = daemon.resident();
+    assert!(memory < 200 << 20, "{memory} bytes");
     let mut seen = 0;
     while let Some(data) = connection.next_data().expect("a clean end") {
         seen += usize::from(data.contains("\"content\":\"") && !data.contains("\"content\":\"\""));

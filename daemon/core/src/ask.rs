@@ -38,6 +38,9 @@ pub struct Ask {
     /// Content parts that are images.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub images: u64,
+    /// Tokens that the provider adds, at most, for tools that the request names by a type alone.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub known_tool_tokens: u64,
     /// The largest output limit that the request states, in tokens; 0 where there is no output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_tokens: Option<u64>,

@@ -13,6 +13,14 @@ pub fn text<T: Serialize>(value: &T) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
 
+/// Writes the canonical text of a value behind what is there already, so that a buffer can be used again.
+pub fn write<T: Serialize>(value: &T, out: &mut Vec<u8>) {
+    let from = out.len();
+    if serde_json::to_writer(&mut *out, value).is_err() {
+        out.truncate(from);
+    }
+}
+
 /// The canonical text of a value and its digest.
 #[must_use]
 pub fn snapshot<T: Serialize>(value: &T) -> (String, Digest) {

@@ -38,6 +38,27 @@ pub enum AuthCause {
     Revoked,
 }
 
+/// Whose API a path is part of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// Anthropic's messages.
+    Anthropic,
+    /// OpenAI's API.
+    OpenAi,
+}
+
+impl Protocol {
+    /// Its name for people.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Protocol::Anthropic => "Anthropic's API",
+            Protocol::OpenAi => "OpenAI's API",
+        }
+    }
+}
+
 /// What a rate counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -128,6 +149,18 @@ pub enum Denial {
         /// The name asked for; empty when the request names none and there is no default.
         model: String,
     },
+    /// The model's provider does not speak the protocol of the call.
+    Protocol {
+        /// The model.
+        model: String,
+        /// The protocol of the call.
+        protocol: Protocol,
+        /// The provider.
+        provider: String,
+        /// The setting of the provider that names where it does; absent where none could.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        setting: Option<String>,
+    },
     /// The policy of the agent or the capabilities of the model refuse it.
     Policy {
         /// Other rules that it breaks.
@@ -213,6 +246,7 @@ impl Denial {
             Denial::Malformed { .. } => "request_form",
             Denial::TooLarge { .. } => "max_body",
             Denial::UnknownModel { .. } => "known_model",
+            Denial::Protocol { .. } => "protocol",
             Denial::Policy { breach, .. } => breach.rule.setting(),
             // A prefix keeps names that people choose apart from ours.
             Denial::Rule(ruled) => return Cow::Owned(format!("rule:{}", ruled.rule)),

@@ -48,6 +48,11 @@ macro_rules! events {
                 match self { $(Event::$name(event) => crate::canon::text(event.as_ref()),)* }
             }
 
+            /// Writes its canonical body behind what is there already.
+            pub fn write_body(&self, out: &mut Vec<u8>) {
+                match self { $(Event::$name(event) => crate::canon::write(event.as_ref(), out),)* }
+            }
+
             /// Whether a text is its canonical body.
             #[must_use]
             pub fn is_body(&self, text: &str) -> bool {

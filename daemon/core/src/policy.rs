@@ -136,6 +136,12 @@ pub struct Permit {
 }
 
 impl Permit {
+    /// What stood in a field before each of its changes.
+    #[must_use]
+    pub fn all_changed(&self, field: Changed) -> Vec<&str> {
+        self.changes.iter().filter(|change| change.field == field).filter_map(|change| change.from.as_deref()).collect()
+    }
+
     /// What a field was changed to.
     #[must_use]
     pub fn changed(&self, field: Changed) -> Option<&str> {

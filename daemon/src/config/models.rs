@@ -3,11 +3,11 @@
 //! Decides which shapes are accepted. A key without meaning inside a provider or a model is a warning, because the earlier
 //! program ignored it and a key left over must not stop a start; elsewhere it is an error.
 
+use super::pricing::{self, Pricing};
 use super::provider::{self, Provider};
 use super::report::{Field, Report, Section, Unknown, number};
 use super::route::{self, Route};
-use aex_core::price::{MaxTokensField, ModelCard, Overhead, Price};
-use aex_proto::value::Pico;
+use aex_core::price::{MaxTokensField, ModelCard, Overhead};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -139,7 +139,7 @@ fn read_model(
     });
     let provider_model =
         section.require("provider_model", "the provider's name of the model", report).and_then(|field| report.text(&field));
-    let price = read_pricing(&mut section, report);
+    let Pricing { price, drop_tools } = pricing::read(&mut section, report);
     let limits = read_limits(&mut section, report);
     let capabilities = read_capabilities(&mut section, report);
     routes.insert(name.to_owned(), route::read(&mut section, report));
@@ -147,7 +147,7 @@ fn read_model(
     let (limits, capabilities, provider_model) = (limits?, capabilities?, provider_model?);
     Some(ModelCard {
         context_tokens: limits.context_tokens,
-        drop_tools: Vec::new(),
+        drop_tools,
         max_tokens: limits.max_tokens?,
         max_tokens_field: limits.max_tokens_field,
         max_tokens_per_minute: limits.max_tokens_per_minute,
@@ -160,101 +160,6 @@ fn read_model(
         tools: capabilities.tools,
         vision: capabilities.vision,
     })
-}
-
-fn read_pricing(model: &mut Section<'_>, report: &mut Report) -> Option<Price> {
-    let Some(field) = model.get("pricing") else {
-        let text = format!("{}.pricing: missing, so every call of this model is denied; `pricing: free` if it costs nothing", model.key);
-        report.warn(model.line, text);
-        return None;
-    };
-    if number(field.node) == Some("free") {
-        return Some(free());
-    }
-    let mut section = report.section(&field)?;
-    let mut unit = |micro, per_mtok| read_unit(&mut section, micro, per_mtok, report);
-    let input = unit("input_micro", Some("input_per_mtok"));
-    let output = unit("output_micro", Some("output_per_mtok"));
-    let cached_input = unit("cached_input_micro", Some("cached_input_per_mtok"));
-    let cache_write = unit("cache_write_micro", Some("cache_write_per_mtok"));
-    let audio_input = unit("audio_input_micro", Some("audio_input_per_mtok"));
-    let audio_output = unit("audio_output_micro", Some("audio_output_per_mtok"));
-    let call = unit("call_micro", None);
-    for (unit, name) in [(&input, "input"), (&output, "output")] {
-        if matches!(unit, Unit::Absent) {
-            report.refuse(section.line, format!("{}: expected {name}_micro or {name}_per_mtok, found neither", section.key));
-        }
-    }
-    section.finish(Unknown::Warn, report);
-    Some(Price {
-        audio_input: audio_input.price(),
-        audio_output: audio_output.price(),
-        cache_write: cache_write.price(),
-        cached_input: cached_input.price(),
-        call: call.price(),
-        ..Price::of(input.price()?, output.price()?)
-    })
-}
-
-/// Nothing costs anything, tools that the provider runs excepted.
-fn free() -> Price {
-    let zero = Some(Pico::ZERO);
-    Price {
-        audio_input: zero,
-        audio_output: zero,
-        cache_write: zero,
-        cache_write_1h: zero,
-        image_output: zero,
-        ..Price::of(Pico::ZERO, Pico::ZERO)
-    }
-}
-
-enum Unit {
-    Absent,
-    Wrong,
-    Price(Pico),
-}
-
-impl Unit {
-    fn price(self) -> Option<Pico> {
-        match self {
-            Unit::Price(price) => Some(price),
-            Unit::Absent | Unit::Wrong => None,
-        }
-    }
-}
-
-fn read_unit(section: &mut Section<'_>, micro: &'static str, per_mtok: Option<&'static str>, report: &mut Report) -> Unit {
-    let in_micro = section.get(micro);
-    let in_mtok = per_mtok.and_then(|name| section.get(name));
-    let price = match (in_micro, in_mtok) {
-        (None, None) => return Unit::Absent,
-        (Some(field), None) => micro_price(&field, per_mtok, report),
-        (None, Some(field)) => mtok_price(&field, report),
-        (Some(_), Some(field)) => {
-            report.refuse(field.line, format!("{}: expected one price, found {micro} too", field.key));
-            None
-        }
-    };
-    price.map_or(Unit::Wrong, Unit::Price)
-}
-
-fn micro_price(field: &Field<'_>, per_mtok: Option<&str>, report: &mut Report) -> Option<Pico> {
-    let price = number(field.node).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-    let price = price.and_then(|text| text.parse().ok()).and_then(Pico::from_micro);
-    if price.is_none() {
-        let finer = per_mtok.map_or(String::new(), |name| format!(" ({name} takes smaller prices)"));
-        report.expected(field, &format!("a whole number of µUSD ≥ 0{finer}"));
-    }
-    price
-}
-
-fn mtok_price(field: &Field<'_>, report: &mut Report) -> Option<Pico> {
-    let price = number(field.node).and_then(|text| Pico::parse_usd_per_million(text).ok());
-    if price.is_none() {
-        report.expected(field, "USD per million tokens such as \"0.15\", with at most 6 decimals");
-    }
-    price
 }
 
 struct Limits {

@@ -3,9 +3,11 @@
 use super::report::{Field, Report, Section, Unknown};
 use super::route::{self, Retries};
 use aex_core::breaker;
+use aex_core::decision::Protocol;
 use http::header::{self, HeaderName, HeaderValue};
 use http::uri::{Scheme, Uri};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
@@ -49,6 +51,8 @@ pub struct Provider {
     pub breaker: Option<breaker::Settings>,
     /// The variable of its key, such as `GROQ_API_KEY`.
     pub key_variable: String,
+    /// The same provider where it speaks the other protocol; its `name` is that of a place, not of an entry.
+    pub other: Option<Arc<Provider>>,
 }
 
 /// What a provider speaks.
@@ -56,6 +60,8 @@ pub struct Provider {
 pub enum ProviderKind {
     /// OpenAI's HTTP API.
     OpenAiCompatible,
+    /// Anthropic's.
+    Anthropic,
     /// Built in: answers with what it was asked, without any network.
     Echo,
 }
@@ -65,6 +71,8 @@ pub enum ProviderKind {
 pub enum Auth {
     /// `Authorization: Bearer` with the key.
     Bearer,
+    /// `x-api-key` with the key.
+    ApiKey,
     /// No key is needed or sent.
     None,
 }
@@ -82,22 +90,57 @@ pub struct Timeouts {
 
 impl Provider {
     /// Path and query of a request: `/chat/completions` below `https://api.groq.com/openai/v1` is
-    /// `/openai/v1/chat/completions`.
+    /// `/openai/v1/chat/completions`. Anthropic's clients take a base URL without `/v1`: `/messages` is `/v1/messages` below
+    /// `https://api.anthropic.com` and below `https://api.anthropic.com/v1`.
     #[must_use]
     pub fn target(&self, endpoint: &str) -> String {
-        format!("{}{endpoint}", self.base_url.path().trim_end_matches('/'))
+        let base = self.base_url.path().trim_end_matches('/');
+        match self.kind {
+            ProviderKind::Anthropic => format!("{}/v1{endpoint}", base.strip_suffix("/v1").unwrap_or(base)),
+            ProviderKind::OpenAiCompatible | ProviderKind::Echo => format!("{base}{endpoint}"),
+        }
     }
 
     /// Whether a call needs the provider's key.
     #[must_use]
     pub fn needs_key(&self) -> bool {
-        self.auth == Auth::Bearer
+        self.auth != Auth::None
+    }
+
+    /// Where it speaks a protocol; `None` when the configuration names no such place.
+    #[must_use]
+    pub fn speaking(self: &Arc<Provider>, protocol: Protocol) -> Option<&Arc<Provider>> {
+        if self.kind.protocol() == protocol { Some(self) } else { self.other.as_ref() }
+    }
+}
+
+/// The protocols of which a provider may speak both: its own, the setting that names where it speaks the other, and that one.
+const BOTH: [(ProviderKind, &str, ProviderKind); 2] = [
+    (ProviderKind::Anthropic, "openai_base_url", ProviderKind::OpenAiCompatible),
+    (ProviderKind::OpenAiCompatible, "anthropic_base_url", ProviderKind::Anthropic),
+];
+
+impl ProviderKind {
+    /// What it speaks.
+    #[must_use]
+    pub const fn protocol(self) -> Protocol {
+        match self {
+            ProviderKind::Anthropic => Protocol::Anthropic,
+            ProviderKind::OpenAiCompatible | ProviderKind::Echo => Protocol::OpenAi,
+        }
+    }
+
+    /// The setting that names where a provider of this kind speaks the other protocol.
+    #[must_use]
+    pub fn other_setting(self) -> Option<&'static str> {
+        BOTH.iter().find(|(kind, _, _)| *kind == self).map(|(_, setting, _)| *setting)
     }
 }
 
 pub(super) fn read(name: &str, field: &Field<'_>, config_dir: &Path, report: &mut Report) -> Option<Provider> {
     let mut section = report.section(field)?;
-    let kinds = [("openai_compatible", ProviderKind::OpenAiCompatible), ("echo", ProviderKind::Echo)];
+    let kinds =
+        [("openai_compatible", ProviderKind::OpenAiCompatible), ("anthropic", ProviderKind::Anthropic), ("echo", ProviderKind::Echo)];
     let kind = match section.get("type") {
         Some(field) => report.word(&field, &kinds),
         None => Some(ProviderKind::OpenAiCompatible),
@@ -107,20 +150,25 @@ pub(super) fn read(name: &str, field: &Field<'_>, config_dir: &Path, report: &mu
         _ => section.require("base_url", "an http or https URL", report).and_then(|field| url(&field, report)),
     };
     let auth = match section.get("auth") {
-        Some(field) => report.word(&field, &[("bearer", Auth::Bearer), ("none", Auth::None)]),
-        None => Some(if kind == Some(ProviderKind::Echo) { Auth::None } else { Auth::Bearer }),
+        Some(field) => report.word(&field, &[("bearer", Auth::Bearer), ("x_api_key", Auth::ApiKey), ("none", Auth::None)]),
+        None => Some(match kind {
+            Some(ProviderKind::Echo) => Auth::None,
+            Some(ProviderKind::Anthropic) => Auth::ApiKey,
+            Some(ProviderKind::OpenAiCompatible) | None => Auth::Bearer,
+        }),
     };
+    let other = kind.and_then(|kind| other_place(kind, &mut section, report));
     let ca_pem = section.get("ca_file").map(|field| certificates(&field, config_dir, report));
     let headers = section.get("headers").map_or_else(|| Some(Vec::new()), |field| read_headers(&field, report));
     let timeouts = read_timeouts(&mut section, report);
     let retries = section.get("retries").and_then(|field| route::read_retries(&field, report));
     let breaker = route::read_breaker(&mut section, report);
     let key_variable = key_variable(name);
-    if auth == Some(Auth::Bearer) && key_variable == "_API_KEY" {
+    if auth != Some(Auth::None) && key_variable == "_API_KEY" {
         report.refuse(field.line, format!("{}: expected a name with at least one of A-Z, 0-9, for the variable of its key", field.key));
     }
     section.finish(Unknown::Warn, report);
-    Some(Provider {
+    let provider = Provider {
         name: name.to_owned(),
         base_url: base_url?,
         kind: kind?,
@@ -131,7 +179,24 @@ pub(super) fn read(name: &str, field: &Field<'_>, config_dir: &Path, report: &mu
         retries,
         breaker,
         key_variable,
+        other: None,
+    };
+    Some(match other {
+        Some((kind, base_url)) => {
+            let (setting, base_url) = (provider.kind.other_setting().unwrap_or_default(), base_url?);
+            // Whoever serves both takes one key, and OpenAI's protocol has one way to send it.
+            let auth = if kind == ProviderKind::OpenAiCompatible && provider.auth == Auth::ApiKey { Auth::Bearer } else { provider.auth };
+            let place = Provider { name: format!("{name}.{setting}"), base_url, kind, auth, ..provider.clone() };
+            Provider { other: Some(Arc::new(place)), ..provider }
+        }
+        None => provider,
     })
+}
+
+/// Where a provider of a kind speaks the other protocol, when it says so.
+fn other_place(kind: ProviderKind, section: &mut Section<'_>, report: &mut Report) -> Option<(ProviderKind, Option<Uri>)> {
+    let (_, setting, other) = BOTH.iter().find(|(own, _, _)| *own == kind)?;
+    section.get(setting).map(|field| (*other, url(&field, report)))
 }
 
 /// The variable of a provider's key: upper case, `-` as `_`, other characters dropped (`my-llm.eu` is `MY_LLMEU_API_KEY`).
@@ -216,5 +281,46 @@ mod tests {
         assert_eq!(key_variable("groq"), "GROQ_API_KEY");
         assert_eq!(key_variable("my-llm.eu"), "MY_LLMEU_API_KEY");
         assert_eq!(key_variable("läma_2"), "LMA_2_API_KEY");
+    }
+    /// A provider of models.yaml by its lines, and what was said about them.
+    fn entry(lines: &str) -> (Option<Provider>, String) {
+        let source = format!("p:\n{}", lines.lines().map(|line| format!("  {line}\n")).collect::<String>());
+        let mut report = Report::new("models.yaml");
+        let document = report.parse(&source).unwrap();
+        let top = Section::document(&document, &mut report).unwrap();
+        let (name, field) = top.named().next().unwrap();
+        let provider = read(name, &field, Path::new("/"), &mut report);
+        (provider, report.errors.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn a_provider_speaks_one_protocol_or_both_at_two_places() {
+        /// What it sends where: each protocol's place, its path for messages or chat, and how the key goes there.
+        #[track_caller]
+        fn check(lines: &str, anthropic: Option<(&str, &str, Auth)>, openai: Option<(&str, &str, Auth)>) {
+            let (provider, errors) = entry(lines);
+            let provider = Arc::new(provider.unwrap_or_else(|| panic!("{errors}")));
+            for (protocol, endpoint, expected) in [(Protocol::Anthropic, "/messages", anthropic), (Protocol::OpenAi, "/chat", openai)] {
+                let place = provider.speaking(protocol);
+                let found = place.map(|place| (place.base_url.host().unwrap_or_default().to_owned(), place.target(endpoint), place.auth));
+                let expected = expected.map(|(host, path, auth)| (host.to_owned(), path.to_owned(), auth));
+                assert_eq!(found, expected, "{lines}: {protocol:?}");
+            }
+        }
+        check("type: anthropic\nbase_url: https://a.com", Some(("a.com", "/v1/messages", Auth::ApiKey)), None);
+        check("type: anthropic\nbase_url: https://a.com/v1/", Some(("a.com", "/v1/messages", Auth::ApiKey)), None);
+        check("type: anthropic\nbase_url: https://a.com/x/v1\nauth: bearer", Some(("a.com", "/x/v1/messages", Auth::Bearer)), None);
+        check(
+            "type: anthropic\nbase_url: https://a.com\nopenai_base_url: https://b.com/v1",
+            Some(("a.com", "/v1/messages", Auth::ApiKey)),
+            Some(("b.com", "/v1/chat", Auth::Bearer)),
+        );
+        check("base_url: https://b.com/v1", None, Some(("b.com", "/v1/chat", Auth::Bearer)));
+        check(
+            "base_url: http://b.com/v1\nanthropic_base_url: http://a.com/anthropic\nauth: none",
+            Some(("a.com", "/anthropic/v1/messages", Auth::None)),
+            Some(("b.com", "/v1/chat", Auth::None)),
+        );
+        check("type: echo", None, Some(("", "/chat", Auth::None)));
     }
 }

@@ -178,7 +178,7 @@ fn a_wrong_value_names_file_line_key_and_expectation() {
     refuse(&seed("version: 1", "version: 2"), &["models.yaml:1: version: expected 1, found 2"]);
     refuse(
         &seed("type: openai_compatible", "type: gemini"),
-        &["models.yaml:6: providers.groq.type: expected openai_compatible or echo, found \"gemini\""],
+        &["models.yaml:6: providers.groq.type: expected openai_compatible or anthropic or echo, found \"gemini\""],
     );
     refuse(
         &seed("tools: true", "tools: yes"),
@@ -309,7 +309,7 @@ fn all_errors_are_named_at_once_and_a_broken_file_never_starts_empty() {
          body_idle_ms, keep_alive_ms, client_stall_ms, durability, wal_limit, zone, workers, drain_timeout_ms, run_grace_ms, on_disconnect, charge_on_gateway_error, \
          idempotency_answer, idempotency_memory, idempotency_keys, log_level, admin_group",
             "models.yaml:2: providers.p.base_url: expected an http or https URL, found nothing",
-            "models.yaml:3: providers.p.auth: expected bearer or none, found \"maybe\"",
+            "models.yaml:3: providers.p.auth: expected bearer or x_api_key or none, found \"maybe\"",
             "models.yaml:5: models.m.provider_model: expected the provider's name of the model, found nothing",
             "models.yaml:5: models.m.limits: expected a mapping with max_tokens, found nothing",
             "models.yaml:5: models.m.capabilities: expected a mapping with reasoning, tools and vision, found nothing",

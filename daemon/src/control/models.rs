@@ -5,8 +5,9 @@ use crate::config::{Config, Provider, ProviderKind, Settings};
 use crate::gate::{Active, Gate};
 use aex_core::breaker::Standing;
 use aex_core::event::By;
-use aex_core::price::{ModelCard, Price};
-use aex_proto::model::{KeyState, Model, ModelList, ModelReloaded, Prices};
+use aex_core::price::{ModelCard, Price, ToolPrice};
+use aex_core::usage::Bucket;
+use aex_proto::model::{HostedTool, KeyState, LongContext, Model, ModelList, ModelReloaded, Prices};
 use aex_proto::rpc::{ErrorObject, Fault};
 
 pub(super) fn list(active: &Active) -> ModelList {
@@ -67,6 +68,7 @@ fn model(active: &Active, card: &ModelCard, provider: &Provider) -> Model {
             Standing::HalfOpen => Some(0),
             Standing::Open(wait_ms) => Some(wait_ms),
         },
+        dropped_tools: card.drop_tools.clone(),
         key,
         key_variable: (key != KeyState::NotNeeded).then(|| provider.key_variable.clone()),
     }
@@ -84,16 +86,33 @@ pub(super) fn key_state(config: &Config, provider: &Provider) -> KeyState {
 const fn type_name(kind: ProviderKind) -> &'static str {
     match kind {
         ProviderKind::OpenAiCompatible => "openai_compatible",
+        ProviderKind::Anthropic => "anthropic",
         ProviderKind::Echo => "echo",
     }
 }
 
-const fn prices(price: &Price) -> Prices {
+fn prices(price: &Price) -> Prices {
+    let others = [
+        (Bucket::CacheWrite5m, price.cache_write_5m),
+        (Bucket::CacheWrite30m, price.cache_write_30m),
+        (Bucket::CacheWrite1h, price.cache_write_1h),
+        (Bucket::CacheWrite12h, price.cache_write_12h),
+        (Bucket::AudioInput, price.audio_input),
+        (Bucket::AudioOutput, price.audio_output),
+        (Bucket::ImageInput, price.image_input),
+        (Bucket::ImageOutput, price.image_output),
+    ];
+    let long = |long: &aex_core::price::LongContext| LongContext { above: long.above, prices: prices(&long.price) };
+    let tool = |tool: &ToolPrice| HostedTool { max_calls: tool.max_calls, per_call_pico: tool.per_call };
     Prices {
         input_pico: price.input,
         output_pico: price.output,
         cached_input_pico: price.cached_input,
         cache_write_pico: price.cache_write,
         call_pico: price.call,
+        others_pico: others.into_iter().filter_map(|(bucket, unit)| Some((bucket.name(), unit?))).collect(),
+        long_context: price.long_context.iter().map(long).collect(),
+        tiers: price.tiers.iter().map(|(name, tier)| (name.clone(), prices(tier))).collect(),
+        tools: price.tools.iter().map(|(name, price)| (name.clone(), tool(price))).collect(),
     }
 }

@@ -8,7 +8,7 @@ use crate::ledger::{AccountView, Held, HoldCall, LedgerFault, Snapshot};
 use aex_core::ask::Ask;
 use aex_core::books::HoldKey;
 use aex_core::breaker::Heard;
-use aex_core::decision::Denial;
+use aex_core::decision::{Denial, Protocol};
 use aex_core::event::Skipped;
 use aex_core::policy::{self, Facts, Permit};
 use aex_core::price::{self, Bound, Terms};
@@ -156,6 +156,8 @@ impl Exempt {
 pub struct Asked {
     /// What the call asks.
     pub ask: Ask,
+    /// Whose API it calls.
+    pub protocol: Protocol,
     /// The digest of the bytes that the client sent.
     pub input: Digest,
     /// The client brings a provider key of its own.
@@ -174,7 +176,7 @@ pub struct Asked {
 /// When the ledger cannot commit: nothing is admitted then.
 pub async fn admit(gate: &Gate, active: &Active, entered: Entered, asked: Asked) -> Result<Decision, LedgerFault> {
     let Asked { input, attempt, skipped, .. } = asked;
-    let wanted = Wanted { ask: asked.ask, brings_key: asked.brings_key, card: asked.card };
+    let wanted = Wanted { ask: asked.ask, protocol: asked.protocol, brings_key: asked.brings_key, card: asked.card };
     let Cleared { ask, card, policy, facts, permit } = match clear(gate, active, &entered.view, wanted).await? {
         Ok(cleared) => cleared,
         Err(unmet) => return Ok(turned(entered, unmet)),
@@ -243,7 +245,7 @@ pub async fn admit(gate: &Gate, active: &Active, entered: Entered, asked: Asked)
 /// # Errors
 /// When the ledger cannot be read.
 pub async fn exempt(gate: &Gate, active: &Active, entered: Entered, asked: Asked) -> Result<Decision<Exempt>, LedgerFault> {
-    let wanted = Wanted { ask: asked.ask, brings_key: asked.brings_key, card: asked.card };
+    let wanted = Wanted { ask: asked.ask, protocol: asked.protocol, brings_key: asked.brings_key, card: asked.card };
     Ok(match clear(gate, active, &entered.view, wanted).await? {
         Ok(Cleared { card, permit, .. }) => Decision::Permit(Exempt { card, permit, view: Arc::clone(&entered.view), _entered: entered }),
         Err(unmet) => turned(entered, unmet),
@@ -257,6 +259,7 @@ fn turned<P>(entered: Entered, unmet: Unmet) -> Decision<P> {
 /// What the policy is asked.
 struct Wanted {
     ask: Ask,
+    protocol: Protocol,
     brings_key: bool,
     card: Option<Arc<Card>>,
 }
@@ -272,12 +275,18 @@ struct Cleared {
 
 /// The checks before the money. Inner: why the call does not pass.
 async fn clear(gate: &Gate, active: &Active, view: &AccountView, wanted: Wanted) -> Result<Result<Cleared, Unmet>, LedgerFault> {
-    let Wanted { mut ask, brings_key, card } = wanted;
+    let Wanted { mut ask, protocol, brings_key, card } = wanted;
     let Some(card) = card.or_else(|| active.card(&ask.model).cloned()) else {
         let denial = Denial::UnknownModel { model: ask.model.clone() };
         return Ok(Err(Unmet { denial, ask, card: None, facts: None, policy: None }));
     };
     ask.model.clone_from(&card.card.name);
+    if card.provider.speaking(protocol).is_none() {
+        let (model, provider) = (ask.model.clone(), card.provider.name.clone());
+        let setting = card.provider.kind.other_setting().map(str::to_owned);
+        let denial = Denial::Protocol { model, protocol, provider, setting };
+        return Ok(Err(Unmet { denial, ask, card: Some(card.digest), facts: None, policy: None }));
+    }
     let policy = match active.policy_of(view) {
         Ok(policy) => policy,
         Err(denial) => return Ok(Err(Unmet { denial, ask, card: Some(card.digest), facts: None, policy: None })),

@@ -17,12 +17,8 @@ pub fn settle(gate: &Gate, hold: Hold, ended: Ended) {
 /// The same for a call that may be tried again: its caller.
 #[must_use]
 pub fn settle_and_go_on(gate: &Gate, hold: Hold, ended: Ended) -> Entered {
-    if let Ended::Answered { usage, .. } = &ended
-        && !usage.unknown.is_empty()
-    {
-        tracing::warn!(request = %hold.key.request, fields = ?usage.unknown, "the provider reports usage that this version does not know");
-    }
     let ending = ended.ending(&hold.bound, &hold.card.card, &hold.terms, hold.gateway_errors_charged);
+    warn_of_unpriced(&hold, &ended, &ending);
     failpoint::reached("settle.before");
     hold.tokens.end(&ending);
     if let (Some(ticket), Ending::Release { .. }) = (&hold.entered.ticket, &ending) {
@@ -31,6 +27,23 @@ pub fn settle_and_go_on(gate: &Gate, hold: Hold, ended: Ended) -> Entered {
     gate.end(hold.key, ending);
     failpoint::reached("settle.after");
     hold.entered
+}
+
+/// What was charged at the dearest price for want of its own, or could not be charged at all.
+fn warn_of_unpriced(hold: &Hold, ended: &Ended, ending: &Ending) {
+    let request = hold.key.request;
+    if let Ending::Settle { unknown_usage, .. } = ending
+        && !unknown_usage.is_empty()
+    {
+        tracing::warn!(%request, fields = ?unknown_usage, "the provider reports usage that this version does not know or models.yaml does not price");
+    }
+    let (Ended::Answered { usage, .. } | Ended::Relayed { usage: Some(usage), .. }) = ended else { return };
+    let Some(price) = &hold.card.card.price else { return };
+    let unpriced = usage.quantities.iter().filter(|(bucket, _)| price.unit(*bucket).is_none());
+    let unpriced: Vec<String> = unpriced.map(|(bucket, quantity)| format!("{quantity} {}", bucket.name())).collect();
+    if !unpriced.is_empty() {
+        tracing::warn!(%request, ?unpriced, "models.yaml has no price for what the provider reports; it is charged at the dearest one");
+    }
 }
 
 impl Gate {

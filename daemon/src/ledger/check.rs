@@ -16,9 +16,9 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Up to so many events, and so many pages of 2 KiB, a ledger is looked at whole at the start: about 40 ms of it.
+/// Up to so many events, and so many bytes, a ledger is looked at whole at the start: about 40 ms of it.
 const SMALL_EVENTS: i64 = 4_000;
-const SMALL_PAGES: i64 = 8_192;
+const SMALL_BYTES: i64 = 16 << 20;
 /// Tables that the writer has in memory.
 const HOT: [&str; 6] = ["chain", "accounts", "tokens", "budgets", "balances", "holds"];
 /// What a snapshot may be of.
@@ -68,11 +68,12 @@ pub(super) fn damaged(path: &Path, fault: LedgerFault) -> LedgerFault {
 }
 
 fn look(conn: &Connection) -> Result<Looked, LedgerFault> {
-    let pages: i64 = conn.query_row("PRAGMA page_count", [], |row| row.get(0))?;
+    let sql = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size";
+    let bytes: i64 = conn.query_row(sql, [], |row| row.get(0))?;
     let (first, last): (Option<i64>, Option<i64>) =
         conn.query_row("SELECT (SELECT seq FROM events ORDER BY seq LIMIT 1), seq FROM chain", [], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let events = last.unwrap_or(0).saturating_sub(first.unwrap_or(0));
-    if pages <= SMALL_PAGES && events <= SMALL_EVENTS {
+    if bytes <= SMALL_BYTES && events <= SMALL_EVENTS {
         integrity(conn, "PRAGMA integrity_check(1)")?;
         rows(conn)?;
         return Ok(Looked::Whole);

@@ -17,6 +17,8 @@ use tokio::sync::watch;
 
 /// Groups between two checkpoints; a checkpoint of what is already flushed costs about a microsecond a page.
 const GROUPS_PER_CHECKPOINT: u64 = 512;
+/// Bytes before each page in the log (<https://www.sqlite.org/fileformat2.html#walformat>).
+const FRAME_HEADER: u64 = 24;
 /// Bytes of the log that are written anew at once.
 const CHUNK: usize = 1 << 20;
 
@@ -77,8 +79,10 @@ impl Disk {
         let (done, flushed) = watch::channel(0);
         let wal = Wal::new(database);
         let flusher = Flusher { shared: Arc::clone(&shared), wal, done };
+        let conn = schema::open_for_reading(database)?;
+        let page_bytes: u32 = conn.query_row("PRAGMA page_size", [], |row| row.get(0))?;
         let checkpointer = Checkpointer {
-            conn: schema::open_for_reading(database)?,
+            conn,
             shared: Arc::clone(&shared),
             wal: Wal::new(database),
             // Open for life: closing any descriptor of the database drops the locks that SQLite holds on it (fcntl(2)).
@@ -87,6 +91,7 @@ impl Disk {
                 .write(true)
                 .open(database)
                 .map_err(|fault| LedgerFault::File { path: database.to_owned(), fault })?,
+            frame_bytes: u64::from(page_bytes).saturating_add(FRAME_HEADER),
             limit: wal_limit,
         };
         checkpointer.conn.execute_batch("PRAGMA query_only = 0")?;
@@ -306,6 +311,8 @@ struct Checkpointer {
     shared: Arc<Shared>,
     wal: Wal,
     database: File,
+    /// What a page takes in the log.
+    frame_bytes: u64,
     limit: u64,
 }
 
@@ -346,8 +353,7 @@ impl Checkpointer {
     /// it would have to flush has been flushed before, so that it makes way for a few milliseconds only.
     fn checkpoint(&mut self, stopping: bool) -> Result<(), LedgerFault> {
         let frames = self.passive()?;
-        let page_size: u64 = 2048 + 24;
-        if !stopping && frames.saturating_mul(page_size) < self.limit {
+        if !stopping && frames.saturating_mul(self.frame_bytes) < self.limit {
             return Ok(());
         }
         for _ in 0..2 {

@@ -12,14 +12,14 @@ use aex_core::event::{AccountStateChanged, By, CallHeld, CallReleased, CallSent,
 use aex_core::hold::Ending;
 use aex_proto::value::{AccountId, BalanceId, Pico, RequestId, Stamp};
 use rusqlite::params;
+use std::fmt::Write as _;
 use std::time::Duration;
 
 impl Writer<'_> {
-    pub(super) fn hold(&mut self, call: &HoldCall) -> Result<Result<Stamp, Denial>, LedgerFault> {
-        let deadline = self.now.offset(call.lasts_us);
-        let wanted =
-            Wanted { account: call.account, amount: call.amount, at: self.now, deadline, epoch: self.state.epoch, sent: call.sent };
-        let placed = match self.state.books.hold(call.key, wanted)? {
+    pub(super) fn hold(&mut self, call: HoldCall) -> Result<Result<Stamp, Denial>, LedgerFault> {
+        let (key, account, card, amount) = (call.key, call.account, call.card, call.amount);
+        let (deadline, epoch, sent) = (self.now.offset(call.lasts_us), self.state.epoch, call.sent);
+        let placed = match self.state.books.hold(key, Wanted { account, amount, at: self.now, deadline, epoch, sent })? {
             Ok(placed) => placed,
             Err(denial) => return Ok(Err(denial)),
         };
@@ -27,27 +27,28 @@ impl Writer<'_> {
             self.window_opened(*id)?;
         }
         self.snapshot("policy", call.policy.digest, &call.policy.text)?;
-        let seq = self.append(&held_event(call, &placed, deadline, self.state.epoch).into())?;
         let tokens = i64::try_from(call.input_tokens.saturating_add(call.output_tokens)).unwrap_or(i64::MAX);
+        let due = self.mono.saturating_add(Duration::from_micros(u64::try_from(call.lasts_us).unwrap_or(0)));
+        let balances = list(&placed.balances);
+        let model = call.ask.model.clone();
+        let seq = self.append(&held_event(call, placed, deadline, epoch).into())?;
         self.sql.hold.execute(params![
-            call.key.request.bits().cast_signed(),
-            call.key.attempt,
-            call.account.get(),
-            call.ask.model,
-            call.card.bytes(),
-            call.amount.get(),
+            key.request.bits().cast_signed(),
+            key.attempt,
+            account.get(),
+            model,
+            card.bytes(),
+            amount.get(),
             tokens,
-            list(&placed.balances),
+            balances,
             self.now.micros(),
             deadline.micros(),
-            self.state.epoch,
-            call.sent,
+            epoch,
+            sent,
             seq,
         ])?;
-        let due = self.mono.saturating_add(Duration::from_micros(u64::try_from(call.lasts_us).unwrap_or(0)));
-        let row = HoldRow { model: call.ask.model.clone(), held_us: self.now.micros(), held_seq: seq, tokens, due };
-        self.state.rows.insert(call.key, row);
-        self.tally.stage(self.now, Change::Held(call.account));
+        self.state.rows.insert(key, HoldRow { model, held_us: self.now.micros(), held_seq: seq, tokens, due });
+        self.tally.stage(self.now, Change::Held(account));
         Ok(Ok(deadline))
     }
 
@@ -172,18 +173,18 @@ impl Writer<'_> {
     }
 }
 
-fn held_event(call: &HoldCall, placed: &Placed, deadline: Stamp, epoch: u32) -> CallHeld {
+fn held_event(call: HoldCall, placed: Placed, deadline: Stamp, epoch: u32) -> CallHeld {
     CallHeld {
         account: call.account,
         amount: call.amount,
-        ask: call.ask.clone(),
+        ask: call.ask,
         attempt: call.key.attempt,
-        balances: placed.balances.clone(),
+        balances: placed.balances,
         card: call.card,
-        changes: call.changes.clone(),
+        changes: call.changes,
         deadline,
         epoch,
-        facts: call.facts.clone(),
+        facts: call.facts,
         idempotency: call.idempotency,
         input: call.input,
         input_tokens: call.input_tokens,
@@ -191,9 +192,9 @@ fn held_event(call: &HoldCall, placed: &Placed, deadline: Stamp, epoch: u32) -> 
         max_tokens: call.max_tokens,
         policy: call.policy.digest,
         request: call.key.request,
-        rule: call.rule.clone(),
+        rule: call.rule,
         sent: call.sent,
-        skipped: call.skipped.clone(),
+        skipped: call.skipped,
     }
 }
 
@@ -223,7 +224,8 @@ pub(super) fn list(ids: &[BalanceId]) -> String {
         if !text.is_empty() {
             text.push(',');
         }
-        text.push_str(&id.to_string());
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{id}");
     }
     text
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// The version of the tables that this program writes.
-pub(super) const VERSION: u32 = 3;
+pub(super) const VERSION: u32 = 4;
 
 /// Below this version SQLite can corrupt a database when a WAL is reset (fixed in 3.51.3, forum post of 2026-02).
 const MIN_SQLITE: i32 = 3_051_003;
@@ -101,7 +101,7 @@ CREATE TABLE calls (
     attempt INTEGER NOT NULL,
     account INTEGER NOT NULL,
     model TEXT NOT NULL,
-    state TEXT NOT NULL CHECK (state IN ('exact', 'estimated', 'worst_case', 'released')),
+    state TEXT NOT NULL CHECK (state = 'exact' OR state = 'estimated' OR state = 'worst_case' OR state = 'released'),
     amount_pico INTEGER NOT NULL,
     charge_pico INTEGER NOT NULL CHECK (charge_pico >= 0),
     tokens INTEGER NOT NULL,
@@ -112,11 +112,6 @@ CREATE TABLE calls (
     PRIMARY KEY (request, attempt),
     CHECK (state <> 'released' OR charge_pico = 0)
 ) STRICT, WITHOUT ROWID;
-CREATE TRIGGER calls_end_an_open_hold BEFORE INSERT ON calls
-    WHEN NOT EXISTS (SELECT 1 FROM holds WHERE request = NEW.request AND attempt = NEW.attempt)
-    BEGIN SELECT RAISE(ABORT, 'a call ends once, and only while it is held'); END;
-CREATE TRIGGER calls_take_their_hold AFTER INSERT ON calls
-    BEGIN DELETE FROM holds WHERE request = NEW.request AND attempt = NEW.attempt; END;
 CREATE TRIGGER calls_are_final BEFORE UPDATE ON calls
     BEGIN SELECT RAISE(ABORT, 'a call that has ended does not change'); END;
 CREATE TRIGGER calls_are_kept BEFORE DELETE ON calls
@@ -163,8 +158,31 @@ CREATE TRIGGER events_are_kept BEFORE DELETE ON events WHEN NOT EXISTS (SELECT 1
     BEGIN SELECT RAISE(ABORT, 'events are append-only, but for those that are sealed'); END;
 ";
 
+/// A call's states one by one: of a list of more than two SQLite makes a table anew for each row that it checks. A constraint can only be
+/// changed where the table's text is kept (<https://www.sqlite.org/lang_altertable.html#otheralter>).
+const STATES: &str = "
+PRAGMA writable_schema = 1;
+UPDATE sqlite_schema
+    SET sql = replace(sql, 'state IN (''exact'', ''estimated'', ''worst_case'', ''released'')',
+        'state = ''exact'' OR state = ''estimated'' OR state = ''worst_case'' OR state = ''released''')
+    WHERE type = 'table' AND name = 'calls';
+PRAGMA writable_schema = RESET;
+";
+
+/// A call ends once, and only while it is held: its row takes the hold, or is none. With ROLLBACK no statement can fail in the middle and
+/// leave the transaction standing, so that SQLite copies no page for each of them; a group fails as a whole anyway.
+const ENDS: &str = "
+DROP TRIGGER IF EXISTS calls_end_an_open_hold;
+DROP TRIGGER IF EXISTS calls_take_their_hold;
+CREATE TRIGGER calls_take_their_hold AFTER INSERT ON calls BEGIN
+    DELETE FROM holds WHERE request = NEW.request AND attempt = NEW.attempt;
+    SELECT RAISE(ROLLBACK, 'a call ends once, and only while it is held') WHERE changes() <> 1;
+END;
+";
+
 /// What makes tables of a version those of the next one.
-pub(super) const STEPS: [migrate::Step; 2] = [(1, "ALTER TABLE accounts ADD COLUMN tpm INTEGER CHECK (tpm >= 0);"), (2, SEALS)];
+pub(super) const STEPS: [migrate::Step; 4] =
+    [(1, "ALTER TABLE accounts ADD COLUMN tpm INTEGER CHECK (tpm >= 0);"), (2, SEALS), (3, STATES), (3, ENDS)];
 
 /// Refuses to run on a SQLite that can corrupt a WAL.
 pub(super) fn assert_sqlite_version() -> Result<(), LedgerFault> {
@@ -182,11 +200,12 @@ pub(super) fn open_for_writing(path: &Path) -> Result<Connection, LedgerFault> {
     let found = version(&conn, path)?;
     let is_new = found == 0;
     if is_new {
-        conn.execute_batch("PRAGMA page_size = 2048")?;
+        // Half the writes to the log that pages of 2 KiB need, as ledgers before version 4 have them.
+        conn.execute_batch("PRAGMA page_size = 4096")?;
     }
     configure(&conn)?;
     if is_new {
-        conn.execute_batch(&format!("BEGIN IMMEDIATE; {TABLES} {SEALS} PRAGMA user_version = {VERSION}; COMMIT"))?;
+        conn.execute_batch(&format!("BEGIN IMMEDIATE; {TABLES} {SEALS} {ENDS} PRAGMA user_version = {VERSION}; COMMIT"))?;
     } else if found < VERSION {
         migrate::run(&conn, path, found, &STEPS)?;
     }
@@ -218,7 +237,7 @@ pub(super) fn check(conn: &Connection) -> Result<(), LedgerFault> {
 /// there is its owner's.
 pub(super) fn compared(conn: &Connection) -> Result<Vec<(String, String, bool)>, LedgerFault> {
     let ours = Connection::open_in_memory()?;
-    ours.execute_batch(&format!("{TABLES} {SEALS}"))?;
+    ours.execute_batch(&format!("{TABLES} {SEALS} {ENDS}"))?;
     let (wanted, found) = (objects(&ours)?, objects(conn)?);
     Ok(wanted
         .into_iter()
@@ -305,6 +324,39 @@ mod tests {
             let read = |sql: &str| conn.query_row(sql, [], |row| row.get::<_, Option<i64>>(0)).unwrap();
             assert_eq!((read("PRAGMA user_version"), read("SELECT rpm FROM accounts")), (Some(i64::from(VERSION)), Some(5)));
             assert_eq!(read("SELECT tpm FROM accounts"), None);
+        }
+    }
+
+    /// In a ledger that was made now, and in one that an older program made.
+    #[test]
+    fn a_call_ends_once_in_a_state_that_there_is_and_only_while_it_is_held() {
+        let folder = tempfile::tempdir().unwrap();
+        let (new, old) = (folder.path().join("new.db"), folder.path().join("old.db"));
+        std::fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/ledger/schema-3/ledger.db"), &old).unwrap();
+        for path in [new, old] {
+            let conn = open_for_writing(&path).unwrap();
+            check(&conn).unwrap();
+            let held = "INSERT INTO holds VALUES (9, 0, 1, 'm', zeroblob(32), 5, 1, '1', 0, 1, 1, 1, 1)";
+            let ended = |state: &str| format!("INSERT INTO calls VALUES (9, 0, 1, 'm', '{state}', 5, 0, 1, 0, 1, 1, 2)");
+            let count =
+                |table: &str| conn.query_row(&format!("SELECT count(*) FROM {table} WHERE request = 9"), [], |row| row.get::<_, u32>(0));
+            let refused = |sql: &str| conn.execute_batch(sql).unwrap_err().to_string();
+            for state in ["exact", "estimated", "worst_case", "released"] {
+                conn.execute_batch(&format!("BEGIN; {held}; {}", ended(state))).unwrap();
+                assert_eq!((count("holds"), count("calls")), (Ok(0), Ok(1)), "{state}");
+                conn.execute_batch("ROLLBACK").unwrap();
+            }
+            let never = refused(&format!("BEGIN; {}", ended("exact")));
+            assert!(never.contains("a call ends once, and only while it is held") && conn.is_autocommit(), "{never}");
+            conn.execute_batch(held).unwrap();
+            for state in ["", "open", "Exact"] {
+                assert!(refused(&ended(state)).contains("CHECK constraint failed"), "{state}");
+            }
+            conn.execute_batch(&ended("exact")).unwrap();
+            assert!(refused(&ended("exact")).contains("UNIQUE constraint failed"));
+            conn.execute_batch(held).unwrap();
+            assert!(refused(&ended("exact")).contains("UNIQUE constraint failed"));
+            assert_eq!((count("holds"), count("calls")), (Ok(1), Ok(1)));
         }
     }
 

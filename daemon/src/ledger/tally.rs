@@ -156,6 +156,7 @@ impl Counts {
                 | "request_form"
                 | "max_body"
                 | "price"
+                | "protocol"
                 | "provider_key"
                 | "ledger"
                 | "shutdown" => continue,

@@ -14,7 +14,8 @@ use aex_core::event::{ClockJumped, Event, Skipped};
 use aex_core::hold::Ending;
 use aex_core::policy::{Change, Facts};
 use aex_proto::value::{AccountId, Digest, Pico, Stamp};
-use rusqlite::{Connection, Statement, params};
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{Connection, Statement, ToSql, params};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -107,7 +108,7 @@ impl<'c> Statements<'c> {
             rollback: conn.prepare("ROLLBACK")?,
             event: conn.prepare("INSERT INTO events (seq, at_us, kind, body, hash) VALUES (?, ?, ?, ?, ?)")?,
             hold: conn.prepare("INSERT INTO holds VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")?,
-            end: conn.prepare("INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")?,
+            end: conn.prepare("INSERT OR ROLLBACK INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")?,
             open_balance: conn.prepare("INSERT INTO balances VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)")?,
             balance: conn
                 .prepare("UPDATE balances SET limit_pico = ?2, spent_pico = ?3, reserved_pico = ?4, overdraft_pico = ?5 WHERE id = ?1")?,
@@ -135,6 +136,17 @@ pub struct Writer<'c> {
     pub(super) flags: Vec<(AccountId, Arc<StopFlag>, AccountState)>,
     pub(super) tally: Tally,
     pub(super) sql: Statements<'c>,
+    /// The body of the event that is being written: one buffer for all.
+    body: Vec<u8>,
+}
+
+/// UTF-8 that is bound as text where it stands.
+struct Text<'a>(&'a [u8]);
+
+impl ToSql for Text<'_> {
+    fn to_sql(&self) -> Result<ToSqlOutput<'_>, rusqlite::Error> {
+        Ok(ToSqlOutput::Borrowed(ValueRef::Text(self.0)))
+    }
 }
 
 /// What is told after the commit.
@@ -160,6 +172,7 @@ impl<'c> Writer<'c> {
             directory_changed: true,
             closed: BTreeSet::new(),
             flags: Vec::new(),
+            body: Vec::new(),
         })
     }
 }
@@ -233,7 +246,7 @@ impl Writer<'_> {
     fn job(&mut self, job: Job, kept: &mut Vec<Job>) -> Result<Option<Answer>, LedgerFault> {
         match job {
             Job::Hold(call, reply) => {
-                let placed = self.hold(&call)?;
+                let placed = self.hold(*call)?;
                 Ok(Some(Answer::Held(reply, placed)))
             }
             Job::End(call) => {
@@ -346,9 +359,10 @@ impl Writer<'_> {
 
     /// Appends an event to the chain; returns its number.
     pub(super) fn append(&mut self, event: &Event) -> Result<i64, LedgerFault> {
-        let body = event.body();
-        let head = self.state.head.link(self.now, event.kind(), &Digest::of(body.as_bytes()));
-        self.sql.event.execute(params![head.seq, self.now.micros(), event.kind(), body, head.hash.bytes()])?;
+        self.body.clear();
+        event.write_body(&mut self.body);
+        let head = self.state.head.link(self.now, event.kind(), &Digest::of(&self.body));
+        self.sql.event.execute(params![head.seq, self.now.micros(), event.kind(), Text(&self.body), head.hash.bytes()])?;
         self.state.head = head;
         let change = match event {
             Event::CallDenied(denied) => Some(tally::Change::Denied { account: denied.account, rule: denied.rule.clone(), count: 1 }),

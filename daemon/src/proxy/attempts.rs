@@ -105,6 +105,7 @@ impl Attempts {
     pub(super) fn asked(&self, message: &Message) -> Asked {
         Asked {
             ask: message.request.ask.clone(),
+            protocol: message.dialect.protocol(),
             input: Digest::of(&message.body),
             brings_key: message.provider_key.is_some(),
             card: self.next.clone(),

@@ -13,22 +13,31 @@ use crate::wire::dialect::Dialect;
 use crate::wire::echo::{self, EchoAnswer};
 use crate::wire::edit::{self, Edits};
 use crate::wire::request;
+use aex_core::decision::Protocol;
 use aex_core::policy::Changed;
 use aex_core::price::is_tier_by_project;
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, Request, StatusCode, response};
+use http::{Method, Request, StatusCode, Uri, response};
 use http_body_util::Full;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+
+/// The version of Anthropic's API that a request speaks.
+pub(super) const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
+/// The one that is said for a client which says none.
+pub(super) const VERSION: &str = "2023-06-01";
+const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// What a governed call brings.
 pub(super) struct Message {
     /// The client's connection.
     pub(super) line: Arc<Line>,
     /// The provider key that the client brings, when its policy allows that: used for this call, and neither stored nor logged.
-    pub(super) provider_key: Option<Secret>,
+    pub(super) provider_key: Option<Brought>,
+    /// What the client calls.
+    pub(super) uri: Uri,
     /// The client's headers.
     pub(super) headers: HeaderMap,
     /// The client's bytes.
@@ -39,6 +48,14 @@ pub(super) struct Message {
     pub(super) to: Addressee,
     /// What was read in its bytes.
     pub(super) request: request::Request,
+}
+
+/// A provider key that a client brings.
+pub(super) enum Brought {
+    /// It goes where the provider takes its key.
+    Key(Secret),
+    /// It goes as it came: where the provider takes a subscriber's token, that is no key.
+    As(HeaderName, HeaderValue),
 }
 
 /// The bytes of an answer, wherever they come from.
@@ -92,12 +109,13 @@ pub(super) fn serves(provider: &Provider, dialect: Dialect) -> bool {
 
 /// Sends the call.
 pub(super) async fn dispatch(active: &Arc<Active>, call: Sending<'_>, message: &Message) -> Result<Dispatched, SendFault> {
-    let provider = &call.card().provider;
-    let body = edited(call, message);
+    let unreachable = SendFault::NeverSent(UpstreamFault::Unreachable);
+    let provider = call.card().provider.speaking(message.dialect.protocol()).ok_or(unreachable)?;
+    let body = edited(call, provider, message);
     if provider.kind == ProviderKind::Echo {
         return Ok(echoed(message.dialect, &body));
     }
-    let request = request(active, call, message, body).ok_or(SendFault::NeverSent(UpstreamFault::Unreachable))?;
+    let request = request(active, call, provider, message, body).ok_or(unreachable)?;
     failpoint::reached("send.before");
     let sent = tokio::time::timeout(provider.timeouts.first_byte, upstream::send(provider, active.generation, request)).await;
     let Answer { mut head, body } = sent.map_err(|_| SendFault::MaybeSent(UpstreamFault::FirstByteTimeout))??;
@@ -111,8 +129,9 @@ pub(super) async fn dispatch(active: &Arc<Active>, call: Sending<'_>, message: &
 
 /// The client's bytes with the provider's name of the model, the output limit where the model reads it, usage asked for, and the
 /// tier that the prices hold for.
-fn edited(call: Sending<'_>, message: &Message) -> Bytes {
-    let (card, provider) = (&call.card().card, &call.card().provider);
+fn edited(call: Sending<'_>, provider: &Provider, message: &Message) -> Bytes {
+    let card = &call.card().card;
+    let drop_tools = call.permit().all_changed(Changed::HostedTools);
     let edits = Edits {
         model: Some(card.provider_model.as_str()),
         max_tokens: message.dialect.limit_field(card.max_tokens_field).map(|field| (field, call.permit().max_tokens)),
@@ -121,24 +140,28 @@ fn edited(call: Sending<'_>, message: &Message) -> Bytes {
         service_tier: (message.dialect.has_service_tier() && is_tier_by_project(provider.base_url.host().unwrap_or_default()))
             .then_some("default"),
         include_usage: message.dialect.has_usage_option(),
+        drop_tools: &drop_tools,
+        auto_choice: Some(message.dialect.auto_choice()),
     };
     edit::edit(&message.body, &message.request, &edits)
 }
 
-fn request(active: &Active, call: Sending<'_>, message: &Message, body: Bytes) -> Option<Request<Full<Bytes>>> {
-    let provider = &call.card().provider;
+fn request(active: &Active, call: Sending<'_>, provider: &Provider, message: &Message, body: Bytes) -> Option<Request<Full<Bytes>>> {
     let mut request = Request::new(Full::new(body));
     *request.method_mut() = Method::POST;
-    *request.uri_mut() = provider.target(message.dialect.endpoint()).parse().ok()?;
+    *request.uri_mut() = target(provider, message)?;
     let mut headers = headers::to_provider(&message.headers);
     let host = provider.base_url.authority().map(|authority| authority.as_str().rsplit('@').next().unwrap_or_default());
     headers.insert(header::HOST, HeaderValue::from_str(host?).ok()?);
-    let own = || if provider.auth == Auth::Bearer { Some(active.config.keys.get(&provider.name)) } else { None };
-    if let Some(key) = message.provider_key.as_ref().map(Some).or_else(own) {
-        let key = key?;
-        let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose())).ok()?;
-        value.set_sensitive(true);
-        headers.insert(header::AUTHORIZATION, value);
+    if message.dialect.protocol() == Protocol::Anthropic && !headers.contains_key(ANTHROPIC_VERSION) {
+        headers.insert(ANTHROPIC_VERSION, HeaderValue::from_static(VERSION));
+    }
+    match &message.provider_key {
+        Some(Brought::As(name, value)) => drop(headers.insert(name, value.clone())),
+        Some(Brought::Key(key)) => authenticate(&mut headers, provider, key)?,
+        None if provider.auth == Auth::None => {}
+        // Both places of a provider take the key of its entry.
+        None => authenticate(&mut headers, provider, active.config.keys.get(&call.card().provider.name)?)?,
     }
     // A client that brings its own key is not to be helped out with the daemon's.
     let is_key = |name: &HeaderName| *name == header::AUTHORIZATION || name.as_str().ends_with("api-key");
@@ -147,6 +170,31 @@ fn request(active: &Active, call: Sending<'_>, message: &Message, body: Bytes) -
     }
     *request.headers_mut() = headers;
     Some(request)
+}
+
+/// Path and query of a request. Clients of messages say in the query that they speak betas.
+fn target(provider: &Provider, message: &Message) -> Option<Uri> {
+    let target = provider.target(message.dialect.endpoint());
+    match message.uri.query().filter(|_| message.dialect.protocol() == Protocol::Anthropic) {
+        Some(query) => format!("{target}?{query}").parse().ok(),
+        None => target.parse().ok(),
+    }
+}
+
+/// Puts a key where the provider takes it.
+pub(super) fn authenticate(headers: &mut HeaderMap, provider: &Provider, key: &Secret) -> Option<()> {
+    // Without a setting a key is brought as the protocol has it.
+    let as_api_key = match provider.auth {
+        Auth::ApiKey => true,
+        Auth::Bearer => false,
+        Auth::None => provider.kind.protocol() == Protocol::Anthropic,
+    };
+    let (name, text) =
+        if as_api_key { (API_KEY, key.expose().to_owned()) } else { (header::AUTHORIZATION, format!("Bearer {}", key.expose())) };
+    let mut value = HeaderValue::from_str(&text).ok()?;
+    value.set_sensitive(true);
+    headers.insert(name, value);
+    Some(())
 }
 
 fn echoed(dialect: Dialect, body: &Bytes) -> Dispatched {

@@ -1,7 +1,10 @@
 //! Which headers pass, in both directions.
 
+use super::dispatch::Brought;
 use crate::os::secret::Secret;
 use crate::wire::coding::Decoder;
+use aex_core::decision::Protocol;
+use aex_proto::value::TokenHash;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 /// Headers that belong to one connection, not to the message (RFC 9110 §7.6.1), and what frames a body.
@@ -39,6 +42,17 @@ pub(super) fn token(headers: &HeaderMap) -> Option<&str> {
     bearer.or_else(|| headers.get("x-api-key").and_then(|value| value.to_str().ok()).map(str::trim).filter(|token| !token.is_empty()))
 }
 
+/// The agent's token in a call. A client of Anthropic's that brings credentials of its own has the token in `x-aex-token` beside them.
+pub(super) fn token_of_call(headers: &HeaderMap, protocol: Protocol) -> Option<&str> {
+    beside(headers, protocol).or_else(|| token(headers))
+}
+
+/// The token that stands beside the client's own credentials, if any.
+fn beside(headers: &HeaderMap, protocol: Protocol) -> Option<&str> {
+    let token = headers.get("x-aex-token").filter(|_| protocol == Protocol::Anthropic)?.to_str().ok()?.trim();
+    (!token.is_empty()).then_some(token)
+}
+
 /// How a client names itself to OpenAI.
 pub(super) fn originator(headers: &HeaderMap) -> Option<&str> {
     headers.get("originator").and_then(|value| value.to_str().ok())
@@ -51,10 +65,32 @@ fn bearer(value: &str) -> Option<&str> {
 }
 
 /// The provider key that a client brings, if any. One that cannot be used is an error: the daemon's own is no substitute for it.
-pub(super) fn provider_key(headers: &HeaderMap) -> Result<Option<Secret>, ()> {
-    let Some(value) = headers.get("x-aex-provider-key") else { return Ok(None) };
+pub(super) fn provider_key(headers: &HeaderMap, protocol: Protocol) -> Result<Option<Brought>, ()> {
+    let Some(value) = headers.get("x-aex-provider-key") else {
+        return beside(headers, protocol).map_or(Ok(None), |token| own_credentials(headers, token));
+    };
     let value = value.to_str().map_err(|_| ())?.trim();
-    Secret::new(bearer(value).unwrap_or(value).to_owned()).map(Some).ok_or(())
+    Secret::new(bearer(value).unwrap_or(value).to_owned()).map(|key| Some(Brought::Key(key))).ok_or(())
+}
+
+/// What a client authenticates with at its provider, as it came. The agent's token said again is nothing; another one of ours is an
+/// error, for none leaves the daemon.
+fn own_credentials(headers: &HeaderMap, token: &str) -> Result<Option<Brought>, ()> {
+    for name in [header::AUTHORIZATION, HeaderName::from_static("x-api-key")] {
+        let Some(value) = headers.get(&name) else { continue };
+        let said = value.to_str().map_err(|_| ())?.trim();
+        let said = bearer(said).unwrap_or(said);
+        if said.is_empty() || said == token {
+            continue;
+        }
+        if TokenHash::of(said).is_ok() {
+            return Err(());
+        }
+        let mut value = value.clone();
+        value.set_sensitive(true);
+        return Ok(Some(Brought::As(name, value)));
+    }
+    Ok(None)
 }
 
 /// The idempotency key that a client sends, if any. One that is empty, too long, or sent twice, is an error.

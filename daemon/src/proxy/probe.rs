@@ -1,7 +1,8 @@
 //! Asks a provider for its models: whether it is there and takes our key, without spending.
 
+use super::dispatch;
 use super::upstream;
-use crate::config::{Auth, Provider};
+use crate::config::{Provider, ProviderKind};
 use crate::os::secret::Secret;
 use crate::wire::denial::UpstreamFault;
 use bytes::Bytes;
@@ -35,10 +36,11 @@ fn request(provider: &Provider, key: Option<&Secret>) -> Option<Request<Full<Byt
     let headers = request.headers_mut();
     headers.insert(header::HOST, HeaderValue::from_str(provider.base_url.authority()?.as_str()).ok()?);
     headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
-    if let Some(key) = key.filter(|_| provider.auth == Auth::Bearer) {
-        let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose())).ok()?;
-        value.set_sensitive(true);
-        headers.insert(header::AUTHORIZATION, value);
+    if provider.kind == ProviderKind::Anthropic {
+        headers.insert(dispatch::ANTHROPIC_VERSION, HeaderValue::from_static(dispatch::VERSION));
+    }
+    if let Some(key) = key.filter(|_| provider.needs_key()) {
+        dispatch::authenticate(headers, provider, key)?;
     }
     for (name, value) in &provider.headers {
         headers.insert(name, value.clone());

@@ -263,7 +263,11 @@ impl Open {
             self.settle_whole(&ending.meter);
             return Step::End(ending.tail);
         }
-        self.settle_part(&ending.meter, Outcome::ProviderLeft);
+        if ending.metered {
+            self.settle_whole(&ending.meter);
+        } else {
+            self.settle_part(&ending.meter, Outcome::ProviderLeft);
+        }
         let fault = if ending.fault.is_some() { UpstreamFault::BadAnswer } else { UpstreamFault::Cut };
         // The provider's own error event has passed already.
         let event = if ending.meter.provider_error { Bytes::new() } else { denial::stream_fault(fault, self.dialect, self.to) };
@@ -288,7 +292,7 @@ impl Open {
     fn settle_left(&mut self, outcome: Outcome) {
         let Some(editor) = self.editor.take() else { return };
         let ending = editor.finish();
-        if ending.complete && ending.meter.usage.is_some() {
+        if ending.metered {
             self.settle_whole(&ending.meter);
         } else {
             self.settle_part(&ending.meter, outcome);
@@ -297,7 +301,13 @@ impl Open {
 
     fn settle_whole(&mut self, meter: &Meter) {
         let Some(hold) = self.hold.take() else { return };
-        settle(&self.gate, hold, Ended::streamed(self.status, passed(meter)));
+        let ended = if meter.usage_goes_on {
+            // It said what went in, and ended without what came out.
+            Ended::cut(self.status, passed(meter), Outcome::NoUsage)
+        } else {
+            Ended::streamed(self.status, passed(meter))
+        };
+        settle(&self.gate, hold, ended);
     }
 
     fn settle_part(&mut self, meter: &Meter, outcome: Outcome) {

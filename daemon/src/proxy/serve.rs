@@ -2,6 +2,7 @@
 
 use super::attempts::{Attempts, Cause, Next, Tried, Unserved};
 use super::dispatch::{Dispatched, Message, Source, dispatch};
+use super::exempt;
 use super::headers;
 use super::line::Line;
 use super::pages::Pages;
@@ -24,7 +25,7 @@ use aex_core::event::Outcome;
 use aex_core::policy::Changed;
 use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderMap, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, request};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use std::net::IpAddr;
@@ -74,7 +75,7 @@ async fn call(gate: &Gate, dialect: Dialect, line: Arc<Line>, peer: IpAddr, requ
     let active = gate.active();
     let (head, body) = request.into_parts();
     let to = Addressee { request: id, shape: dialect.shape(headers::originator(&head.headers)), dialect: Some(dialect) };
-    let entered = match gate.enter(headers::token(&head.headers), peer, id) {
+    let entered = match gate.enter(headers::token_of_call(&head.headers, dialect.protocol()), peer, id) {
         Ok(entered) => entered,
         Err(refused) => {
             gate.refused(id, refused.view.as_deref(), &refused.denial, Evidence::default());
@@ -82,7 +83,7 @@ async fn call(gate: &Gate, dialect: Dialect, line: Arc<Line>, peer: IpAddr, requ
             return refuse(&refused.denial, to);
         }
     };
-    let message = match read(&active, Received { line, dialect, to, headers: head.headers }, body).await {
+    let message = match read(&active, Received { line, dialect, to, head }, body).await {
         Ok(message) => message,
         Err(denial) => {
             gate.refused(id, Some(&entered.view), &denial, Evidence::default());
@@ -108,6 +109,9 @@ async fn serve(
     mut left: oneshot::Receiver<()>,
 ) -> Response<Reply> {
     let mut attempts = Attempts::default();
+    if message.dialect.is_free() {
+        return exempt::serve(&gate, &active, entered, attempts.asked(&message), &message).await;
+    }
     loop {
         let next = match admit(&gate, &active, entered, attempts.asked(&message)).await {
             Ok(Decision::Permit(hold)) => {
@@ -273,7 +277,7 @@ fn answered(head: &http::response::Parts, hold: &Hold) -> HeaderMap {
     headers
 }
 
-fn refuse(denial: &Denial, to: Addressee) -> Response<Reply> {
+pub(super) fn refuse(denial: &Denial, to: Addressee) -> Response<Reply> {
     reply::refusal(&denial::worded(denial, to), to)
 }
 
@@ -307,12 +311,12 @@ struct Received {
     line: Arc<Line>,
     dialect: Dialect,
     to: Addressee,
-    headers: HeaderMap,
+    head: request::Parts,
 }
 
 /// Reads and parses a request's body.
 async fn read(active: &Active, received: Received, body: Incoming) -> Result<Message, Denial> {
-    let Received { line, dialect, to, headers } = received;
+    let Received { line, dialect, to, head: request::Parts { uri, headers, .. } } = received;
     if headers::is_encoded(&headers) {
         skip_unasked(&headers, body).await;
         return Err(Denial::Malformed {
@@ -326,10 +330,10 @@ async fn read(active: &Active, received: Received, body: Incoming) -> Result<Mes
         return Err(too_large(limit));
     }
     let body = read_body(body, &active.config.settings).await?;
-    let provider_key = headers::provider_key(&headers)
-        .map_err(|()| Denial::Malformed { message: "`x-aex-provider-key` holds no key".to_owned(), param: None })?;
+    let provider_key = headers::provider_key(&headers, dialect.protocol())
+        .map_err(|()| Denial::Malformed { message: "the provider key that the call brings is none".to_owned(), param: None })?;
     match dialect.read(&body) {
-        Ok(request) => Ok(Message { line, provider_key, headers, body, dialect, to, request }),
+        Ok(request) => Ok(Message { line, provider_key, uri, headers, body, dialect, to, request }),
         Err(Malformed { message, param }) => Err(Denial::Malformed { message, param }),
     }
 }
@@ -384,13 +388,13 @@ async fn skip(mut body: Incoming) {
 }
 
 /// Why an answer was not read whole.
-enum Uncollected {
+pub(super) enum Uncollected {
     Stopped,
     Fault(UpstreamFault),
 }
 
 /// Reads a plain answer to its end.
-async fn collect(mut source: Source, idle: Duration, stop: &StopFlag) -> Result<Bytes, Uncollected> {
+pub(super) async fn collect(mut source: Source, idle: Duration, stop: &StopFlag) -> Result<Bytes, Uncollected> {
     let begun = clock::mono();
     let mut whole = Joined::default();
     loop {

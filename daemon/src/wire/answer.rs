@@ -5,7 +5,6 @@ use super::edit::spliced;
 use super::json::{Fault, Kind, Scanner};
 use super::request::{count, shortened};
 use super::usage;
-use aex_core::price::STANDARD_TIERS;
 use aex_core::usage::Usage;
 use bytes::Bytes;
 use std::ops::Range;
@@ -17,6 +16,8 @@ pub struct Answer {
     pub model_span: Option<Range<usize>>,
     /// Usage, when the provider reports one that can be understood.
     pub usage: Option<Usage>,
+    /// What `usage` says is not the last of it: a later event says more.
+    pub usage_goes_on: bool,
     /// Whether a usage object stands there, understood or not.
     pub has_usage: bool,
     /// Whether it is an error.
@@ -27,8 +28,8 @@ pub struct Answer {
     pub relayed_output_bytes: u64,
     /// Choices that end in it, as bits by their index.
     pub finished: u128,
-    /// `service_tier` as it is written, when the standard prices do not hold for it.
-    pub dearer_tier: Option<String>,
+    /// The service tier that it names.
+    pub service_tier: Option<String>,
     /// Whether it is the last event of its stream.
     pub ends: bool,
     /// Whether the model's name differs from the one that the reader was given.
@@ -56,7 +57,7 @@ pub(super) fn object(
         member(&mut answer, &key.unescape(), scanner)?;
     }
     scanner.finish()?;
-    if let (Some(usage), Some(tier)) = (&mut answer.usage, &answer.dearer_tier) {
+    if let (Some(usage), Some(tier)) = (&mut answer.usage, &answer.service_tier) {
         usage::tiered(usage, tier);
     }
     Ok(answer)
@@ -83,7 +84,7 @@ impl Answer {
 
     /// Reads `service_tier`.
     pub(super) fn service_tier(&mut self, scanner: &mut Scanner<'_>) -> Result<(), Fault> {
-        self.dearer_tier = dearer_tier(scanner)?;
+        self.service_tier = service_tier(scanner)?;
         Ok(())
     }
 
@@ -106,20 +107,20 @@ impl Answer {
     }
 }
 
-fn dearer_tier(scanner: &mut Scanner<'_>) -> Result<Option<String>, Fault> {
-    let kind = scanner.kind()?;
-    let start = scanner.at();
-    let standard = match kind {
-        Kind::Text => {
-            let tier = scanner.text()?;
-            tier.raw.is_empty() || STANDARD_TIERS.iter().any(|standard| tier.is(standard))
-        }
-        kind => {
+/// A name; of what is none, its text, which no tier is called.
+fn service_tier(scanner: &mut Scanner<'_>) -> Result<Option<String>, Fault> {
+    let name = match scanner.kind()? {
+        Kind::Text => scanner.text()?.unescape().into_owned(),
+        Kind::Null => {
             scanner.skip()?;
-            kind == Kind::Null
+            return Ok(None);
+        }
+        _ => {
+            let span = scanner.skip()?;
+            scanner.whole().get(span).unwrap_or_default().to_owned()
         }
     };
-    Ok((!standard).then(|| shortened(scanner.whole().get(start..scanner.at()).unwrap_or_default())))
+    Ok(Some(shortened(&name)).filter(|name| !name.is_empty()))
 }
 
 /// Bytes of a value as it is written: a string without its quotes, nothing for null, all of anything else.

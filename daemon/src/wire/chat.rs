@@ -78,9 +78,13 @@ impl Member for Field {
                 reader.places.max_completion_tokens = Some(reader.limit(scanner, key, "max_completion_tokens", 1)?);
             }
             Field::N => reader.ask.choices = natural(scanner, "n", 1..=MAX_CHOICES)?.0.unwrap_or(1),
-            Field::Tools => content::tools(scanner, &mut reader.ask)?,
+            Field::Tools => {
+                content::tools(scanner, &mut reader.ask, &mut reader.places.hosted)?;
+                reader.places.hosted.list(key, scanner.at());
+            }
             Field::Functions => content::functions(scanner, &mut reader.ask)?,
-            Field::ToolChoice | Field::FunctionCall => reader.ask.function_calling |= stated(scanner)?,
+            Field::ToolChoice => reader.ask.function_calling |= reader.places.hosted.choice(key, scanner)?,
+            Field::FunctionCall => reader.ask.function_calling |= stated(scanner)?,
             Field::ServiceTier => reader.service_tier(scanner)?,
             Field::Prediction => reader.ask.prediction_bytes = content::prediction(scanner)?,
             Field::Modalities => content::modalities(scanner, &mut reader.ask)?,
@@ -99,8 +103,9 @@ impl Member for Field {
 }
 
 fn messages(reader: &mut Reader, scanner: &mut Scanner<'_>) -> Result<(), Malformed> {
-    let Contents { messages, chars, images, audio, attachments } = content::messages(scanner)?;
+    let Contents { messages, chars, images, audio, attachments, lifetimes } = content::messages(scanner)?;
     let ask = &mut reader.ask;
+    lifetimes.iter().for_each(|lifetime| ask.write_cache(lifetime));
     (ask.messages, ask.text_chars, ask.images, ask.audio_in, ask.attachments) = (messages, chars, images, audio, attachments);
     Ok(())
 }

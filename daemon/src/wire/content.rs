@@ -2,10 +2,11 @@
 //!
 //! Counts for the decision; keeps names of tools and nothing of the texts.
 
-use super::json::{Kind, Scanner};
+use super::hosted::HostedPlaces;
+use super::json::{Fault, Kind, Number, Scanner};
 use super::request::{Malformed, count, keep, shortened, stated};
 use super::text::Text;
-use aex_core::ask::Ask;
+use aex_core::ask::{Ask, NAMES_KEPT};
 
 /// What the messages of a request hold.
 #[derive(Debug, Default)]
@@ -16,6 +17,20 @@ pub(super) struct Contents {
     pub(super) images: u64,
     pub(super) audio: u64,
     pub(super) attachments: u64,
+    /// How long parts of it shall be kept in a cache; each once.
+    pub(super) lifetimes: Vec<String>,
+}
+
+impl Contents {
+    fn keep_in_cache(&mut self, scanner: &mut Scanner<'_>) -> Result<(), Fault> {
+        if let Some(lifetime) = cache_control(scanner)?
+            && !self.lifetimes.contains(&lifetime)
+            && self.lifetimes.len() < NAMES_KEPT
+        {
+            self.lifetimes.push(lifetime);
+        }
+        Ok(())
+    }
 }
 
 /// Reads `messages`: a list of objects.
@@ -48,6 +63,8 @@ fn message(scanner: &mut Scanner<'_>, contents: &mut Contents) -> Result<(), Mal
         } else if key.is("audio") {
             // An earlier answer, named by its id: how long it is does not show.
             contents.audio += u64::from(stated(scanner)?);
+        } else if key.is("cache_control") {
+            contents.keep_in_cache(scanner)?;
         } else {
             scanner.skip()?;
         }
@@ -92,6 +109,8 @@ fn part(scanner: &mut Scanner<'_>, contents: &mut Contents) -> Result<(), Malfor
                 return Err(at_message(contents, ".content[].text", "stands twice"));
             }
             contents.chars += count(string(scanner, contents, ".content[].text")?.chars());
+        } else if key.is("cache_control") {
+            contents.keep_in_cache(scanner)?;
         } else {
             // A part without the right type may still be taken as the image or the sound that it carries.
             image |= key.is("image_url");
@@ -123,8 +142,10 @@ fn string<'a>(scanner: &mut Scanner<'a>, contents: &Contents, member: &str) -> R
 }
 
 /// Reads `tools`: functions and custom tools by their names, all others as tools that the provider runs.
-pub(super) fn tools(scanner: &mut Scanner<'_>, ask: &mut Ask) -> Result<(), Malformed> {
+pub(super) fn tools(scanner: &mut Scanner<'_>, ask: &mut Ask, places: &mut HostedPlaces) -> Result<(), Malformed> {
     each(scanner, "tools", |scanner, place| {
+        let start = scanner.at();
+        let mut uses = None;
         let mut kind = None;
         let mut function = None;
         let mut custom = None;
@@ -136,6 +157,12 @@ pub(super) fn tools(scanner: &mut Scanner<'_>, ask: &mut Ask) -> Result<(), Malf
                 (&mut function, "function", true)
             } else if key.is("custom") {
                 (&mut custom, "custom", true)
+            } else if key.is("max_uses") && scanner.kind()? == Kind::Number {
+                uses = Some(scanner.number()?);
+                continue;
+            } else if key.is("cache_control") {
+                cache_control(scanner)?.iter().for_each(|lifetime| ask.write_cache(lifetime));
+                continue;
             } else {
                 scanner.skip()?;
                 continue;
@@ -151,12 +178,15 @@ pub(super) fn tools(scanner: &mut Scanner<'_>, ask: &mut Ask) -> Result<(), Malf
             Some("function") => function,
             Some("custom") => custom,
             Some(hosted) => {
-                offer_hosted(ask, hosted);
+                let uses = uses.and_then(|uses| if let Number::Natural(uses) = uses { Some(uses) } else { None });
+                ask.offer_hosted(hosted.to_owned(), uses);
+                places.element(Some(hosted), start..scanner.at());
                 return Ok(());
             }
             None => return Err(Malformed::field(format!("{place}.type"), "is missing")),
         };
         offer(ask, name.as_deref());
+        places.element(None, start..scanner.at());
         Ok(())
     })
 }
@@ -170,14 +200,27 @@ pub(super) fn functions(scanner: &mut Scanner<'_>, ask: &mut Ask) -> Result<(), 
     })
 }
 
-/// Counts a tool that the provider runs.
-pub(super) fn offer_hosted(ask: &mut Ask, kind: &str) {
-    ask.tools += 1;
-    keep(&mut ask.hosted_tools, kind);
+/// Reads a `cache_control`, which gateways before Anthropic's models take in chat, too: how long the input shall be kept. `None`: it is
+/// not to be. Without a `ttl` it is 5 minutes.
+pub(super) fn cache_control(scanner: &mut Scanner<'_>) -> Result<Option<String>, Fault> {
+    if scanner.kind()? != Kind::Object {
+        scanner.skip()?;
+        return Ok(None);
+    }
+    let mut lifetime = None;
+    let mut open = scanner.object()?;
+    while let Some(key) = scanner.key(&mut open)? {
+        if key.is("ttl") && scanner.kind()? == Kind::Text {
+            lifetime = Some(shortened(&scanner.text()?.unescape()));
+        } else {
+            scanner.skip()?;
+        }
+    }
+    Ok(Some(lifetime.unwrap_or_else(|| "5m".to_owned())))
 }
 
 /// A tool without a name is counted and not named: a list of allowed names refuses it then.
-fn offer(ask: &mut Ask, name: Option<&str>) {
+pub(super) fn offer(ask: &mut Ask, name: Option<&str>) {
     ask.tools += 1;
     if let Some(name) = name.filter(|name| !name.is_empty()) {
         keep(&mut ask.tool_names, name);
@@ -185,7 +228,7 @@ fn offer(ask: &mut Ask, name: Option<&str>) {
 }
 
 /// Calls `read` at each object of a list; null counts as an empty one.
-fn each<'a>(
+pub(super) fn each<'a>(
     scanner: &mut Scanner<'a>,
     field: &str,
     mut read: impl FnMut(&mut Scanner<'a>, &str) -> Result<(), Malformed>,
@@ -277,7 +320,7 @@ pub(super) fn modalities(scanner: &mut Scanner<'_>, ask: &mut Ask) -> Result<(),
         match text(scanner, "modalities[]")?.as_str() {
             "text" => {}
             "audio" => ask.audio_out = true,
-            other => offer_hosted(ask, &format!("modalities.{other}")),
+            other => ask.offer_hosted(shortened(&format!("modalities.{other}")), None),
         }
     }
     Ok(())

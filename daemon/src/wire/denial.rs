@@ -55,6 +55,14 @@ fn refusal(denial: &Denial) -> Refusal {
             ..invalid("request_too_large", format!("The request's body is larger than {limit} bytes: send less, or raise `max_body` in aexd.yaml."))
         },
         Denial::UnknownModel { model } => unknown_model(model),
+        Denial::Protocol { model, protocol, provider, setting } => {
+            let lift = setting.as_ref().map_or_else(
+                || "use a model of another provider".to_owned(),
+                |setting| format!("use a model of a provider that does, or set `{setting}` of this one in models.yaml to where it does"),
+            );
+            let message = format!("Provider `{provider}` of model `{model}` is not known to speak {}: {lift}.", protocol.name());
+            invalid(INVALID_REQUEST, message).about("model")
+        }
         Denial::Policy { also, breach } => policy(breach, also),
         Denial::Rule(ruled) => forbidden(POLICY_VIOLATION, ruled_out(ruled)),
         Denial::TwoProfiles { profiles: [first, second] } => forbidden(
@@ -70,7 +78,7 @@ fn refusal(denial: &Denial) -> Refusal {
         ),
         Denial::Passthrough => forbidden(
             POLICY_VIOLATION,
-            "This agent may not bring its own provider key: leave out `x-aex-provider-key`, or create an agent with `aexctl agent create NAME BUDGET RPM \
+            "This agent may not bring its own provider key: leave out `x-aex-provider-key` (or what stands beside `x-aex-token`), or create an agent with `aexctl agent create NAME BUDGET RPM \
              --allow-passthrough`."
                 .to_owned(),
         ),

@@ -6,8 +6,10 @@
 use super::answer::Answer;
 use super::edit::LimitField;
 use super::json::{Fault, Kind, Scanner};
+use super::messages::answer::Told;
 use super::request::{Malformed, Request};
-use super::{chat, completions, embeddings, unstream};
+use super::{chat, completions, embeddings, messages, unstream};
+use aex_core::decision::Protocol;
 use aex_core::price::MaxTokensField;
 use bytes::Bytes;
 
@@ -18,8 +20,12 @@ pub enum Dialect {
     Chat,
     /// OpenAI's legacy completions.
     Completions,
+    /// Anthropic's count of a message's tokens: free.
+    CountTokens,
     /// OpenAI's embeddings.
     Embeddings,
+    /// Anthropic's messages.
+    Messages,
 }
 
 /// Whose errors a client reads.
@@ -51,6 +57,9 @@ impl Dialect {
             "/v1/chat/completions" => Some(Dialect::Chat),
             "/v1/completions" => Some(Dialect::Completions),
             "/v1/embeddings" => Some(Dialect::Embeddings),
+            // Below `/openai` they are nobody's.
+            "/v1/messages" if path.starts_with("/v1") => Some(Dialect::Messages),
+            "/v1/messages/count_tokens" if path.starts_with("/v1") => Some(Dialect::CountTokens),
             _ => None,
         }
     }
@@ -61,7 +70,27 @@ impl Dialect {
         match self {
             Dialect::Chat => "/chat/completions",
             Dialect::Completions => "/completions",
+            Dialect::CountTokens => "/messages/count_tokens",
             Dialect::Embeddings => "/embeddings",
+            Dialect::Messages => "/messages",
+        }
+    }
+
+    /// Whose API it is part of.
+    #[must_use]
+    pub const fn protocol(self) -> Protocol {
+        match self {
+            Dialect::Chat | Dialect::Completions | Dialect::Embeddings => Protocol::OpenAi,
+            Dialect::CountTokens | Dialect::Messages => Protocol::Anthropic,
+        }
+    }
+
+    /// Whether its calls cost nothing.
+    #[must_use]
+    pub const fn is_free(self) -> bool {
+        match self {
+            Dialect::Chat | Dialect::Completions | Dialect::Embeddings | Dialect::Messages => false,
+            Dialect::CountTokens => true,
         }
     }
 
@@ -70,6 +99,7 @@ impl Dialect {
     pub fn shape(self, _originator: Option<&str>) -> Shape {
         match self {
             Dialect::Chat | Dialect::Completions | Dialect::Embeddings => Shape::OpenAi,
+            Dialect::CountTokens | Dialect::Messages => Shape::Anthropic,
         }
     }
 
@@ -79,7 +109,7 @@ impl Dialect {
         match (self, chat) {
             (Dialect::Completions, "messages") => "prompt",
             (Dialect::Embeddings, "messages") => "input",
-            (Dialect::Chat | Dialect::Completions | Dialect::Embeddings, _) => chat,
+            (Dialect::Chat | Dialect::Completions | Dialect::CountTokens | Dialect::Embeddings | Dialect::Messages, _) => chat,
         }
     }
 
@@ -91,7 +121,9 @@ impl Dialect {
         match self {
             Dialect::Chat => chat::read(body),
             Dialect::Completions => completions::read(body),
+            Dialect::CountTokens => messages::read_countable(body),
             Dialect::Embeddings => embeddings::read(body),
+            Dialect::Messages => messages::read(body),
         }
     }
 
@@ -100,8 +132,8 @@ impl Dialect {
     pub const fn limit_field(self, chat: MaxTokensField) -> Option<LimitField> {
         match self {
             Dialect::Chat => Some(LimitField::of_chat(chat)),
-            Dialect::Completions => Some(LimitField::MaxTokens),
-            Dialect::Embeddings => None,
+            Dialect::Completions | Dialect::Messages => Some(LimitField::MaxTokens),
+            Dialect::CountTokens | Dialect::Embeddings => None,
         }
     }
 
@@ -110,7 +142,7 @@ impl Dialect {
     pub const fn has_usage_option(self) -> bool {
         match self {
             Dialect::Chat | Dialect::Completions => true,
-            Dialect::Embeddings => false,
+            Dialect::CountTokens | Dialect::Embeddings | Dialect::Messages => false,
         }
     }
 
@@ -119,7 +151,26 @@ impl Dialect {
     pub const fn has_service_tier(self) -> bool {
         match self {
             Dialect::Chat => true,
-            Dialect::Completions | Dialect::Embeddings => false,
+            // Anthropic's own field knows other tiers.
+            Dialect::Completions | Dialect::CountTokens | Dialect::Embeddings | Dialect::Messages => false,
+        }
+    }
+
+    /// The choice of a tool that leaves it to the model, in JSON.
+    #[must_use]
+    pub const fn auto_choice(self) -> &'static str {
+        match self {
+            Dialect::Chat | Dialect::Completions | Dialect::Embeddings => "\"auto\"",
+            Dialect::CountTokens | Dialect::Messages => r#"{"type":"auto"}"#,
+        }
+    }
+
+    /// Whether an event of its streams is known for the last report of usage, wherever the stream ends behind it.
+    #[must_use]
+    pub const fn tells_last_usage(self) -> bool {
+        match self {
+            Dialect::Chat | Dialect::Completions | Dialect::Embeddings => false,
+            Dialect::CountTokens | Dialect::Messages => true,
         }
     }
 
@@ -130,18 +181,21 @@ impl Dialect {
         if scanner.kind().ok()? != Kind::Object {
             return None;
         }
-        self.object(&mut scanner, None).ok()
-    }
-
-    /// Reads the payload of an event of a stream, an object. `client_model` is what its model should be called.
-    pub(super) fn event(self, scanner: &mut Scanner<'_>, client_model: &str) -> Result<Answer, Fault> {
-        self.object(scanner, Some(client_model))
-    }
-
-    fn object(self, scanner: &mut Scanner<'_>, client_model: Option<&str>) -> Result<Answer, Fault> {
         match self {
-            Dialect::Chat | Dialect::Completions => chat::answer::object(scanner, client_model),
-            Dialect::Embeddings => embeddings::answer(scanner, client_model),
+            Dialect::Chat | Dialect::Completions => chat::answer::object(&mut scanner, None),
+            Dialect::CountTokens | Dialect::Messages => messages::answer::message(&mut scanner),
+            Dialect::Embeddings => embeddings::answer(&mut scanner, None),
+        }
+        .ok()
+    }
+
+    /// Reads the payload of an event of a stream, an object. `client_model` is what its model should be called; `told` is what the
+    /// events before it told.
+    pub(super) fn event(self, told: &mut Told, scanner: &mut Scanner<'_>, client_model: &str) -> Result<Answer, Fault> {
+        match self {
+            Dialect::Chat | Dialect::Completions => chat::answer::object(scanner, Some(client_model)),
+            Dialect::CountTokens | Dialect::Messages => messages::answer::event(told, scanner, client_model),
+            Dialect::Embeddings => embeddings::answer(scanner, Some(client_model)),
         }
     }
 
@@ -151,7 +205,8 @@ impl Dialect {
         match self {
             Dialect::Chat => unstream::chat(body, with_usage),
             Dialect::Completions => unstream::completions(body, with_usage),
-            Dialect::Embeddings => None,
+            Dialect::CountTokens | Dialect::Embeddings => None,
+            Dialect::Messages => messages::unstream::as_stream(body),
         }
     }
 }
@@ -167,6 +222,10 @@ mod tests {
         row("/openai/v1/chat/completions", Some(Dialect::Chat));
         row("/v1/completions", Some(Dialect::Completions));
         row("/openai/v1/embeddings", Some(Dialect::Embeddings));
+        row("/v1/messages", Some(Dialect::Messages));
+        row("/v1/messages/count_tokens", Some(Dialect::CountTokens));
+        row("/openai/v1/messages", None);
+        row("/v1/messages/batches", None);
         for path in ["/v1/chat/completions/", "/chat/completions", "/openai/openai/v1/chat/completions", "/openaiv1/chat/completions", ""] {
             row(path, None);
         }

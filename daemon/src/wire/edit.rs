@@ -50,10 +50,14 @@ pub struct Edits<'a> {
     pub service_tier: Option<&'a str>,
     /// A stream shall report its usage. Ignored in a request for no stream.
     pub include_usage: bool,
+    /// Tools that the provider would run and that are taken out, by the types that the request gives them.
+    pub drop_tools: &'a [&'a str],
+    /// The choice of a tool that leaves it to the model, in JSON; `"auto"` when nothing is said.
+    pub auto_choice: Option<&'a str>,
 }
 
 /// A range of the original and what stands there instead; an empty range is a place of insertion.
-type Splice = (Range<usize>, String);
+pub(super) type Splice = (Range<usize>, String);
 
 /// The request with its edits.
 #[must_use]
@@ -79,6 +83,9 @@ pub fn edit(body: &Bytes, request: &Request, edits: &Edits<'_>) -> Bytes {
         splices.extend(places.stream_options.as_ref().map(|options| (options.span.clone(), "null".to_owned())));
     } else if edits.include_usage && request.ask.stream {
         ask_for_usage(&mut splices, &mut inserted, places.stream_options.as_ref());
+    }
+    if !edits.drop_tools.is_empty() {
+        places.hosted.take_out(body, edits.drop_tools, edits.auto_choice.unwrap_or("\"auto\""), &mut splices);
     }
     if !inserted.is_empty() {
         if places.is_empty {
@@ -121,7 +128,7 @@ fn limit_output(splices: &mut Vec<Splice>, inserted: &mut String, body: &[u8], p
         (Some(own), None) => set(own),
         (Some(own), Some(other)) => {
             set(own);
-            splices.push((with_comma(body, other), String::new()));
+            splices.push((with_comma(body, &(other.key.start..other.value.end)), String::new()));
         }
         (None, Some(other)) => {
             set(other);
@@ -131,15 +138,36 @@ fn limit_output(splices: &mut Vec<Splice>, inserted: &mut String, body: &[u8], p
     }
 }
 
-/// A member of a request and one of its commas. It is never the only member: `messages` stands there too.
-fn with_comma(body: &[u8], limit: &Limit) -> Range<usize> {
-    let behind = body.get(limit.value.end..).unwrap_or_default();
+/// What takes members out of an object, or elements out of a list, with one comma for each, as long as one is left.
+pub(super) fn removals(body: &[u8], mut spans: Vec<Range<usize>>) -> Vec<Splice> {
+    spans.sort_unstable_by_key(|span| span.start);
+    let mut runs: Vec<Range<usize>> = Vec::new();
+    for span in spans {
+        match runs.last_mut() {
+            // Neighbours go in one piece, so that none takes the other's comma.
+            Some(run) if between(body, run.end, span.start).eq(b",".iter()) => run.end = span.end,
+            _ => runs.push(span),
+        }
+    }
+    runs.into_iter().map(|run| (with_comma(body, &run), String::new())).collect()
+}
+
+/// The bytes between two places that are no white space.
+fn between(body: &[u8], from: usize, to: usize) -> impl Iterator<Item = &u8> {
+    body.get(from..to).unwrap_or_default().iter().filter(|byte| !byte.is_ascii_whitespace())
+}
+
+/// A span and the comma behind it; before it, when it is the last.
+fn with_comma(body: &[u8], span: &Range<usize>) -> Range<usize> {
+    let behind = body.get(span.end..).unwrap_or_default();
     let space = behind.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
     if behind.get(space) == Some(&b',') {
-        return limit.key.start..limit.value.end + space + 1;
+        return span.start..span.end + space + 1;
     }
-    let before = body.get(..limit.key.start).unwrap_or_default();
-    before.iter().rposition(|byte| *byte == b',').unwrap_or(limit.key.start)..limit.value.end
+    let before = body.get(..span.start).unwrap_or_default();
+    let space = before.iter().rev().take_while(|byte| byte.is_ascii_whitespace()).count();
+    let comma = before.len().checked_sub(space + 1).filter(|at| before.get(*at) == Some(&b','));
+    comma.unwrap_or(span.start)..span.end
 }
 
 fn ask_for_usage(splices: &mut Vec<Splice>, inserted: &mut String, options: Option<&StreamOptions>) {

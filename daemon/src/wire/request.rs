@@ -5,6 +5,7 @@
 
 use super::content;
 use super::costly::{asked_for, costly};
+use super::hosted::HostedPlaces;
 use super::json::{Fault, Kind, Number, Scanner};
 use super::nfkc;
 use super::text::Text;
@@ -75,6 +76,8 @@ pub struct Places {
     pub service_tier: Option<Range<usize>>,
     /// `stream_options`.
     pub stream_options: Option<StreamOptions>,
+    /// Tools that the provider runs.
+    pub hosted: HostedPlaces,
 }
 
 /// An output limit of a request.
@@ -161,6 +164,8 @@ pub(super) struct Reader {
     pub(super) echo: bool,
     /// Bytes of the prompt as it is written.
     pub(super) input_bytes: u64,
+    /// Words that choose a price for the whole call, in the order in which a tier is named by them.
+    pub(super) tiers: [Option<String>; 3],
     /// Governed members that were met, as bits by their numbers.
     seen: u64,
 }
@@ -168,7 +173,14 @@ pub(super) struct Reader {
 impl Reader {
     fn new(body_bytes: usize, first_member: usize) -> Reader {
         let ask = Ask { body_bytes: count(body_bytes), choices: 1, ..Ask::default() };
-        Reader { ask, places: Places { first_member, is_empty: true, ..Places::default() }, echo: false, input_bytes: 0, seen: 0 }
+        Reader {
+            ask,
+            places: Places { first_member, is_empty: true, ..Places::default() },
+            echo: false,
+            input_bytes: 0,
+            tiers: [const { None }; 3],
+            seen: 0,
+        }
     }
 
     /// Whether a member was met.
@@ -178,7 +190,7 @@ impl Reader {
 
     fn member<M: Member>(&mut self, key: &Text<'_>, scanner: &mut Scanner<'_>) -> Result<(), Malformed> {
         let name = key.unescape();
-        let Some(member) = M::of(&name) else { return self.other::<M>(&name, scanner) };
+        let Some(member) = M::of(&name) else { return self.other::<M>(key, &name, scanner) };
         if self.has(member) {
             return Err(Malformed::field(name, "stands twice"));
         }
@@ -187,10 +199,12 @@ impl Reader {
     }
 
     /// A member whose place in the request does not matter.
-    fn other<M: Member>(&mut self, name: &str, scanner: &mut Scanner<'_>) -> Result<(), Malformed> {
+    fn other<M: Member>(&mut self, key: &Text<'_>, name: &str, scanner: &mut Scanner<'_>) -> Result<(), Malformed> {
         if let Some(tool) = costly(name) {
             if asked_for(scanner, name)? {
-                content::offer_hosted(&mut self.ask, tool);
+                let tool = shortened(tool);
+                self.places.hosted.member(&tool, key, scanner.at());
+                self.ask.offer_hosted(tool, None);
             }
             return Ok(());
         }
@@ -200,7 +214,14 @@ impl Reader {
         if M::KNOWN.binary_search(&name).is_err() {
             keep(&mut self.ask.unknown_fields, name);
         }
-        scanner.skip()?;
+        match name {
+            "cache_control" => content::cache_control(scanner)?.iter().for_each(|lifetime| self.ask.write_cache(lifetime)),
+            "parallel_tool_calls" => {
+                scanner.skip()?;
+                self.places.hosted.dependent(key, scanner.at());
+            }
+            _ => scanner.pass()?,
+        }
         Ok(())
     }
 

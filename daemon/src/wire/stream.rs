@@ -7,8 +7,10 @@ use super::answer::Answer;
 use super::dialect::Dialect;
 use super::edit::{quoted, spliced};
 use super::json::{Kind, Scanner};
+use super::messages::answer::Told;
 use super::sse::{Event, Piece, Splitter};
 use super::usage;
+use aex_core::price::is_standard_tier;
 use aex_core::usage::Usage;
 use bytes::{Bytes, BytesMut};
 use std::borrow::Cow;
@@ -52,6 +54,8 @@ pub struct Relay {
 pub struct Meter {
     /// The usage that the provider reported last; reports are cumulative.
     pub usage: Option<Usage>,
+    /// That is not the last report, and the provider's dialect says so.
+    pub usage_goes_on: bool,
     /// Bytes of output in what was relayed: no fewer than its visible output tokens.
     pub relayed_output_bytes: u64,
     /// The provider sent an error in the stream.
@@ -68,6 +72,8 @@ pub struct Meter {
 pub struct Ending {
     /// What is still to be sent.
     pub tail: Bytes,
+    /// All output has passed, and the last report of its usage, whatever else is missing.
+    pub metered: bool,
     /// The answer is whole: the last event came, or every choice was finished.
     pub complete: bool,
     /// What was wrong with the stream.
@@ -83,6 +89,8 @@ type Splice = (Range<usize>, Bytes);
 #[derive(Debug)]
 pub struct StreamEditor {
     dialect: Dialect,
+    /// What earlier events told, where later ones only add to it.
+    told: Told,
     client_model: String,
     quoted_model: Bytes,
     usage_chunk: UsageChunk,
@@ -93,8 +101,8 @@ pub struct StreamEditor {
     finished: u128,
     /// The last event was taken out: a late line feed of it goes too.
     stripped: bool,
-    /// The service tier that a chunk named, when the standard prices do not hold for it.
-    dearer_tier: Option<String>,
+    /// The service tier that a chunk named. One for which the standard prices do not hold stays.
+    service_tier: Option<String>,
     fault: Option<StreamFault>,
     meter: Meter,
 }
@@ -105,6 +113,7 @@ impl StreamEditor {
     pub fn new(dialect: Dialect, client_model: &str, choices: u64, usage_chunk: UsageChunk) -> StreamEditor {
         StreamEditor {
             dialect,
+            told: Told::default(),
             client_model: client_model.to_owned(),
             quoted_model: Bytes::from(quoted(client_model)),
             usage_chunk,
@@ -113,7 +122,7 @@ impl StreamEditor {
             pending: BytesMut::new(),
             finished: 0,
             stripped: false,
-            dearer_tier: None,
+            service_tier: None,
             fault: None,
             meter: Meter::default(),
         }
@@ -188,7 +197,9 @@ impl StreamEditor {
             // An error event follows, which must not become a part of this one.
             tail = [&tail, b"\n\n".as_slice()].concat().into();
         }
-        Ending { tail, complete, fault: self.fault, meter: self.meter }
+        let is_last = !self.meter.usage_goes_on && (complete || self.dialect.tells_last_usage());
+        let metered = self.fault.is_none() && self.meter.usage.is_some() && is_last;
+        Ending { tail, metered, complete, fault: self.fault, meter: self.meter }
     }
 
     /// Reads what is complete, up to a fault: how many bytes are done with, and the edits in them.
@@ -239,10 +250,10 @@ impl StreamEditor {
         Ok(())
     }
 
-    fn read_payload(&self, payload: &[u8]) -> Result<Option<Answer>, StreamFault> {
+    fn read_payload(&mut self, payload: &[u8]) -> Result<Option<Answer>, StreamFault> {
         let mut scanner = Scanner::new(payload).map_err(|_| StreamFault::Garbage)?;
         let answer = match scanner.kind() {
-            Ok(Kind::Object) => self.dialect.event(&mut scanner, &self.client_model).map(Some),
+            Ok(Kind::Object) => self.dialect.event(&mut self.told, &mut scanner, &self.client_model).map(Some),
             _ => scanner.skip().and_then(|_| scanner.finish()).map(|()| None),
         };
         answer.map_err(|_| StreamFault::Garbage)
@@ -256,11 +267,12 @@ impl StreamEditor {
         self.meter.done |= answer.ends;
         if let Some(usage) = &answer.usage {
             self.meter.usage = Some(usage.clone());
+            self.meter.usage_goes_on = answer.usage_goes_on;
         }
-        if answer.dearer_tier.is_some() {
-            self.dearer_tier.clone_from(&answer.dearer_tier);
+        if answer.service_tier.is_some() && self.service_tier.as_deref().is_none_or(is_standard_tier) {
+            self.service_tier.clone_from(&answer.service_tier);
         }
-        if let (Some(usage), Some(tier)) = (&mut self.meter.usage, &self.dearer_tier) {
+        if let (Some(usage), Some(tier)) = (&mut self.meter.usage, &self.service_tier) {
             usage::tiered(usage, tier);
         }
     }

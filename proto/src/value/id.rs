@@ -103,7 +103,10 @@ impl FromStr for RequestId {
 
 impl Serialize for RequestId {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        let mut text = *b"req_0000000000000000";
+        let (_, digits) = text.split_at_mut(4);
+        hex::encode_to_slice(self.0.to_be_bytes(), digits).map_err(serde::ser::Error::custom)?;
+        serializer.serialize_str(std::str::from_utf8(&text).map_err(serde::ser::Error::custom)?)
     }
 }
 
@@ -224,6 +227,7 @@ mod tests {
         let id = RequestId::new(3, 17);
         assert_eq!(id.to_string(), "req_0000030000000011");
         assert_eq!(id.to_string().parse(), Ok(id));
+        assert_eq!(serde_json::to_string(&id).unwrap(), r#""req_0000030000000011""#);
         for text in ["", "req_", "req_3", "0000030000000011", "req_00000300000000zz"] {
             assert!(text.parse::<RequestId>().is_err(), "{text}");
         }

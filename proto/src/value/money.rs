@@ -140,7 +140,7 @@ impl fmt::Display for Pico {
 
 impl Serialize for Pico {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&self.0)
+        serializer.serialize_str(text::decimal(self.0, &mut [0; text::DIGITS]))
     }
 }
 

@@ -60,7 +60,10 @@ impl fmt::Display for Stamp {
 
 impl Serialize for Stamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        match date::write(self.0).as_ref().map(|text| std::str::from_utf8(text)) {
+            Some(Ok(text)) => serializer.serialize_str(text),
+            _ => serializer.collect_str(self),
+        }
     }
 }
 
@@ -78,6 +81,9 @@ mod tests {
     fn an_instant_has_one_text_form_and_is_read_back() {
         let at = Stamp::new(1_795_253_580_000_001);
         assert_eq!(at.to_string(), "2026-11-21T09:33:00.000001Z");
+        for at in [at, Stamp::new(0), Stamp::new(i64::MIN), Stamp::new(i64::MAX)] {
+            assert_eq!(serde_json::to_string(&at).unwrap(), format!("\"{at}\""));
+        }
         assert_eq!(Stamp::parse("2026-11-21T09:33:00.000001Z"), Ok(at));
     }
 }

@@ -1,8 +1,10 @@
 //! The endpoints that the provider serves, and how each writes an answer.
 
+use http::HeaderMap;
 use serde_json::Value;
 
 use super::chat::{self, Answer, Call, Refusal};
+use super::messages;
 use super::render::Renderer;
 use super::script::Script;
 use super::texts;
@@ -13,6 +15,7 @@ pub(super) enum Api {
     Chat,
     Completions,
     Embeddings,
+    Messages,
 }
 
 impl Api {
@@ -22,15 +25,17 @@ impl Api {
             () if ends("/chat/completions") => Some(Self::Chat),
             () if ends("/completions") => Some(Self::Completions),
             () if ends("/embeddings") => Some(Self::Embeddings),
+            () if ends("/messages") => Some(Self::Messages),
             () => None,
         }
     }
 
-    /// Checks a body.
-    pub(super) fn check(self, body: &[u8]) -> Result<Call, Refusal> {
+    /// Checks headers and body.
+    pub(super) fn check(self, headers: &HeaderMap, body: &[u8]) -> Result<Call, Refusal> {
         let unparsable = "We could not parse the JSON body of your request.";
         let body: Value = serde_json::from_slice(body).map_err(|_| Refusal::new(400, unparsable, None, None))?;
         match self {
+            Self::Messages => messages::check(body, headers).and_then(messages::limited),
             Self::Chat => chat::check(body),
             Self::Completions => texts::completions(body),
             Self::Embeddings => texts::embeddings(body),
@@ -42,7 +47,13 @@ impl Api {
             Self::Chat => Box::new(Renderer::new(call, answer, script, seq)),
             Self::Completions => Box::new(texts::Completion::new(call, answer, script, seq)),
             Self::Embeddings => Box::new(texts::Vectors::new(call, answer, script, seq)),
+            Self::Messages => Box::new(messages::Message::new(call, answer, script, seq)),
         }
+    }
+
+    /// A refusal as its clients know it.
+    pub(super) fn shaped(self, refusal: Refusal) -> Refusal {
+        if self == Self::Messages { refusal.in_anthropics_shape() } else { refusal }
     }
 }
 

@@ -56,6 +56,9 @@ pub struct Bill {
     pub prompt_tokens: u64,
     /// Of those, from the cache.
     pub cached_tokens: u64,
+    /// Of those, written to the cache.
+    #[serde(default)]
+    pub written_tokens: u64,
     /// Produced tokens, the hidden ones included.
     pub completion_tokens: u64,
     /// How the call ended.
@@ -185,6 +188,7 @@ impl Book {
             if ended == Ended::Refused {
                 bill.prompt_tokens = 0;
                 bill.cached_tokens = 0;
+                bill.written_tokens = 0;
                 bill.completion_tokens = 0;
             }
         }

@@ -33,6 +33,21 @@ impl Refusal {
     fn bad(param: &str, message: &str) -> Self {
         Self::new(400, message, Some(param), None)
     }
+
+    /// The same error as Anthropic writes it.
+    pub(super) fn in_anthropics_shape(self) -> Self {
+        let kind = match self.status {
+            401 => "authentication_error",
+            403 => "permission_error",
+            404 => "not_found_error",
+            429 => "rate_limit_error",
+            529 => "overloaded_error",
+            500.. => "api_error",
+            _ => "invalid_request_error",
+        };
+        let error = json!({"type": kind, "message": self.body["error"]["message"]});
+        Self { status: self.status, body: json!({"type": "error", "error": error, "request_id": "req_scripted"}) }
+    }
 }
 
 /// A request that passed the checks.
@@ -238,7 +253,7 @@ fn invoke(declared: &[Value], wanted: Option<&str>) -> (String, String) {
 }
 
 /// A value that a simple JSON schema accepts.
-fn fit(schema: &Value, root: &Value) -> Value {
+pub(super) fn fit(schema: &Value, root: &Value) -> Value {
     if let Some(path) = schema["$ref"].as_str().and_then(|path| path.strip_prefix('#')) {
         return root.pointer(path).map_or(Value::Null, |target| fit(target, root));
     }

@@ -212,6 +212,7 @@ pub(super) fn bill(call: &Call, answer: &Answer, script: &Script, seq: u64) -> B
         model: call.model.clone(),
         prompt_tokens: call.prompt_tokens,
         cached_tokens: script.cached_tokens.min(call.prompt_tokens),
+        written_tokens: script.written_tokens.min(call.prompt_tokens.saturating_sub(script.cached_tokens)),
         completion_tokens: answer.tokens() * call.drawn,
         ended: super::book::Ended::Open,
     }

@@ -36,6 +36,8 @@ pub struct Script {
     pub usage: Usage,
     /// Prompt tokens that came from the cache, at most all of them.
     pub cached_tokens: u64,
+    /// Prompt tokens that were written to the cache, at most the rest of them; messages only.
+    pub written_tokens: u64,
     /// Hidden tokens, counted within the completion's.
     pub reasoning_tokens: u64,
     /// Writes the body in pieces of so many bytes, each a chunk of its own.

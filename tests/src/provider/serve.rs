@@ -19,6 +19,7 @@ use super::api::Api;
 use super::body::{Gone, Live, Part, Producer, Reply, ResetFlag};
 use super::book::{Arrival, Bill, Book, Ended, Gate, Request, Tab};
 use super::chat::{self, Answer, Call, Refusal};
+use super::messages;
 use super::render;
 use super::script::{At, Control, Cut, How, Script};
 
@@ -55,28 +56,42 @@ async fn answer(site: Arc<Site>, request: http::Request<Incoming>, reset: ResetF
     };
     let arrival = site.book.arrive(noted, api.is_some());
     if let Err(refusal) = authorise(&site, &head.headers) {
+        let refusal = if head.uri.path().contains("/messages") { refusal.in_anthropics_shape() } else { refusal };
         return Ok(refuse(&site, &refusal, &arrival, api.is_some()));
+    }
+    if head.uri.path().ends_with("/messages/count_tokens") {
+        return Ok(count(&site, &head.headers, &body, &arrival));
     }
     let Some(api) = api else { return Ok(models(&site, head.uri.path(), &arrival)) };
     if head.method != Method::POST {
         let message = "Not allowed to call this URL with that method.";
-        let refusal = Refusal::new(405, message, None, None);
+        let refusal = api.shaped(Refusal::new(405, message, None, None));
         return Ok(refuse(&site, &refusal, &arrival, true));
     }
-    match api.check(&body) {
+    match api.check(&head.headers, &body) {
         Ok(call) => complete(&site, arrival, call, reset).await,
-        Err(refusal) => Ok(refuse(&site, &refusal, &arrival, true)),
+        Err(refusal) => Ok(refuse(&site, &api.shaped(refusal), &arrival, true)),
     }
 }
 
 fn authorise(site: &Site, headers: &http::HeaderMap) -> Result<(), Refusal> {
     let given = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let key = given.and_then(|value| value.strip_prefix("Bearer "));
+    let bearer = given.and_then(|value| value.strip_prefix("Bearer "));
+    let key = bearer.or_else(|| headers.get("x-api-key").and_then(|value| value.to_str().ok()));
     if site.key.is_empty() || key == Some(site.key.as_str()) {
         return Ok(());
     }
     let message = "Incorrect API key provided. You can find your API key at your provider's console.";
     Err(Refusal::new(401, message, None, Some("invalid_api_key")))
+}
+
+/// Anthropic's count of a message's tokens, which costs nothing.
+fn count(site: &Site, headers: &http::HeaderMap, body: &[u8], arrival: &Arrival) -> Response<Reply> {
+    let body = serde_json::from_slice(body).unwrap_or_default();
+    match messages::check(body, headers) {
+        Ok(call) => reply(200, &json!({"input_tokens": call.prompt_tokens}).to_string()),
+        Err(refusal) => refuse(site, &refusal.in_anthropics_shape(), arrival, false),
+    }
 }
 
 fn models(site: &Site, path: &str, arrival: &Arrival) -> Response<Reply> {
@@ -116,7 +131,7 @@ async fn complete(site: &Site, arrival: Arrival, call: Call, reset: ResetFlag) -
         return Err(io::Error::other("cut by the script"));
     }
     if let Some(status) = script.status {
-        return Ok(scripted(status, &script, tab));
+        return Ok(scripted(status, call.api, &script, tab));
     }
     let pause = Duration::from_micros(script.chunk_delay_us);
     let (parts, read) = mpsc::channel(PARTS);
@@ -220,11 +235,11 @@ async fn pause(script: &Script, gate: &mut Gate, producer: &Producer, index: usi
     }
 }
 
-fn scripted(status: u16, script: &Script, tab: Tab) -> Response<Reply> {
+fn scripted(status: u16, api: Api, script: &Script, tab: Tab) -> Response<Reply> {
     tab.end(if status < 400 { Ended::Complete } else { Ended::Refused });
     let message = format!("The script answers {status}.");
     let code = (status == 429).then_some("rate_limit_exceeded");
-    let body = script.body.clone().unwrap_or_else(|| Refusal::new(status, &message, None, code).body.to_string());
+    let body = script.body.clone().unwrap_or_else(|| api.shaped(Refusal::new(status, &message, None, code)).body.to_string());
     head(status, "application/json", &script.headers, Reply::Whole(Some(Bytes::from(body))))
 }
 
@@ -276,8 +291,15 @@ async fn obey(site: &Arc<Site>, message: Control) -> Response<Reply> {
 /// An error answer. A chat call gets its bill, over nothing.
 fn refuse(site: &Site, refusal: &Refusal, arrival: &Arrival, chat: bool) -> Response<Reply> {
     if chat {
-        let bill =
-            Bill { seq: arrival.seq, model: String::new(), prompt_tokens: 0, cached_tokens: 0, completion_tokens: 0, ended: Ended::Open };
+        let bill = Bill {
+            seq: arrival.seq,
+            model: String::new(),
+            prompt_tokens: 0,
+            cached_tokens: 0,
+            written_tokens: 0,
+            completion_tokens: 0,
+            ended: Ended::Open,
+        };
         site.book.open(bill).end(Ended::Refused);
     }
     let body = Bytes::from(refusal.body.to_string());

@@ -53,6 +53,33 @@ fn a_stream_says_the_same_text_and_its_usage_only_when_asked() {
 }
 
 #[test]
+fn a_message_reports_what_it_bills_whole_and_as_a_stream() {
+    let provider = Provider::start();
+    let url = format!("{}/v1/messages", provider.origin());
+    let headers = [("x-api-key", KEY), ("anthropic-version", "2023-06-01")];
+    for stream in [false, true] {
+        provider.script(Script { cached_tokens: 2, written_tokens: 1, ..Script::tokens(7) });
+        let body = with(&json!({"max_tokens": 9, "stream": stream}));
+        let answer = crate::client::post_bytes(&url, &headers, body.to_string().as_bytes());
+        let told = if stream { answer.chunks().into_iter().rev().nth(1).unwrap_or_default() } else { answer.json() };
+        let usage = &told["usage"];
+        let counts =
+            ["input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "output_tokens"].map(|name| usage[name].as_u64());
+        assert_eq!(counts, [Some(2), Some(2), Some(1), Some(7)], "{answer}");
+    }
+    let bills = provider.wait_for_bills(2);
+    assert!(bills.iter().all(|bill| (bill.prompt_tokens, bill.cached_tokens, bill.written_tokens, bill.completion_tokens) == (5, 2, 1, 7)));
+    // What the real one refuses.
+    let refused = |headers: &[(&str, &str)], body: &Value| {
+        let answer = crate::client::post_bytes(&url, headers, body.to_string().as_bytes());
+        (answer.status, answer.json()["error"]["type"].clone())
+    };
+    assert_eq!(refused(&headers, &hello()), (400, json!("invalid_request_error")));
+    assert_eq!(refused(&[("x-api-key", KEY)], &with(&json!({"max_tokens": 9}))), (400, json!("invalid_request_error")));
+    assert_eq!(refused(&[("x-api-key", "sk")], &with(&json!({"max_tokens": 9}))), (401, json!("authentication_error")));
+}
+
+#[test]
 fn odd_framing_leaves_the_content_equal() {
     let provider = Provider::start();
     let text = "Grüße, \"quoted\" \\ and\nlines";

@@ -172,6 +172,12 @@ fn part(part: &BoundPart) -> String {
         "tools" => format!("{tokens} that a provider may add once to explain tools"),
         "message" => format!("{tokens} around messages: {count} × {each}"),
         "tool" => format!("{tokens} around tools: {count} × {each}"),
+        "known_tool" => format!("{tokens} that the provider adds for tools which it knows by their type"),
+        "context" if part.count > 1 => {
+            format!(
+                "or {tokens}, the model's whole context {count} times, when that is more: once for each call of the provider's tools, and once beside"
+            )
+        }
         "context" => format!("or {tokens}, the model's whole context, when that is more: the size of a part is unknown"),
         "choice" => format!("{tokens} for answers: {count} × {each}"),
         "prediction_byte" => format!("{tokens} for bytes of a prediction or an echo"),
@@ -186,6 +192,9 @@ fn reserve(bound: &BoundTold, is_held: bool, page: &mut Page) {
     bound.input.iter().for_each(|told| page.row(format!("  {}", part(told))));
     page.row(format!("output: at most {} tokens, at the dearest price of {} each", grouped(bound.output_tokens), bound.output_unit_pico));
     bound.output.iter().for_each(|told| page.row(format!("  {}", part(told))));
+    for tool in &bound.tools {
+        page.row(format!("and at most {} of {}, at {} each", count(tool.calls, "call"), tool.tool, tool.unit_pico));
+    }
     if bound.call_pico != Pico::ZERO {
         page.row(format!("and {} for the call itself", bound.call_pico));
     }
@@ -209,6 +218,7 @@ fn edit(edit: &Edit) -> String {
         "model_name" => "the provider's own name of the model",
         "output_limit" => "the policy's and the model's limit, so that the cost is bounded",
         "policy_limit" => "a limit of the policy",
+        "dropped_tool" => "models.yaml takes this tool out, which the provider would run",
         "usage" => "unless the client asked for it itself, so that the charge is exact",
         "standard_price" => "the tier that the prices hold for",
         why => why,
@@ -225,7 +235,10 @@ fn ended(end: &Ended, page: &mut Page) {
     if !end.lines.is_empty() {
         page.head("Charge");
         for line in &end.lines {
-            page.fact(&line.bucket, format!("{} × {} = {}", grouped(line.quantity), line.unit_pico, line.sum_pico));
+            page.fact(&bucket(&line.bucket), format!("{} × {} = {}", grouped(line.quantity), line.unit_pico, line.sum_pico));
+        }
+        if let Some(tier) = &end.tier {
+            page.fact("prices of", format!("the service tier {tier}"));
         }
         page.fact("sum", both(end.charge_pico));
     } else if end.state == "worst_case" {
@@ -247,6 +260,25 @@ fn ended(end: &Ended, page: &mut Page) {
     }
     page.head("Money after it");
     end.after.iter().for_each(|told| page.fact(&purse_name(told), purse(told)));
+}
+
+/// What a line of a charge counts, in plain words.
+fn bucket(name: &str) -> String {
+    let words = match name {
+        "cached_input" => "input from cache",
+        "cache_write" => "input into cache",
+        "cache_write_5m" => "into cache, 5 min",
+        "cache_write_30m" => "into cache, 30 min",
+        "cache_write_1h" => "into cache, 1 h",
+        "cache_write_12h" => "into cache, 12 h",
+        "audio_input" => "input, sound",
+        "audio_output" => "output, sound",
+        "image_input" => "input, images",
+        "image_output" => "output, images",
+        "call" => "the call itself",
+        name => return name.strip_prefix("tool:").map_or_else(|| name.to_owned(), |tool| format!("calls of {tool}")),
+    };
+    words.to_owned()
 }
 
 /// What happened, for who does not know the words of the ledger.

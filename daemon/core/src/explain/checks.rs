@@ -128,6 +128,13 @@ impl Seen<'_> {
             (Some(Denial::UnknownModel { model }), _) => list.check(true, "known_model", model.clone(), known(), None),
             (_, Some(card)) => list.check(false, "known_model", card.name.clone(), known(), None),
             _ => Ok(()),
+        }?;
+        match (self.denial, self.card) {
+            (Some(Denial::Protocol { protocol, provider, .. }), Some(card)) => {
+                let speaks = Some("a protocol that the model's provider speaks".to_owned());
+                list.check(true, "protocol", format!("{} of {provider}", protocol.name()), speaks, Some(&card.name))
+            }
+            _ => Ok(()),
         }
     }
 

@@ -26,11 +26,14 @@ impl Overhead {
     pub const WIDEST: Overhead = Overhead { message: 16, request: 64, tool: 64, tools: 640 };
 
     /// What is added for a model by the name that its provider knows. xAI puts a system prompt of its own before every request:
-    /// about 200 tokens at grok-code-fast-1, about 680 at grok-4, whoever resells them.
+    /// about 200 tokens at grok-code-fast-1, about 680 at grok-4, whoever resells them. Anthropic explains tools in up to 804 tokens
+    /// to Claude Opus 4.7.
     #[must_use]
     pub fn of_model(provider_model: &str) -> Overhead {
-        let prompted = provider_model.to_ascii_lowercase().contains("grok");
-        Overhead { request: if prompted { 1_024 } else { Overhead::WIDEST.request }, ..Overhead::WIDEST }
+        let name = provider_model.to_ascii_lowercase();
+        let request = if name.contains("grok") { 1_024 } else { Overhead::WIDEST.request };
+        let tools = if name.contains("claude") { 1_024 } else { Overhead::WIDEST.tools };
+        Overhead { request, tools, ..Overhead::WIDEST }
     }
 
     /// What is added around a request, part by part: its name, how many of it, tokens for each.
@@ -77,7 +80,7 @@ pub enum Unbounded {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reckoning {
     /// Input that bytes show: what, how many of it, tokens at most for each.
-    pub shown: [(&'static str, u64, u64); 6],
+    pub shown: [(&'static str, u64, u64); 7],
     /// How often the model's context may be read, and its size: where the request has parts whose size does not show in bytes, or
     /// the provider runs tools, each call of which has the model read all of it again.
     pub context: Option<(u64, u64)>,
@@ -135,7 +138,8 @@ pub fn reckon(ask: &Ask, card: &ModelCard, max_tokens: u64) -> Result<Reckoning,
     // The order of refusals stays, so that old ones are found again.
     let (mut input_unit, mut output_unit) = (price.dearest_input(ask)?, price.dearest_output(ask)?);
     let [request, hosted, message, tool] = card.overhead.around(ask);
-    let shown = [("byte", ask.body_bytes, 1), ("nfkc_byte", ask.nfkc_extra_bytes, 1), request, hosted, message, tool];
+    let known_tool = ("known_tool", ask.known_tool_tokens, 1);
+    let shown = [("byte", ask.body_bytes, 1), ("nfkc_byte", ask.nfkc_extra_bytes, 1), request, hosted, message, tool, known_tool];
     let hidden = ask.images > 0 || ask.attachments > 0 || ask.audio_in > 0 || !tools.is_empty();
     let steps = tools.iter().fold(1_u64, |steps, tool| steps.saturating_add(tool.calls));
     let context = if hidden { Some((steps, card.context_tokens.ok_or(Unbounded::ContextUnknown)?)) } else { None };

@@ -42,6 +42,13 @@ fn what_bytes_do_not_show_is_bounded_by_the_context_or_denied() {
 }
 
 #[test]
+fn tools_that_the_request_only_names_cost_what_the_provider_adds_for_them() {
+    let named = Ask { known_tool_tokens: 2048, tools: 1, ..ask() };
+    let once = Overhead::WIDEST.tools + Overhead::WIDEST.tool;
+    assert_eq!(bound(&named, &card(), 1).map(|bound| bound.input_tokens), Ok(1112 + once + 2048));
+}
+
+#[test]
 fn what_has_no_price_is_denied_never_free() {
     assert_eq!(bound(&ask(), &ModelCard { price: None, ..card() }, 1), Err(Unbounded::Unpriced));
     let hosted = Ask { hosted_tools: vec!["web_search".to_owned()], ..ask() };
@@ -80,6 +87,9 @@ fn no_provider_adds_more_than_the_overhead() {
     // Anthropic's tool use system prompt, from Claude 3 Haiku's 264 to Opus' 530.
     check("claude-3-haiku", 1, 1, 264 + 8);
     check("claude-3-opus", 1, 1, 530 + 8);
+    // The same of later models, with a forced tool: platform.claude.com, "Tool use with Claude".
+    check("claude-opus-4-7", 0, 1, 804);
+    check("anthropic/claude-sonnet-4.6", 0, 1, 589);
     // Llama 3 at Groq: five for the frame of a message, its role and end; once a date preamble and the answer's header.
     check("llama-3.3-70b-versatile", 1, 0, 12 + 40);
     check("llama-3.3-70b-versatile", 1000, 0, 12 * 1000 + 40);

@@ -9,8 +9,8 @@ use rusqlite::types::Value;
 use std::fs;
 
 /// Bits that are turned over on each page, at places that a run of the test always chooses alike.
-const FLIPS_PER_PAGE: usize = 3;
-const PAGE: usize = 2048;
+const FLIPS_PER_PAGE: usize = 6;
+const PAGE: usize = 4096;
 
 /// A closed ledger, with pages that are free.
 async fn sample() -> (tempfile::TempDir, Vec<u8>) {

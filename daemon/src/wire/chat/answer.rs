@@ -161,18 +161,24 @@ mod tests {
     }
 
     #[test]
-    fn a_tier_of_another_price_is_told_as_usage_that_is_not_known() {
-        let unknown = |tier: &str| {
+    fn the_tier_of_an_answer_is_told_with_its_usage_wherever_it_stands() {
+        let told = |tier: &str| {
             let usage = r#""usage":{"prompt_tokens":1,"completion_tokens":2}"#;
             let [before, after] = [format!("{{{tier},{usage}}}"), format!("{{{usage},{tier}}}")]
-                .map(|body| read(body.as_bytes()).unwrap().usage.unwrap().unknown);
+                .map(|body| read(body.as_bytes()).unwrap().usage.unwrap().tier);
             assert_eq!(before, after);
             before
         };
-        for tier in ["null", "\"\"", "\"auto\"", "\"default\"", "\"standard\"", "\"on_demand\""] {
-            assert_eq!(unknown(&format!(r#""service_tier":{tier}"#)), []);
+        for (tier, wanted) in [
+            ("null", None),
+            ("\"\"", None),
+            ("\"default\"", Some("default")),
+            ("\"on_demand\"", Some("on_demand")),
+            ("\"priority\"", Some("priority")),
+            ("5", Some("5")),
+        ] {
+            assert_eq!(told(&format!(r#""service_tier":{tier}"#)).as_deref(), wanted);
         }
-        assert_eq!(unknown(r#""service_tier":"priority""#), [("service_tier".to_owned(), "\"priority\"".to_owned())]);
     }
 
     #[test]

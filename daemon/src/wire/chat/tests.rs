@@ -28,6 +28,7 @@ fn a_request_is_read_for_what_a_decision_needs() {
         function_calling: true,
         hosted_tools: vec!["web_search".to_owned()],
         images: 1,
+        known_tool_tokens: 0,
         max_tokens: Some(9),
         messages: 3,
         model: "m".to_owned(),

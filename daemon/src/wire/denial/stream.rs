@@ -22,5 +22,7 @@ pub fn stream_denial(denial: &Denial, dialect: Dialect, to: Addressee) -> Bytes 
 fn event(refusal: &Refusal, dialect: Dialect, to: Addressee) -> Bytes {
     match dialect {
         Dialect::Chat | Dialect::Completions | Dialect::Embeddings => [b"data: ".as_slice(), &refusal.body(to), b"\n\n"].concat().into(),
+        // Anthropic's SDKs pass over an event without a name.
+        Dialect::CountTokens | Dialect::Messages => [b"event: error\ndata: ".as_slice(), &refusal.body(to), b"\n\n"].concat().into(),
     }
 }

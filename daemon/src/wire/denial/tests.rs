@@ -3,6 +3,7 @@
 use super::*;
 use crate::wire::dialect::{Dialect, Shape};
 use aex_core::books::AccountKind;
+use aex_core::decision::Protocol;
 use aex_core::policy::{Breach, Effect, NearMiss, Rule, Ruled};
 use aex_proto::value::{AccountId, Pico, RequestId, Stamp};
 
@@ -284,6 +285,11 @@ fn a_denial_has_the_status_type_and_envelope_of_anthropic() {
         (rate.clone(), 429, "rate_limit_error"),
         (budget(Period::Day, None), 402, "billing_error"),
         (Denial::KeyMissing { provider: "p".to_owned(), variable: "K".to_owned() }, 500, "api_error"),
+        (
+            Denial::Protocol { model: "m".to_owned(), protocol: Protocol::Anthropic, provider: "p".to_owned(), setting: None },
+            400,
+            "invalid_request_error",
+        ),
         (Denial::LedgerUnavailable, 529, "overloaded_error"),
         (Denial::Draining, 529, "overloaded_error"),
     ] {

@@ -19,7 +19,7 @@ fn run(choices: u64, chunk: UsageChunk, frames: &[&[u8]]) -> Outcome {
         let relay = editor.push(Bytes::copy_from_slice(frame));
         bytes.extend_from_slice(&relay.bytes);
     }
-    let Ending { tail, complete, fault, meter } = editor.finish();
+    let Ending { tail, complete, fault, meter, .. } = editor.finish();
     bytes.extend_from_slice(&tail);
     Outcome { bytes: String::from_utf8(bytes).unwrap(), complete, fault, meter }
 }
@@ -51,7 +51,7 @@ fn the_usage_chunk_is_metered_and_taken_out_unless_it_was_asked_for() {
     assert_eq!(passed.bytes, all);
     let stripped = run(1, UsageChunk::Strip, &[all.as_bytes()]);
     assert_eq!(stripped.bytes, stream(&[TEXT, STOP, DONE]));
-    let meter = Meter { usage: Some(Usage::text(7, 2)), relayed_output_bytes: 4, provider_error: false, done: true, events: 3 };
+    let meter = Meter { usage: Some(Usage::text(7, 2)), relayed_output_bytes: 4, done: true, events: 3, ..Meter::default() };
     assert_eq!((passed.meter, stripped.meter.clone(), stripped.complete), (meter.clone(), meter, true));
 }
 
@@ -67,14 +67,16 @@ fn usage_is_read_wherever_a_provider_puts_it() {
 }
 
 #[test]
-fn a_tier_of_another_price_makes_the_usage_uncertain_wherever_it_is_told() {
+fn a_tier_of_another_price_is_told_with_the_usage_wherever_it_stands() {
     let tiered = |event: &str, tier: &str| event.replacen('{', &format!("{{\"service_tier\":\"{tier}\","), 1);
-    let unknown = |events: &[&str]| run(1, UsageChunk::Strip, &[stream(events).as_bytes()]).meter.usage.unwrap().unknown;
-    let priority = [("service_tier".to_owned(), "\"priority\"".to_owned())];
-    assert_eq!(unknown(&[&tiered(TEXT, "priority"), STOP, USAGE, DONE]), priority);
-    assert_eq!(unknown(&[TEXT, &tiered(USAGE, "priority"), DONE]), priority);
-    assert_eq!(unknown(&[TEXT, USAGE, &tiered(STOP, "priority"), DONE]), priority);
-    assert_eq!(unknown(&[&tiered(TEXT, "default"), STOP, USAGE, DONE]), []);
+    let told = |events: &[&str]| run(1, UsageChunk::Strip, &[stream(events).as_bytes()]).meter.usage.unwrap().tier;
+    let priority = Some("priority".to_owned());
+    assert_eq!(told(&[&tiered(TEXT, "priority"), STOP, USAGE, DONE]), priority);
+    assert_eq!(told(&[TEXT, &tiered(USAGE, "priority"), DONE]), priority);
+    assert_eq!(told(&[TEXT, USAGE, &tiered(STOP, "priority"), DONE]), priority);
+    assert_eq!(told(&[&tiered(TEXT, "priority"), STOP, &tiered(USAGE, "default"), DONE]), priority);
+    assert_eq!(told(&[&tiered(TEXT, "default"), STOP, USAGE, DONE]), Some("default".to_owned()));
+    assert_eq!(told(&[TEXT, STOP, USAGE, DONE]), None);
 }
 
 #[test]

@@ -1,0 +1,144 @@
+//! Answers of Anthropic's API, whole or event by event: the model's name, what was used, an error, how much was said.
+
+use crate::wire::answer::{Answer, object, value_bytes};
+use crate::wire::json::{Fault, Kind, Scanner};
+use crate::wire::usage::Messages;
+
+/// What the events of one stream have told: each reports a part, and a later one replaces an earlier.
+#[derive(Clone, Debug, Default)]
+pub(in crate::wire) struct Told {
+    counted: Messages,
+    /// Bytes of the running block's thinking. One that is not shown is as long as its signature, which holds it encrypted.
+    thinking: usize,
+}
+
+/// Reads a whole answer: a message, or an error.
+pub(in crate::wire) fn message(scanner: &mut Scanner<'_>) -> Result<Answer, Fault> {
+    let mut told = Told::default();
+    let mut answer = object(scanner, |answer, name, scanner| match name {
+        "error" => answer.error(scanner),
+        "type" => kind(scanner).map(|kind| answer.is_error |= kind == "error"),
+        _ => member(&mut told, answer, name, scanner, None),
+    })?;
+    answer.usage = told.counted.usage().filter(|_| answer.has_usage);
+    Ok(answer)
+}
+
+/// Reads the payload of an event. `client_model` is what the model should be called.
+pub(in crate::wire) fn event(told: &mut Told, scanner: &mut Scanner<'_>, client_model: &str) -> Result<Answer, Fault> {
+    let mut stops = false;
+    let mut answer = object(scanner, |answer, name, scanner| match name {
+        "type" => {
+            match &*kind(scanner)? {
+                "message_stop" => answer.ends = true,
+                "error" => answer.is_error = true,
+                _ => {}
+            }
+            Ok(())
+        }
+        "error" => answer.error(scanner),
+        "message" => each(scanner, |name, scanner| member(told, answer, name, scanner, Some(client_model))),
+        "content_block" => {
+            told.thinking = 0;
+            block(told, answer, scanner).map(|_| ())
+        }
+        "delta" => {
+            stops = block(told, answer, scanner)?;
+            Ok(())
+        }
+        "usage" => {
+            answer.has_usage |= scanner.kind()? == Kind::Object;
+            told.counted.read(scanner)?;
+            Ok(())
+        }
+        _ => scanner.pass(),
+    })?;
+    if answer.has_usage {
+        answer.usage = told.counted.usage();
+        // `message_start` counts the input and a first token of output; of several `message_delta` the one with the reason to
+        // stop is the last.
+        answer.usage_goes_on = !stops;
+    }
+    Ok(answer)
+}
+
+/// A member of a message.
+fn member(told: &mut Told, answer: &mut Answer, name: &str, scanner: &mut Scanner<'_>, client_model: Option<&str>) -> Result<(), Fault> {
+    match name {
+        "model" => answer.model(scanner, client_model),
+        "usage" => {
+            answer.has_usage |= scanner.kind()? == Kind::Object;
+            told.counted.read(scanner)?;
+            Ok(())
+        }
+        "content" if scanner.kind()? == Kind::List => {
+            let mut list = scanner.list()?;
+            while scanner.item(&mut list)? {
+                told.thinking = 0;
+                block(told, answer, scanner)?;
+            }
+            Ok(())
+        }
+        _ => scanner.pass(),
+    }
+}
+
+/// Counts what a block, or a delta of one, says. A member that is not known counts as output too. `true` when a reason to stop
+/// stands there.
+fn block(told: &mut Told, answer: &mut Answer, scanner: &mut Scanner<'_>) -> Result<bool, Fault> {
+    let mut said = 0;
+    let mut stops = false;
+    let mut is_result = false;
+    each(scanner, |name, scanner| {
+        match name {
+            "type" => is_result = kind(scanner)?.ends_with("_result"),
+            "id" | "tool_use_id" | "citations" | "citation" | "caller" | "container" | "stop_sequence" | "stop_details" => {
+                scanner.pass()?;
+            }
+            "stop_reason" => {
+                stops |= scanner.kind()? == Kind::Text;
+                scanner.pass()?;
+            }
+            "thinking" => {
+                let bytes = value_bytes(scanner)?;
+                told.thinking += bytes;
+                said += bytes;
+            }
+            "signature" => {
+                let bytes = value_bytes(scanner)?;
+                said += bytes.saturating_sub(told.thinking);
+                told.thinking = told.thinking.max(bytes);
+            }
+            // A block begins with an input that is empty.
+            "input" => said += value_bytes(scanner).map(|bytes| if bytes == "{}".len() { 0 } else { bytes })?,
+            _ => said += value_bytes(scanner)?,
+        }
+        Ok(())
+    })?;
+    // What a tool of the provider found was not written by the model.
+    if !is_result {
+        answer.add(said);
+    }
+    Ok(stops)
+}
+
+/// Calls `read` at each member of the object at the scanner's place; passes anything else.
+fn each(scanner: &mut Scanner<'_>, mut read: impl FnMut(&str, &mut Scanner<'_>) -> Result<(), Fault>) -> Result<(), Fault> {
+    if scanner.kind()? != Kind::Object {
+        return scanner.pass();
+    }
+    let mut open = scanner.object()?;
+    while let Some(key) = scanner.key(&mut open)? {
+        read(&key.unescape(), scanner)?;
+    }
+    Ok(())
+}
+
+/// A type; empty when it is no text.
+fn kind<'a>(scanner: &mut Scanner<'a>) -> Result<std::borrow::Cow<'a, str>, Fault> {
+    if scanner.kind()? == Kind::Text {
+        return Ok(scanner.text()?.unescape());
+    }
+    scanner.pass()?;
+    Ok("".into())
+}
