@@ -16,7 +16,10 @@ pub(super) async fn serve(gate: &Gate, active: &Arc<Active>, entered: Entered, a
     let to = message.to;
     let exempt = match exempt(gate, active, entered, asked).await {
         Ok(Decision::Permit(exempt)) => exempt,
-        Ok(Decision::Deny(denial)) => return refuse(&denial, to),
+        Ok(Decision::Deny(turned)) => {
+            turned.unmet.record(gate, &turned.entered);
+            return refuse(turned.unmet.denial(), to);
+        }
         Err(fault) => {
             tracing::error!(%fault, request = %to.request, "no call can be admitted");
             return refuse(&Denial::LedgerUnavailable, to);

@@ -1,29 +1,29 @@
 //! The governed call: authenticate, admit, dispatch, relay, settle. One function reads like that list.
 
+use super::attempts::{Attempts, Cause, Next, Tried, Unserved};
 use super::dispatch::{Dispatched, Message, Source, dispatch};
 use super::exempt;
 use super::headers;
 use super::line::Line;
 use super::pages::Pages;
 use super::relay::{Relaying, Streamed};
+use super::replay::{self, Turn};
 use super::reply::{self, Reply};
 use super::stored;
 use super::track::Tracked;
 use super::upstream::SendFault;
 use crate::config::Settings;
-use crate::gate::{Active, Asked, CALL_LASTS, Decision, Ended, Entered, Evidence, Gate, Hold, admit, settle};
+use crate::gate::{Active, CALL_LASTS, Decision, Ended, Entered, Evidence, Gate, Hold, admit, settle, settle_and_go_on};
 use crate::ledger::StopFlag;
 use crate::os::{clock, failpoint};
 use crate::wire::answer::{self, Kept};
 use crate::wire::denial::{self, Addressee, Misdirected, UpstreamFault};
 use crate::wire::dialect::{Dialect, Shape, StoredPath};
-use crate::wire::request::{self, Malformed};
+use crate::wire::request::Malformed;
 use crate::wire::stream::{StreamEditor, UsageChunk};
-use aex_core::books::HoldKey;
 use aex_core::decision::Denial;
 use aex_core::event::{Outcome, ResponseStored};
 use aex_core::policy::Changed;
-use aex_proto::value::Digest;
 use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
@@ -104,118 +104,157 @@ async fn call(gate: &Gate, dialect: Dialect, line: Arc<Line>, peer: IpAddr, requ
             return refuse(&denial, to);
         }
     };
+    let (entered, ticket) = match replay::enter(gate, &active, entered, &message).await {
+        Turn::Run(entered, ticket) => (entered, ticket),
+        Turn::Answered(answer) => return answer,
+        Turn::Refused(denial) => return refuse(&denial, to),
+    };
     let (leaving, left) = oneshot::channel();
-    let key = HoldKey { request: id, attempt: 0 };
-    Tracked::new(gate, key, leaving, serve(gate.clone(), active, entered, message, left)).await
+    let serving = serve(gate.clone(), active, entered, message, left);
+    Tracked::new(gate, id, leaving, replay::recorded(ticket, serving)).await
 }
 
-/// The call itself. It runs to its end even when the client leaves.
-async fn serve(gate: Gate, active: Arc<Active>, entered: Entered, message: Message, left: oneshot::Receiver<()>) -> Response<Reply> {
-    let to = message.to;
+/// The call itself, with as many attempts as it takes. It runs to its end even when the client leaves.
+async fn serve(
+    gate: Gate,
+    active: Arc<Active>,
+    mut entered: Entered,
+    message: Message,
+    mut left: oneshot::Receiver<()>,
+) -> Response<Reply> {
+    let mut attempts = Attempts::default();
     if message.dialect.is_free() {
-        return exempt::serve(&gate, &active, entered, asked(&message), &message).await;
+        return exempt::serve(&gate, &active, entered, attempts.asked(&message), &message).await;
     }
-    let hold = match admit(&gate, &active, entered, asked(&message)).await {
-        Ok(Decision::Permit(hold)) => hold,
-        Ok(Decision::Deny(denial)) => return refuse(&denial, to),
-        Err(fault) => {
-            tracing::error!(%fault, request = %to.request, "no call can be admitted");
-            return refuse(&Denial::LedgerUnavailable, to);
-        }
-    };
+    loop {
+        let next = match admit(&gate, &active, entered, attempts.asked(&message)).await {
+            Ok(Decision::Permit(hold)) => {
+                let again = attempts.admitted(&hold);
+                match attempt(&gate, &active, hold, &message, &mut left, again).await {
+                    Tried::Over(answer) => return answer,
+                    Tried::Unserved(unserved) => attempts.unserved(&gate, &active, &message, *unserved, &mut left).await,
+                }
+            }
+            Ok(Decision::Deny(turned)) => attempts.turned(&gate, &active, &message, turned),
+            Err(fault) => {
+                tracing::error!(%fault, request = %message.to.request, "no call can be admitted");
+                return refuse(&Denial::LedgerUnavailable, message.to);
+            }
+        };
+        entered = match next {
+            Next::Try(entered) => entered,
+            Next::Answer(answer) => return answer,
+        };
+    }
+}
+
+/// One attempt of an admitted call. `again`: another one may follow.
+async fn attempt(
+    gate: &Gate,
+    active: &Arc<Active>,
+    mut hold: Hold,
+    message: &Message,
+    left: &mut oneshot::Receiver<()>,
+    again: bool,
+) -> Tried {
+    let to = message.to;
     let stop = Arc::clone(&hold.view.stop);
     // A call whose stream the policy took away is finished like any plain one.
     let waits_for_client = message.request.ask.stream && !is_unstreamed(&hold);
     let dispatched = tokio::select! {
         biased;
-        dispatched = dispatch(&active, hold.sending(), &message) => dispatched,
+        dispatched = dispatch(active, hold.sending(), message) => dispatched,
         Ok(()) = left, if waits_for_client => {
-            settle(&gate, hold, Ended::Relayed { outcome: Outcome::ClientLeft, status: None, bytes: 0, usage: None });
-            return refuse(&Denial::Draining, to);
+            settle(gate, hold, Ended::Relayed { outcome: Outcome::ClientLeft, status: None, bytes: 0, usage: None });
+            return Tried::Over(refuse(&Denial::Draining, to));
         }
-        () = stop.raised() => return stopped(&gate, hold, to, None),
+        () = stop.raised() => return Tried::Over(stopped(gate, hold, to, None)),
     };
-    match dispatched {
-        Ok(dispatched) => relay(&gate, &active, hold, &message, dispatched).await,
-        Err(SendFault::NeverSent(fault)) => {
-            let provider = hold.card.provider.name.clone();
-            settle(&gate, hold, Ended::NeverSent);
-            reply::refusal(&denial::upstream(fault, &provider, to), to)
+    Tried::Over(match dispatched {
+        Ok(dispatched) => {
+            hold.heard(dispatched.head.status.as_u16());
+            return relay(gate, active, hold, message, dispatched, again).await;
         }
-        // A provider that makes a plain answer as a whole may be done with it by now.
-        Err(SendFault::MaybeSent(fault @ UpstreamFault::FirstByteTimeout)) if !waits_for_client => {
-            failed(&gate, hold, to, fault, Ended::Unknown { outcome: Outcome::ProviderFailed, status: None })
+        Err(fault) => {
+            hold.unheard();
+            match fault {
+                SendFault::NeverSent(fault) => {
+                    let (provider, card) = (hold.card.provider.name.clone(), Arc::clone(&hold.card));
+                    let entered = settle_and_go_on(gate, hold, Ended::NeverSent);
+                    let answer = reply::refusal(&denial::upstream(fault, &provider, to), to);
+                    if again {
+                        return Tried::Unserved(Box::new(Unserved { answer, entered, card, cause: Cause::NeverSent }));
+                    }
+                    answer
+                }
+                // A provider that makes a plain answer as a whole may be done with it by now.
+                SendFault::MaybeSent(fault @ UpstreamFault::FirstByteTimeout) if !waits_for_client => {
+                    failed(gate, hold, to, fault, Ended::Unknown { outcome: Outcome::ProviderFailed, status: None })
+                }
+                SendFault::MaybeSent(fault) => failed(gate, hold, to, fault, Ended::Failed { status: None }),
+            }
         }
-        Err(SendFault::MaybeSent(fault)) => failed(&gate, hold, to, fault, Ended::Failed { status: None }),
-    }
-}
-
-/// What the gate decides on.
-fn asked(message: &Message) -> Asked {
-    let request::Request { ask, refers, .. } = &message.request;
-    Asked {
-        ask: ask.clone(),
-        protocol: message.dialect.protocol(),
-        input: Digest::of(&message.body),
-        refers: refers.clone(),
-        brings_key: message.provider_key.is_some(),
-    }
+    })
 }
 
 /// Passes an answer on, as a stream or whole, and settles what it cost.
-async fn relay(gate: &Gate, active: &Active, hold: Hold, message: &Message, answer: Dispatched) -> Response<Reply> {
+async fn relay(gate: &Gate, active: &Active, hold: Hold, message: &Message, answer: Dispatched, again: bool) -> Tried {
     let Dispatched { head, source } = answer;
     let to = message.to;
     failpoint::reached("answer.head");
     if head.status.is_informational() || head.status.is_redirection() {
         // Followed by the client, a redirect would lead the prompt past the daemon.
-        return failed(gate, hold, to, UpstreamFault::BadAnswer, Ended::Failed { status: Some(head.status.as_u16()) });
+        return Tried::Over(failed(gate, hold, to, UpstreamFault::BadAnswer, Ended::Failed { status: Some(head.status.as_u16()) }));
     }
     if let Err(fault) = gate.ledger().may_relay(&hold.held).await {
         tracing::error!(%fault, request = %to.request, "a reservation may not be on disk: nothing of its answer is shown");
         settle(gate, hold, Ended::Unknown { outcome: Outcome::ProviderFailed, status: Some(head.status.as_u16()) });
-        return refuse(&Denial::LedgerUnavailable, to);
+        return Tried::Over(refuse(&Denial::LedgerUnavailable, to));
     }
     if head.status.is_success() && headers::is_encoded(&head.headers) {
         // It was asked for identity; what can't be read can't be metered, and does not pass.
         let ended = Ended::Unknown { outcome: Outcome::NoUsage, status: Some(head.status.as_u16()) };
-        return failed(gate, hold, to, UpstreamFault::BadAnswer, ended);
+        return Tried::Over(failed(gate, hold, to, UpstreamFault::BadAnswer, ended));
     }
     if head.status.is_success() && is_stream(&head.headers) {
         let ask = &message.request.ask;
         let is_ours = message.dialect.has_usage_option() && !message.request.asks_for_usage();
         let usage_chunk = if is_ours { UsageChunk::Strip } else { UsageChunk::Pass };
-        let editor = StreamEditor::new(message.dialect, client_model(&hold, message), ask.choices, usage_chunk);
+        let editor = StreamEditor::new(message.dialect, client_model(active, message), ask.choices, usage_chunk);
         let on_disconnect = active.config.settings.on_disconnect.value;
         let stores = message.request.stores;
         let streamed = Streamed { dialect: message.dialect, to, stores, status: head.status.as_u16(), source, editor, on_disconnect };
+        let headers = answered(&head, &hold);
         let relaying = Relaying::new(gate, hold, &message.line, streamed);
-        return reply::respond(head.status, headers::to_client(&head.headers), Reply::Stream(Box::new(relaying)), to.request);
+        return Tried::Over(reply::respond(head.status, headers, Reply::Stream(Box::new(relaying)), to.request));
     }
     let (idle, stop) = (hold.card.provider.timeouts.idle, Arc::clone(&hold.view.stop));
     let body = match collect(source, idle, &stop).await {
         Ok(body) => body,
-        Err(Uncollected::Stopped) => return stopped(gate, hold, to, Some(head.status)),
+        Err(Uncollected::Stopped) => return Tried::Over(stopped(gate, hold, to, Some(head.status))),
         Err(Uncollected::Fault(fault)) => {
-            return failed(gate, hold, to, fault, Ended::unread(head.status.as_u16()));
+            return Tried::Over(failed(gate, hold, to, fault, Ended::unread(head.status.as_u16())));
         }
     };
-    if head.status.is_success() { succeed(gate, hold, message, &head, body) } else { decline(gate, hold, message, &head, body) }
+    match head.status.is_success() {
+        true => Tried::Over(succeed(gate, active, hold, message, &head, body)),
+        false => decline(gate, hold, message, &head, body, again),
+    }
 }
 
 /// A plain answer: metered, under the client's name of the model.
-fn succeed(gate: &Gate, hold: Hold, message: &Message, head: &http::response::Parts, body: Bytes) -> Response<Reply> {
+fn succeed(gate: &Gate, active: &Active, hold: Hold, message: &Message, head: &http::response::Parts, body: Bytes) -> Response<Reply> {
     let to = message.to;
     let status = head.status.as_u16();
     let Some(read) = message.dialect.answer(&body) else {
         return failed(gate, hold, to, UpstreamFault::BadAnswer, Ended::Unknown { outcome: Outcome::NoUsage, status: Some(status) });
     };
     let body = match &read.model_span {
-        Some(span) => answer::splice_model(&body, span, client_model(&hold, message)),
+        Some(span) => answer::splice_model(&body, span, client_model(active, message)),
         None => body,
     };
     let ended = Ended::plain(status, read.usage, read.relayed_output_bytes);
-    let mut headers = headers::to_client(&head.headers);
+    let mut headers = answered(head, &hold);
     let streamed = is_unstreamed(&hold).then(|| message.dialect.as_stream(&body, message.request.asks_for_usage())).flatten();
     let body = streamed.map_or(body, |events| {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
@@ -247,11 +286,27 @@ fn is_unstreamed(hold: &Hold) -> bool {
     hold.permit.changed(Changed::Stream).is_some()
 }
 
-/// An error of the provider: passed on as it is, and charged unless it proves that nothing was billed.
-fn decline(gate: &Gate, hold: Hold, message: &Message, head: &http::response::Parts, body: Bytes) -> Response<Reply> {
-    let ended = Ended::declined(head.status.as_u16(), || message.dialect.answer(&body).is_some_and(|answer| answer.is_error));
-    settle(gate, hold, ended);
-    reply::whole(head.status, headers::to_client(&head.headers), body, message.to.request)
+/// An error of the provider: passed on as it is, and charged unless it proves that nothing was billed. Then another attempt may
+/// follow, where that can help.
+fn decline(gate: &Gate, hold: Hold, message: &Message, head: &http::response::Parts, body: Bytes, again: bool) -> Tried {
+    let status = head.status.as_u16();
+    let ended = Ended::declined(status, || message.dialect.answer(&body).is_some_and(|answer| answer.is_error));
+    let cause = matches!(ended, Ended::Refused { .. }).then(|| Cause::of_refusal(status, &head.headers)).flatten().filter(|_| again);
+    let (answer, card) = (reply::whole(head.status, answered(head, &hold), body, message.to.request), Arc::clone(&hold.card));
+    let entered = settle_and_go_on(gate, hold, ended);
+    match cause {
+        Some(cause) => Tried::Unserved(Box::new(Unserved { answer, entered, card, cause })),
+        None => Tried::Over(answer),
+    }
+}
+
+/// An answer's headers for the client, with the model that served it.
+fn answered(head: &http::response::Parts, hold: &Hold) -> HeaderMap {
+    let mut headers = headers::to_client(&head.headers);
+    if let Some(model) = &hold.card.shown {
+        headers.insert(reply::MODEL, model.clone());
+    }
+    headers
 }
 
 pub(super) fn refuse(denial: &Denial, to: Addressee) -> Response<Reply> {
@@ -272,10 +327,10 @@ fn stopped(gate: &Gate, hold: Hold, to: Addressee, status: Option<StatusCode>) -
     refuse(&denial, to)
 }
 
-/// The name that the client knows the model by.
-fn client_model<'a>(hold: &'a Hold, message: &'a Message) -> &'a str {
+/// The name that the client knows the model by, whichever serves it.
+fn client_model<'a>(active: &'a Active, message: &'a Message) -> &'a str {
     let asked = &message.request.ask.model;
-    if asked.is_empty() { &hold.card.card.name } else { asked }
+    if asked.is_empty() { &active.config.catalog.default_model } else { asked }
 }
 
 fn is_stream(headers: &HeaderMap) -> bool {
