@@ -4,6 +4,7 @@
 //! changes threads. The governed call is `serve::call`; all other pages are an axum router.
 
 mod attempts;
+mod body;
 mod dispatch;
 mod exempt;
 mod headers;

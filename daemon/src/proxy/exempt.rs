@@ -1,9 +1,10 @@
 //! A call that costs nothing: governed like any other but for money. Nothing is held for it, and nothing of it is settled.
 
+use super::body::{Uncollected, collect};
 use super::dispatch::{Dispatched, Message, dispatch};
 use super::headers;
 use super::reply::{self, Reply};
-use super::serve::{Uncollected, collect, refuse};
+use super::serve::refuse;
 use super::upstream::SendFault;
 use crate::gate::{Active, Asked, Decision, Entered, Exempt, Gate, exempt};
 use crate::wire::denial::{self, UpstreamFault};

@@ -1,7 +1,8 @@
 //! The governed call: authenticate, admit, dispatch, relay, settle. One function reads like that list.
 
 use super::attempts::{Attempts, Cause, Next, Tried, Unserved};
-use super::dispatch::{Dispatched, Message, Source, dispatch};
+use super::body;
+use super::dispatch::{Dispatched, Message, dispatch};
 use super::exempt;
 use super::headers;
 use super::line::Line;
@@ -12,10 +13,8 @@ use super::reply::{self, Reply};
 use super::stored;
 use super::track::Tracked;
 use super::upstream::SendFault;
-use crate::config::Settings;
-use crate::gate::{Active, CALL_LASTS, Decision, Ended, Entered, Evidence, Gate, Hold, admit, settle, settle_and_go_on};
-use crate::ledger::StopFlag;
-use crate::os::{clock, failpoint};
+use crate::gate::{Active, Decision, Ended, Entered, Evidence, Gate, Hold, admit, settle, settle_and_go_on};
+use crate::os::failpoint;
 use crate::wire::answer::{self, Kept};
 use crate::wire::denial::{self, Addressee, Misdirected, UpstreamFault};
 use crate::wire::dialect::{Dialect, Shape, StoredPath};
@@ -24,26 +23,16 @@ use crate::wire::stream::{StreamEditor, UsageChunk};
 use aex_core::decision::Denial;
 use aex_core::event::{Outcome, ResponseStored};
 use aex_core::policy::Changed;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// The longest path with its query, in bytes.
 const MAX_TARGET: usize = 8 << 10;
-/// The largest plain answer that is read, in bytes.
-const MAX_ANSWER: usize = 64 << 20;
-/// How long a request's body may take in all.
-const BODY_LASTS: Duration = Duration::from_secs(300);
-/// What is read of a refused request's body, so that the client gets to read the refusal.
-const MAX_UNREAD: usize = 4 << 20;
-/// How long that may take in all.
-const UNREAD_FOR: Duration = Duration::from_secs(2);
 
 /// Answers one request.
 pub(super) async fn handle(pages: Arc<Pages>, line: Arc<Line>, peer: IpAddr, request: Request<Incoming>) -> Response<Reply> {
@@ -93,7 +82,7 @@ async fn call(gate: &Gate, dialect: Dialect, line: Arc<Line>, peer: IpAddr, requ
         Ok(entered) => entered,
         Err(refused) => {
             gate.refused(id, refused.view.as_deref(), &refused.denial, Evidence::default());
-            skip_unasked(&head.headers, body).await;
+            body::skip_unasked(&head.headers, body).await;
             return refuse(&refused.denial, to);
         }
     };
@@ -229,10 +218,10 @@ async fn relay(gate: &Gate, active: &Active, hold: Hold, message: &Message, answ
         return Tried::Over(reply::respond(head.status, headers, Reply::Stream(Box::new(relaying)), to.request));
     }
     let (idle, stop) = (hold.card.provider.timeouts.idle, Arc::clone(&hold.view.stop));
-    let body = match collect(source, idle, &stop).await {
+    let body = match body::collect(source, idle, &stop).await {
         Ok(body) => body,
-        Err(Uncollected::Stopped) => return Tried::Over(stopped(gate, hold, to, Some(head.status))),
-        Err(Uncollected::Fault(fault)) => {
+        Err(body::Uncollected::Stopped) => return Tried::Over(stopped(gate, hold, to, Some(head.status))),
+        Err(body::Uncollected::Fault(fault)) => {
             return Tried::Over(failed(gate, hold, to, fault, Ended::unread(head.status.as_u16())));
         }
     };
@@ -350,130 +339,17 @@ struct Received {
 async fn read(active: &Active, received: Received, body: Incoming) -> Result<Message, Denial> {
     let Received { line, dialect, to, head: http::request::Parts { uri, headers, .. } } = received;
     if headers::is_encoded(&headers) {
-        skip_unasked(&headers, body).await;
+        body::skip_unasked(&headers, body).await;
         return Err(Denial::Malformed {
             message: "a body with a `content-encoding` is not taken: send it as it is".to_owned(),
             param: None,
         });
     }
-    let limit = active.config.settings.max_body.value;
-    if hyper::body::Body::size_hint(&body).lower() > u64::try_from(limit).unwrap_or(u64::MAX) {
-        skip_unasked(&headers, body).await;
-        return Err(too_large(limit));
-    }
-    let body = read_body(body, &active.config.settings).await?;
+    let body = body::read(&headers, body, &active.config.settings).await?;
     let provider_key = headers::provider_key(&headers, dialect.protocol())
         .map_err(|()| Denial::Malformed { message: "the provider key that the call brings is none".to_owned(), param: None })?;
     match dialect.read(&body) {
         Ok(request) => Ok(Message { line, provider_key, uri, headers, body, dialect, to, request }),
         Err(Malformed { message, param }) => Err(Denial::Malformed { message, param }),
-    }
-}
-
-async fn read_body(mut body: Incoming, settings: &Settings) -> Result<Bytes, Denial> {
-    let (limit, idle) = (settings.max_body.value, settings.body_idle.value);
-    let broken = |message: &str| Denial::Malformed { message: message.to_owned(), param: None };
-    let begun = clock::mono();
-    let mut whole = Joined::default();
-    loop {
-        let next = tokio::time::timeout(idle, body.frame()).await.map_err(|_| broken("the body did not arrive in time"))?;
-        let Some(frame) = next else { return Ok(whole.freeze()) };
-        let frame = frame.map_err(|_| broken("the body broke off"))?;
-        if let Ok(bytes) = frame.into_data() {
-            whole.push(bytes);
-        }
-        if whole.len() > limit {
-            skip(body).await;
-            return Err(too_large(limit));
-        }
-        if clock::mono().saturating_sub(begun) > BODY_LASTS {
-            return Err(broken("the body did not arrive in time"));
-        }
-    }
-}
-
-fn too_large(limit: usize) -> Denial {
-    Denial::TooLarge { limit: u64::try_from(limit).unwrap_or(u64::MAX) }
-}
-
-/// Drops a body that is on its way. A client that asked first (`expect: 100-continue`) is told no instead, and sends none.
-pub(super) async fn skip_unasked(headers: &HeaderMap, body: Incoming) {
-    if !headers.contains_key(header::EXPECT) {
-        skip(body).await;
-    }
-}
-
-/// Reads and drops some of a body that nobody wants: a client that is still sending would not see the answer before the
-/// connection closes.
-async fn skip(mut body: Incoming) {
-    let reading = async {
-        let mut seen = 0;
-        while let Some(Ok(frame)) = body.frame().await {
-            seen += frame.data_ref().map_or(0, Bytes::len);
-            if seen > MAX_UNREAD {
-                return;
-            }
-        }
-    };
-    // A client that takes longer gets its answer and a closed connection.
-    let _in_time = tokio::time::timeout(UNREAD_FOR, reading).await;
-}
-
-/// Why an answer was not read whole.
-pub(super) enum Uncollected {
-    Stopped,
-    Fault(UpstreamFault),
-}
-
-/// Reads a plain answer to its end.
-pub(super) async fn collect(mut source: Source, idle: Duration, stop: &StopFlag) -> Result<Bytes, Uncollected> {
-    let begun = clock::mono();
-    let mut whole = Joined::default();
-    loop {
-        let next = tokio::select! {
-            biased;
-            next = tokio::time::timeout(idle, std::future::poll_fn(|cx| source.poll_bytes(cx))) => next,
-            () = stop.raised() => return Err(Uncollected::Stopped),
-        };
-        match next {
-            Err(_) => return Err(Uncollected::Fault(UpstreamFault::IdleTimeout)),
-            Ok(Some(Err(fault))) => return Err(Uncollected::Fault(fault)),
-            Ok(None) => return Ok(whole.freeze()),
-            Ok(Some(Ok(bytes))) => whole.push(bytes),
-        }
-        if whole.len() > MAX_ANSWER {
-            return Err(Uncollected::Fault(UpstreamFault::AnswerTooLarge));
-        }
-        if clock::mono().saturating_sub(begun) > CALL_LASTS {
-            return Err(Uncollected::Fault(UpstreamFault::IdleTimeout));
-        }
-    }
-}
-
-/// Bytes in a row. One frame is the common case, and is not copied.
-#[derive(Default)]
-struct Joined {
-    first: Bytes,
-    all: BytesMut,
-}
-
-impl Joined {
-    fn len(&self) -> usize {
-        self.first.len() + self.all.len()
-    }
-
-    fn push(&mut self, bytes: Bytes) {
-        if self.len() == 0 {
-            self.first = bytes;
-            return;
-        }
-        if self.all.is_empty() {
-            self.all.extend_from_slice(&std::mem::take(&mut self.first));
-        }
-        self.all.extend_from_slice(&bytes);
-    }
-
-    fn freeze(self) -> Bytes {
-        if self.all.is_empty() { self.first } else { self.all.freeze() }
     }
 }
