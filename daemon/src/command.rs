@@ -127,6 +127,9 @@ pub enum Command {
         /// The folder of the daemon's files [default: $AEX_HOME, else ~/.aex]
         #[arg(long)]
         home: Option<PathBuf>,
+        /// Read this file as models.yaml, and look at nothing else
+        #[arg(long)]
+        models: Option<PathBuf>,
     },
     /// Print the version.
     Version,
@@ -150,7 +153,8 @@ impl Command {
             Command::Explain { id, home } => explain(id, home),
             Command::Backup { home, file } => backup::backup(home, &file),
             Command::Restore { home, accept_loss, file } => backup::restore(home, &file, accept_loss),
-            Command::Check { home } => check(home),
+            Command::Check { home, models: Some(file) } => check_models(home, &file),
+            Command::Check { home, models: None } => check(home),
             Command::Version => {
                 println!("aexd {}", env!("CARGO_PKG_VERSION"));
                 Ok(ExitCode::SUCCESS)
@@ -276,6 +280,17 @@ fn port_is_free(address: SocketAddr) -> Finding {
             Finding::error("port", format!("{address}: {holder}"), "stop that process, or set another port in aexd.yaml")
         }
     }
+}
+
+/// What is wrong with a file that is to become models.yaml. Asks no provider.
+fn check_models(home: Option<PathBuf>, file: &Path) -> anyhow::Result<ExitCode> {
+    let paths = Paths::resolve(|name| std::env::var(name).ok(), home.as_deref())?;
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let (errors, warnings) = crate::config::check_models(&paths, &text);
+    let wrong = errors.iter().map(|problem| Finding::error("config", problem.to_string(), "correct the file"));
+    let warned = warnings.iter().map(|problem| Finding::warning("config", problem.to_string(), "correct the file"));
+    println!("{}", serde_json::to_string(&Checked { findings: wrong.chain(warned).collect() })?);
+    Ok(ExitCode::SUCCESS)
 }
 
 fn check(home: Option<PathBuf>) -> anyhow::Result<ExitCode> {

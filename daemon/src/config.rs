@@ -8,8 +8,10 @@ mod defaults;
 mod dotenv;
 mod models;
 mod policy;
+mod pricing;
 mod provider;
 mod report;
+mod route;
 mod settings;
 mod yaml;
 
@@ -19,6 +21,7 @@ pub use defaults::{AEXD_YAML, ENV, MODELS_YAML, write_missing};
 pub use models::Catalog;
 pub use provider::{Auth, Provider, ProviderKind, Timeouts};
 pub use report::{Problem, Warning};
+pub use route::{Retries, Route};
 pub use settings::{OnDisconnect, Origin, Overrides, Settings, Source, Sourced, parse_level};
 
 use crate::os::paths::tighten;
@@ -136,6 +139,23 @@ impl Config {
             _ => Err(ConfigErrors(errors)),
         }
     }
+}
+
+/// What is wrong with a text as models.yaml, and what a user should know of it; with the policy that is there, which names models.
+#[must_use]
+pub fn check_models(paths: &Paths, models: &str) -> (Vec<Problem>, Vec<Warning>) {
+    let (mut errors, mut warnings) = (Vec::new(), Vec::new());
+    let mut report = Report::new(MODELS_FILE);
+    let catalog = models::read(models, &paths.config_dir, &mut report);
+    collect(report, &mut errors, &mut warnings);
+    if u64::try_from(models.len()).unwrap_or(u64::MAX) > MAX_FILE {
+        errors.push(Problem { file: MODELS_FILE.to_owned(), line: None, text: format!("larger than {MAX_FILE} bytes") });
+    }
+    let policy = text(&paths.config_dir.join(POLICY_FILE), POLICY_FILE, &mut errors).unwrap_or_default();
+    let mut report = Report::new(POLICY_FILE);
+    policy::read(&policy, catalog.as_ref(), &mut report);
+    collect(report, &mut errors, &mut warnings);
+    (errors, warnings)
 }
 
 fn collect(report: Report, errors: &mut Vec<Problem>, warnings: &mut Vec<Warning>) {

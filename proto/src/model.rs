@@ -2,6 +2,7 @@
 
 use crate::value::Pico;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Whether the daemon can authenticate to a provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,6 +14,25 @@ pub enum KeyState {
     Missing,
     /// The provider takes none.
     NotNeeded,
+}
+
+/// A tool that the provider runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostedTool {
+    /// The most calls in one answer; absent: the request has to state it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_calls: Option<u64>,
+    /// One call.
+    pub per_call_pico: Pico,
+}
+
+/// Prices of a long input.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LongContext {
+    /// They hold for the whole call when its input has more tokens than this.
+    pub above: u64,
+    /// The prices.
+    pub prices: Prices,
 }
 
 /// Prices per unit.
@@ -28,6 +48,18 @@ pub struct Prices {
     pub cache_write_pico: Option<Pico>,
     /// One call, beside its tokens.
     pub call_pico: Option<Pico>,
+    /// One token of other kinds, by the names of their buckets: `cache_write_1h`, `audio_input`, `image_output` …
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub others_pico: BTreeMap<String, Pico>,
+    /// What holds for long inputs, in ascending order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub long_context: Vec<LongContext>,
+    /// What holds in service tiers, by their names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tiers: BTreeMap<String, Prices>,
+    /// Tools that the provider runs, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tools: BTreeMap<String, HostedTool>,
 }
 
 /// One model.
@@ -55,6 +87,15 @@ pub struct Model {
     pub tools: bool,
     /// It takes images.
     pub vision: bool,
+    /// Models that its calls fall back on, in this order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fallbacks: Vec<String>,
+    /// Its provider fails: no call goes there for so many milliseconds; 0: one is finding out. Absent while all is well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub down_ms: Option<u64>,
+    /// Tools that the provider runs and that are taken out of a request; `*`: all without a price.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dropped_tools: Vec<String>,
     /// Whether there is a key for its provider.
     pub key: KeyState,
     /// The environment variable of that key; `None` where none is needed.

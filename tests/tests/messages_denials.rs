@@ -247,6 +247,10 @@ fn a_client_may_bring_its_own_credentials_beside_the_token() {
         assert_eq!((seen.header("authorization"), seen.header("x-api-key"), seen.header("x-aex-token")), (authorization, api_key, None));
     }
     let seen = scene.provider.requests().len();
+    // Another token of ours is no provider's, and the daemon's key no substitute for it.
+    let other = format!("Bearer {}", scene.token);
+    let answer = send(&[("x-aex-token", &with), ("authorization", &other)]);
+    denied(&scene, seen, &answer, &wrong(&["the provider key that the call brings is none"]), "request_form");
     let answer = send(&[("x-aex-token", &scene.token), ("authorization", &key)]);
     denied(&scene, seen, &answer, &lasting(403, "permission_error", &["x-aex-token"]), "allow_passthrough");
     ledger::audited(&scene.daemon);

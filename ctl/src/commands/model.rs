@@ -1,5 +1,11 @@
 //! `aexctl models`.
 
+mod decimal;
+mod entries;
+mod import;
+mod litellm;
+mod show;
+
 use super::{Context, check};
 use crate::cli::Models;
 use crate::exit::{Exit, Failure};
@@ -10,8 +16,20 @@ use aex_proto::model::{KeyState, Model, ModelList, ModelReloaded};
 use aex_proto::value::Pico;
 
 pub(super) fn run(context: &Context<'_>, verb: Models) -> Result<Exit, Failure> {
+    if let Models::Import(wanted) = &verb {
+        return import::run(context, wanted);
+    }
     let mut client = context.connect()?;
     match verb {
+        Models::Import(_) => {}
+        Models::Show { name } => {
+            let list = client.call::<aex_proto::method::ModelList>(&Nothing {})?;
+            let model = list.models.into_iter().find(|model| model.name == name).ok_or_else(|| {
+                let failure = Failure::new(format!("no model `{name}` is configured")).with(Exit::NotFound);
+                failure.hint("`aexctl models list` shows the names")
+            })?;
+            context.view.show(&model, |_| show::text(&model))?;
+        }
         Models::List => {
             let list = client.call::<aex_proto::method::ModelList>(&Nothing {})?;
             context.view.show(&list, |_| text(&list))?;
@@ -48,23 +66,28 @@ fn text(list: &ModelList) -> String {
             model.prices.as_ref().map_or_else(|| "none: denied".to_owned(), |prices| per_million(of(prices)))
         };
         let named = if model.default { format!("{} (default)", model.name) } else { model.name.clone() };
-        let serves = format!("{}/{}", model.provider, model.provider_model);
+        let down = match model.down_ms {
+            None => String::new(),
+            Some(0) => " (fails; the next call finds out)".to_owned(),
+            Some(wait_ms) => format!(" (fails; refused for {} s)", wait_ms.div_ceil(1_000)),
+        };
+        let serves = format!("{}/{}{down}", model.provider, model.provider_model);
         [named, serves, price(|p| p.input_pico), price(|p| p.output_pico), grouped(model.max_tokens), abilities(model), key(model)]
     };
     table(["Model", "Provider", "Input /M", "Output /M", "Max tokens", "Capabilities", "Key"], list.models.iter().map(row))
 }
 
-fn per_million(unit: Pico) -> String {
+pub(super) fn per_million(unit: Pico) -> String {
     unit.times(1_000_000).map_or_else(|| format!("{unit} each"), |amount| amount.to_string())
 }
 
-fn abilities(model: &Model) -> String {
+pub(super) fn abilities(model: &Model) -> String {
     let all = [("reasoning", model.reasoning), ("tools", model.tools), ("vision", model.vision)];
     let has: Vec<&str> = all.into_iter().filter(|(_, has)| *has).map(|(name, _)| name).collect();
     if has.is_empty() { "-".to_owned() } else { has.join(", ") }
 }
 
-fn key(model: &Model) -> String {
+pub(super) fn key(model: &Model) -> String {
     let variable = model.key_variable.as_deref().unwrap_or_default();
     match model.key {
         KeyState::Present => "present".to_owned(),
@@ -77,6 +100,7 @@ fn key(model: &Model) -> String {
 mod tests {
     use super::*;
     use aex_proto::model::Prices;
+    use std::collections::BTreeMap;
 
     #[test]
     fn prices_are_told_per_million_tokens_and_a_missing_key_names_its_variable() {
@@ -92,12 +116,19 @@ mod tests {
                 cached_input_pico: None,
                 cache_write_pico: None,
                 call_pico: None,
+                others_pico: BTreeMap::new(),
+                long_context: Vec::new(),
+                tiers: BTreeMap::new(),
+                tools: BTreeMap::new(),
             }),
             max_tokens: 8192,
             context_tokens: None,
             reasoning: true,
             tools: true,
             vision: false,
+            fallbacks: Vec::new(),
+            down_ms: None,
+            dropped_tools: Vec::new(),
             key: KeyState::Missing,
             key_variable: Some("GROQ_API_KEY".to_owned()),
         };

@@ -7,7 +7,7 @@ mod end;
 mod parts;
 
 pub use end::{Outcome, Released, Settled};
-pub use parts::{By, ChainEnd, Imported};
+pub use parts::{By, ChainEnd, Imported, Skipped};
 
 use crate::ask::Ask;
 use crate::books::{AccountKind, Limits};
@@ -210,6 +210,9 @@ events! {
         /// What the policy's rules looked at; absent where there are none.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         facts: Option<Facts>,
+        /// The SHA-256 of the agent's number and the idempotency key that the call came with (`gate/idempotency.rs`).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        idempotency: Option<Digest>,
         /// The SHA-256 of the bytes that the client sent.
         input: Digest,
         /// Tokens of input that the bound assumes.
@@ -227,6 +230,9 @@ events! {
         rule: Option<String>,
         /// The send follows at once.
         sent: bool,
+        /// Models that the call would have gone to before this one, and why each was passed over.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        skipped: Vec<Skipped>,
     }
     /// A hold was released: nothing was billed.
     CallReleased "call.released" {
@@ -367,6 +373,22 @@ events! {
         segment: Digest,
         /// The SHA-256 of the audit's state behind the last of them, as text.
         state: Digest,
+    }
+    /// A provider stored an answer under names of its own: whoever names it later has to be the agent that got it.
+    ResponseStored "response.stored" {
+        /// The agent.
+        account: AccountId,
+        /// Names of the items of its output.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        items: Vec<String>,
+        /// The model, as clients call it.
+        model: String,
+        /// The provider.
+        provider: String,
+        /// The call that it answered.
+        request: RequestId,
+        /// Its name.
+        response: String,
     }
     /// A token was created.
     TokenCreated "token.created" {

@@ -3,10 +3,11 @@
 //! Decides which shapes are accepted. A key without meaning inside a provider or a model is a warning, because the earlier
 //! program ignored it and a key left over must not stop a start; elsewhere it is an error.
 
+use super::pricing::{self, Pricing};
 use super::provider::{self, Provider};
 use super::report::{Field, Report, Section, Unknown, number};
-use aex_core::price::{MaxTokensField, ModelCard, Overhead, Price};
-use aex_proto::value::Pico;
+use super::route::{self, Route};
+use aex_core::price::{MaxTokensField, ModelCard, Overhead};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -19,6 +20,8 @@ pub struct Catalog {
     pub models: Vec<ModelCard>,
     /// The name that a request without `model` gets.
     pub default_model: String,
+    /// What may be tried for a model's calls, by its name.
+    pub routes: BTreeMap<String, Route>,
     by_name: BTreeMap<String, usize>,
 }
 
@@ -47,7 +50,8 @@ pub(super) fn read(source: &str, config_dir: &Path, report: &mut Report) -> Opti
     }
     let providers = read_providers(&mut top, config_dir, report);
     let default = top.get("default_model").and_then(|field| Some((report.text(&field)?, field)));
-    let models = read_models(&mut top, &providers, report);
+    let mut written = BTreeMap::new();
+    let models = read_models(&mut top, &providers, &mut written, report);
     top.finish(Unknown::Refuse, report);
 
     let by_name: BTreeMap<String, usize> = models.iter().enumerate().map(|(at, (name, _))| (name.clone(), at)).collect();
@@ -58,12 +62,14 @@ pub(super) fn read(source: &str, config_dir: &Path, report: &mut Report) -> Opti
         report.expected(field, "the name of a model listed below `models`");
     }
     let default_model = default.map(|(name, _)| name).or_else(|| models.first().map(|(name, _)| name.clone()))?;
+    let provider_of = |name: &str| models.get(*by_name.get(name)?)?.1.as_ref().and_then(|card| providers.get(&card.provider)?.as_ref());
+    let routes = route::routes(written, |model| provider_of(model)?.retries, report);
     if !report.errors.is_empty() {
         return None;
     }
     let providers = providers.into_iter().map(|(name, provider)| Some((name, provider?))).collect::<Option<_>>()?;
     let models = models.into_iter().map(|(_, card)| card).collect::<Option<_>>()?;
-    Some(Catalog { providers, models, default_model, by_name })
+    Some(Catalog { providers, models, default_model, routes, by_name })
 }
 
 /// Providers that are listed; `None` for one with errors, so that its models don't add errors of their own.
@@ -94,9 +100,14 @@ fn own_variable(variable: &str, field: &Field<'_>, owners: &mut BTreeMap<String,
     }
 }
 
-fn read_models(top: &mut Section<'_>, providers: &Providers, report: &mut Report) -> Vec<(String, Option<ModelCard>)> {
+fn read_models(
+    top: &mut Section<'_>,
+    providers: &Providers,
+    routes: &mut BTreeMap<String, route::Written>,
+    report: &mut Report,
+) -> Vec<(String, Option<ModelCard>)> {
     let Some(section) = required_section(top, "models", "at least one model", report) else { return Vec::new() };
-    section.named().map(|(name, field)| (name.to_owned(), read_model(name, &field, providers, report))).collect()
+    section.named().map(|(name, field)| (name.to_owned(), read_model(name, &field, providers, routes, report))).collect()
 }
 
 fn required_section<'a>(top: &mut Section<'a>, name: &'static str, what: &str, report: &mut Report) -> Option<Section<'a>> {
@@ -108,7 +119,13 @@ fn required_section<'a>(top: &mut Section<'a>, name: &'static str, what: &str, r
     Some(section)
 }
 
-fn read_model(name: &str, field: &Field<'_>, providers: &Providers, report: &mut Report) -> Option<ModelCard> {
+fn read_model(
+    name: &str,
+    field: &Field<'_>,
+    providers: &Providers,
+    routes: &mut BTreeMap<String, route::Written>,
+    report: &mut Report,
+) -> Option<ModelCard> {
     let mut section = report.section(field)?;
     if name.trim().is_empty() || name.chars().any(char::is_control) {
         report.refuse(field.line, "models: expected a name of visible characters".to_owned());
@@ -122,14 +139,15 @@ fn read_model(name: &str, field: &Field<'_>, providers: &Providers, report: &mut
     });
     let provider_model =
         section.require("provider_model", "the provider's name of the model", report).and_then(|field| report.text(&field));
-    let price = read_pricing(&mut section, report);
+    let Pricing { price, drop_tools } = pricing::read(&mut section, report);
     let limits = read_limits(&mut section, report);
     let capabilities = read_capabilities(&mut section, report);
+    routes.insert(name.to_owned(), route::read(&mut section, report));
     section.finish(Unknown::Warn, report);
     let (limits, capabilities, provider_model) = (limits?, capabilities?, provider_model?);
     Some(ModelCard {
         context_tokens: limits.context_tokens,
-        drop_tools: Vec::new(),
+        drop_tools,
         max_tokens: limits.max_tokens?,
         max_tokens_field: limits.max_tokens_field,
         max_tokens_per_minute: limits.max_tokens_per_minute,
@@ -142,101 +160,6 @@ fn read_model(name: &str, field: &Field<'_>, providers: &Providers, report: &mut
         tools: capabilities.tools,
         vision: capabilities.vision,
     })
-}
-
-fn read_pricing(model: &mut Section<'_>, report: &mut Report) -> Option<Price> {
-    let Some(field) = model.get("pricing") else {
-        let text = format!("{}.pricing: missing, so every call of this model is denied; `pricing: free` if it costs nothing", model.key);
-        report.warn(model.line, text);
-        return None;
-    };
-    if number(field.node) == Some("free") {
-        return Some(free());
-    }
-    let mut section = report.section(&field)?;
-    let mut unit = |micro, per_mtok| read_unit(&mut section, micro, per_mtok, report);
-    let input = unit("input_micro", Some("input_per_mtok"));
-    let output = unit("output_micro", Some("output_per_mtok"));
-    let cached_input = unit("cached_input_micro", Some("cached_input_per_mtok"));
-    let cache_write = unit("cache_write_micro", Some("cache_write_per_mtok"));
-    let audio_input = unit("audio_input_micro", Some("audio_input_per_mtok"));
-    let audio_output = unit("audio_output_micro", Some("audio_output_per_mtok"));
-    let call = unit("call_micro", None);
-    for (unit, name) in [(&input, "input"), (&output, "output")] {
-        if matches!(unit, Unit::Absent) {
-            report.refuse(section.line, format!("{}: expected {name}_micro or {name}_per_mtok, found neither", section.key));
-        }
-    }
-    section.finish(Unknown::Warn, report);
-    Some(Price {
-        audio_input: audio_input.price(),
-        audio_output: audio_output.price(),
-        cache_write: cache_write.price(),
-        cached_input: cached_input.price(),
-        call: call.price(),
-        ..Price::of(input.price()?, output.price()?)
-    })
-}
-
-/// Nothing costs anything, tools that the provider runs excepted.
-fn free() -> Price {
-    let zero = Some(Pico::ZERO);
-    Price {
-        audio_input: zero,
-        audio_output: zero,
-        cache_write: zero,
-        cache_write_1h: zero,
-        image_output: zero,
-        ..Price::of(Pico::ZERO, Pico::ZERO)
-    }
-}
-
-enum Unit {
-    Absent,
-    Wrong,
-    Price(Pico),
-}
-
-impl Unit {
-    fn price(self) -> Option<Pico> {
-        match self {
-            Unit::Price(price) => Some(price),
-            Unit::Absent | Unit::Wrong => None,
-        }
-    }
-}
-
-fn read_unit(section: &mut Section<'_>, micro: &'static str, per_mtok: Option<&'static str>, report: &mut Report) -> Unit {
-    let in_micro = section.get(micro);
-    let in_mtok = per_mtok.and_then(|name| section.get(name));
-    let price = match (in_micro, in_mtok) {
-        (None, None) => return Unit::Absent,
-        (Some(field), None) => micro_price(&field, per_mtok, report),
-        (None, Some(field)) => mtok_price(&field, report),
-        (Some(_), Some(field)) => {
-            report.refuse(field.line, format!("{}: expected one price, found {micro} too", field.key));
-            None
-        }
-    };
-    price.map_or(Unit::Wrong, Unit::Price)
-}
-
-fn micro_price(field: &Field<'_>, per_mtok: Option<&str>, report: &mut Report) -> Option<Pico> {
-    let price = number(field.node).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-    let price = price.and_then(|text| text.parse().ok()).and_then(Pico::from_micro);
-    if price.is_none() {
-        let finer = per_mtok.map_or(String::new(), |name| format!(" ({name} takes smaller prices)"));
-        report.expected(field, &format!("a whole number of µUSD ≥ 0{finer}"));
-    }
-    price
-}
-
-fn mtok_price(field: &Field<'_>, report: &mut Report) -> Option<Pico> {
-    let price = number(field.node).and_then(|text| Pico::parse_usd_per_million(text).ok());
-    if price.is_none() {
-        report.expected(field, "USD per million tokens such as \"0.15\", with at most 6 decimals");
-    }
-    price
 }
 
 struct Limits {

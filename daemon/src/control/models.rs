@@ -2,15 +2,17 @@
 
 use super::fault::Answer;
 use crate::config::{Config, Provider, ProviderKind, Settings};
-use crate::gate::Gate;
+use crate::gate::{Active, Gate};
+use aex_core::breaker::Standing;
 use aex_core::event::By;
-use aex_core::price::{ModelCard, Price};
-use aex_proto::model::{KeyState, Model, ModelList, ModelReloaded, Prices};
+use aex_core::price::{ModelCard, Price, ToolPrice};
+use aex_core::usage::Bucket;
+use aex_proto::model::{HostedTool, KeyState, LongContext, Model, ModelList, ModelReloaded, Prices};
 use aex_proto::rpc::{ErrorObject, Fault};
 
-pub(super) fn list(config: &Config) -> ModelList {
-    let catalog = &config.catalog;
-    let models = catalog.models.iter().filter_map(|card| Some(model(config, card, catalog.provider_of(card)?)));
+pub(super) fn list(active: &Active) -> ModelList {
+    let catalog = &active.config.catalog;
+    let models = catalog.models.iter().filter_map(|card| Some(model(active, card, catalog.provider_of(card)?)));
     ModelList { models: models.collect() }
 }
 
@@ -45,7 +47,8 @@ pub(super) fn needs_restart(started: &Settings, now: &Settings) -> Vec<String> {
     changed.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name.to_owned()).collect()
 }
 
-fn model(config: &Config, card: &ModelCard, provider: &Provider) -> Model {
+fn model(active: &Active, card: &ModelCard, provider: &Provider) -> Model {
+    let config = &active.config;
     let key = key_state(config, provider);
     Model {
         name: card.name.clone(),
@@ -59,6 +62,13 @@ fn model(config: &Config, card: &ModelCard, provider: &Provider) -> Model {
         reasoning: card.reasoning,
         tools: card.tools,
         vision: card.vision,
+        fallbacks: config.catalog.routes.get(&card.name).map(|route| route.fallbacks.clone()).unwrap_or_default(),
+        down_ms: match active.standing(&provider.name) {
+            Standing::Closed => None,
+            Standing::HalfOpen => Some(0),
+            Standing::Open(wait_ms) => Some(wait_ms),
+        },
+        dropped_tools: card.drop_tools.clone(),
         key,
         key_variable: (key != KeyState::NotNeeded).then(|| provider.key_variable.clone()),
     }
@@ -81,12 +91,28 @@ const fn type_name(kind: ProviderKind) -> &'static str {
     }
 }
 
-const fn prices(price: &Price) -> Prices {
+fn prices(price: &Price) -> Prices {
+    let others = [
+        (Bucket::CacheWrite5m, price.cache_write_5m),
+        (Bucket::CacheWrite30m, price.cache_write_30m),
+        (Bucket::CacheWrite1h, price.cache_write_1h),
+        (Bucket::CacheWrite12h, price.cache_write_12h),
+        (Bucket::AudioInput, price.audio_input),
+        (Bucket::AudioOutput, price.audio_output),
+        (Bucket::ImageInput, price.image_input),
+        (Bucket::ImageOutput, price.image_output),
+    ];
+    let long = |long: &aex_core::price::LongContext| LongContext { above: long.above, prices: prices(&long.price) };
+    let tool = |tool: &ToolPrice| HostedTool { max_calls: tool.max_calls, per_call_pico: tool.per_call };
     Prices {
         input_pico: price.input,
         output_pico: price.output,
         cached_input_pico: price.cached_input,
         cache_write_pico: price.cache_write,
         call_pico: price.call,
+        others_pico: others.into_iter().filter_map(|(bucket, unit)| Some((bucket.name(), unit?))).collect(),
+        long_context: price.long_context.iter().map(long).collect(),
+        tiers: price.tiers.iter().map(|(name, tier)| (name.clone(), prices(tier))).collect(),
+        tools: price.tools.iter().map(|(name, price)| (name.clone(), tool(price))).collect(),
     }
 }

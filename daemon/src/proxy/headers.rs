@@ -33,6 +33,9 @@ const OURS: [HeaderName; 9] = [
     header::HOST,
 ];
 
+/// The longest idempotency key, in bytes.
+const MAX_KEY: usize = 255;
+
 /// The agent's token: `Authorization: Bearer`, or `x-api-key` as Anthropic's clients send it.
 pub(super) fn token(headers: &HeaderMap) -> Option<&str> {
     let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(bearer);
@@ -64,24 +67,40 @@ fn bearer(value: &str) -> Option<&str> {
 /// The provider key that a client brings, if any. One that cannot be used is an error: the daemon's own is no substitute for it.
 pub(super) fn provider_key(headers: &HeaderMap, protocol: Protocol) -> Result<Option<Brought>, ()> {
     let Some(value) = headers.get("x-aex-provider-key") else {
-        return Ok(beside(headers, protocol).and_then(|token| own_credentials(headers, token)));
+        return beside(headers, protocol).map_or(Ok(None), |token| own_credentials(headers, token));
     };
     let value = value.to_str().map_err(|_| ())?.trim();
     Secret::new(bearer(value).unwrap_or(value).to_owned()).map(|key| Some(Brought::Key(key))).ok_or(())
 }
 
-/// What a client authenticates with at its provider, as it came. Neither the agent's token nor another of ours: none leaves the daemon.
-fn own_credentials(headers: &HeaderMap, token: &str) -> Option<Brought> {
-    [header::AUTHORIZATION, HeaderName::from_static("x-api-key")].into_iter().find_map(|name| {
-        let mut value = headers.get(&name)?.clone();
-        let said = value.to_str().ok()?.trim();
+/// What a client authenticates with at its provider, as it came. The agent's token said again is nothing; another one of ours is an
+/// error, for none leaves the daemon.
+fn own_credentials(headers: &HeaderMap, token: &str) -> Result<Option<Brought>, ()> {
+    for name in [header::AUTHORIZATION, HeaderName::from_static("x-api-key")] {
+        let Some(value) = headers.get(&name) else { continue };
+        let said = value.to_str().map_err(|_| ())?.trim();
         let said = bearer(said).unwrap_or(said);
-        if said.is_empty() || said == token || TokenHash::of(said).is_ok() {
-            return None;
+        if said.is_empty() || said == token {
+            continue;
         }
+        if TokenHash::of(said).is_ok() {
+            return Err(());
+        }
+        let mut value = value.clone();
         value.set_sensitive(true);
-        Some(Brought::As(name, value))
-    })
+        return Ok(Some(Brought::As(name, value)));
+    }
+    Ok(None)
+}
+
+/// The idempotency key that a client sends, if any. One that is empty, too long, or sent twice, is an error.
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<&[u8]>, ()> {
+    let mut keys = headers.get_all("idempotency-key").iter().map(HeaderValue::as_bytes);
+    match (keys.next(), keys.next()) {
+        (None, _) => Ok(None),
+        (Some(key), None) if (1..=MAX_KEY).contains(&key.len()) => Ok(Some(key)),
+        _ => Err(()),
+    }
 }
 
 /// A request's headers for the provider: no hop-by-hop ones, none of ours, none with a token in it.
@@ -111,8 +130,23 @@ pub(super) fn to_client(provider: &HeaderMap) -> HeaderMap {
 
 fn is_ours(name: &HeaderName) -> bool {
     let name = name.as_str();
-    let named = ["x-api-key", "keep-alive", "proxy-connection", "x-http-method-override", "x-method-override", "x-original-method"];
+    // A key is the agent's own: two agents may have the same, and one account at the provider.
+    let named = [
+        "x-api-key",
+        "idempotency-key",
+        "keep-alive",
+        "proxy-connection",
+        "x-http-method-override",
+        "x-method-override",
+        "x-original-method",
+    ];
     named.contains(&name) || name.starts_with("x-aex-") || name.starts_with("x-forwarded-")
+}
+
+/// Whether a request wants to become a WebSocket (RFC 6455 §4.1).
+pub(super) fn asks_for_websocket(headers: &HeaderMap) -> bool {
+    let mut offered = headers.get_all(header::UPGRADE).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+    offered.any(|protocol| protocol.trim().eq_ignore_ascii_case("websocket"))
 }
 
 /// Whether a body is compressed, or otherwise not what its bytes say.

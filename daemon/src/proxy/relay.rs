@@ -4,8 +4,9 @@
 use super::dispatch::Source;
 use super::line::{Line, Watchdog};
 use super::reply::Broken;
+use super::serve::to_note;
 use crate::config::OnDisconnect;
-use crate::gate::{CALL_LASTS, Call, Ended, Gate, Hold, Passed, settle};
+use crate::gate::{CALL_LASTS, Call, Ended, Gate, Hold, Passed, Recorder, settle};
 use crate::ledger::StopFlag;
 use crate::os::{clock, failpoint};
 use crate::wire::denial::{self, Addressee, UpstreamFault};
@@ -34,6 +35,8 @@ type Polled = Poll<Option<Result<Frame<Bytes>, Broken>>>;
 /// A stream that is being relayed.
 pub(super) struct Relaying {
     state: State,
+    /// Keeps the answer for its idempotency key.
+    recorder: Option<Box<Recorder>>,
 }
 
 enum State {
@@ -49,6 +52,8 @@ struct Open {
     gate: Gate,
     dialect: Dialect,
     to: Addressee,
+    /// The provider is to keep the answer.
+    stores: bool,
     status: u16,
     source: Source,
     /// `None` once the stream has been read to its end.
@@ -69,16 +74,17 @@ struct Open {
 
 impl Relaying {
     pub(super) fn new(gate: &Gate, hold: Hold, line: &Arc<Line>, answer: Streamed) -> Relaying {
-        let Streamed { dialect, to, status, source, editor, on_disconnect } = answer;
+        let Streamed { dialect, to, stores, status, source, editor, on_disconnect } = answer;
         let stop = Arc::clone(&hold.view.stop);
         let open = Open {
             gate: gate.clone(),
             dialect,
             to,
+            stores,
             status,
             source,
             editor: Some(editor),
-            call: gate.track(hold.key),
+            call: gate.track(hold.key.request),
             idle: hold.card.provider.timeouts.idle,
             heard: clock::mono(),
             timer: None,
@@ -89,7 +95,12 @@ impl Relaying {
             on_disconnect,
             is_done: false,
         };
-        Relaying { state: State::Open(Box::new(open)) }
+        Relaying { state: State::Open(Box::new(open)), recorder: None }
+    }
+
+    /// Keeps the answer, too, once all of it has passed.
+    pub(super) fn record(&mut self, recorder: Recorder) {
+        self.recorder = Some(Box::new(recorder));
     }
 
     /// The next bytes for the client.
@@ -97,8 +108,23 @@ impl Relaying {
         match &mut self.state {
             State::Open(open) => match open.poll(cx) {
                 Step::Wait => Poll::Pending,
-                Step::Send(bytes) => frame(bytes),
+                Step::Send(bytes) => {
+                    if let Some(recorder) = &mut self.recorder {
+                        recorder.push(&bytes);
+                    }
+                    // With `[DONE]` it is whole: many clients leave then.
+                    if open.hold.is_none()
+                        && let Some(recorder) = self.recorder.take()
+                    {
+                        recorder.complete();
+                    }
+                    frame(bytes)
+                }
                 Step::End(tail) => {
+                    if let Some(mut recorder) = self.recorder.take() {
+                        recorder.push(&tail);
+                        recorder.complete();
+                    }
                     self.state = State::Over;
                     if tail.is_empty() { Poll::Ready(None) } else { frame(tail) }
                 }
@@ -248,37 +274,40 @@ impl Open {
         }
         let fault = if ending.fault.is_some() { UpstreamFault::BadAnswer } else { UpstreamFault::Cut };
         // The provider's own error event has passed already.
-        let event = if ending.meter.provider_error { Bytes::new() } else { denial::stream_fault(fault, self.dialect, self.to) };
+        let event =
+            if ending.meter.provider_error { Bytes::new() } else { denial::stream_fault(fault, self.dialect, self.to, &ending.meter) };
         Step::Break([ending.tail, event].concat().into())
     }
 
     /// The stream cannot go on: settled, one last event, and the connection broken.
     fn cut(&mut self, outcome: Outcome, fault: UpstreamFault, before: Bytes) -> Step {
-        self.settle_left(outcome);
-        let event = denial::stream_fault(fault, self.dialect, self.to);
+        let meter = self.settle_left(outcome);
+        let event = denial::stream_fault(fault, self.dialect, self.to, &meter);
         Step::Break(if before.is_empty() { event } else { [before, event].concat().into() })
     }
 
     /// The same, because the account was deleted, or an account on the path killed: told as a call that would begin now.
     fn cut_by_stop(&mut self) -> Step {
-        let event = self.hold.as_ref().map(|hold| denial::stream_denial(&self.gate.stopped_within(&hold.view), self.dialect, self.to));
-        self.settle_left(Outcome::Stopped);
-        Step::Break(event.unwrap_or_default())
+        let denial = self.hold.as_ref().map(|hold| self.gate.stopped_within(&hold.view));
+        let meter = self.settle_left(Outcome::Stopped);
+        Step::Break(denial.map(|denial| denial::stream_denial(&denial, self.dialect, self.to, &meter)).unwrap_or_default())
     }
 
-    /// The stream is given up where it is. When all of it but the provider's last word has passed, it counts as whole.
-    fn settle_left(&mut self, outcome: Outcome) {
-        let Some(editor) = self.editor.take() else { return };
+    /// The stream is given up where it is: what was read of it. When all of it but the provider's last word has passed, it counts as whole.
+    fn settle_left(&mut self, outcome: Outcome) -> Meter {
+        let Some(editor) = self.editor.take() else { return Meter::default() };
         let ending = editor.finish();
         if ending.metered {
             self.settle_whole(&ending.meter);
         } else {
             self.settle_part(&ending.meter, outcome);
         }
+        ending.meter
     }
 
     fn settle_whole(&mut self, meter: &Meter) {
         let Some(hold) = self.hold.take() else { return };
+        let stored = meter.kept.clone().filter(|_| self.stores).and_then(|kept| to_note(&hold, *kept));
         let ended = if meter.usage_goes_on {
             // It said what went in, and ended without what came out.
             Ended::cut(self.status, passed(meter), Outcome::NoUsage)
@@ -286,6 +315,9 @@ impl Open {
             Ended::streamed(self.status, passed(meter))
         };
         settle(&self.gate, hold, ended);
+        if let Some(stored) = stored {
+            self.gate.note_stored(stored);
+        }
     }
 
     fn settle_part(&mut self, meter: &Meter, outcome: Outcome) {
@@ -312,12 +344,13 @@ impl Drop for Relaying {
         }
         if open.on_disconnect == OnDisconnect::Cancel || open.stop.state().is_some() {
             let outcome = if open.stop.state().is_some() { Outcome::Stopped } else { Outcome::ClientLeft };
-            return open.settle_left(outcome);
+            open.settle_left(outcome);
+            return;
         }
         // What is spawned may be dropped before it runs, when the runtime ends: it must not come here again.
         open.on_disconnect = OnDisconnect::Cancel;
         if let State::Open(open) = std::mem::replace(&mut self.state, State::Over) {
-            let mut rest = Relaying { state: State::Open(open) };
+            let mut rest = Relaying { state: State::Open(open), recorder: self.recorder.take() };
             tokio::spawn(async move { while let Some(Ok(_)) = std::future::poll_fn(|cx| rest.poll_frame(cx)).await {} });
         }
     }
@@ -327,6 +360,7 @@ impl Drop for Relaying {
 pub(super) struct Streamed {
     pub(super) dialect: Dialect,
     pub(super) to: Addressee,
+    pub(super) stores: bool,
     pub(super) status: u16,
     pub(super) source: Source,
     pub(super) editor: StreamEditor,

@@ -66,6 +66,11 @@ const NAMES: &[&str] = &[
     "speed",
     "cache_control",
     "include_usage",
+    "max_output_tokens",
+    "instructions",
+    "previous_response_id",
+    "max_tool_calls",
+    "store",
     "search_parameters",
     "stop",
     "response_format",
@@ -79,7 +84,7 @@ pub fn request(dice: &mut Dice<'_>, dialect: Dialect) -> String {
     let needed: &[&str] = match dialect {
         Dialect::Chat | Dialect::CountTokens => &["messages"],
         Dialect::Completions => &[],
-        Dialect::Embeddings => &["input"],
+        Dialect::Embeddings | Dialect::Responses => &["input"],
         Dialect::Messages => &["messages", "max_tokens"],
     };
     if !dice.once_in(16) {
@@ -191,9 +196,9 @@ fn flag(dice: &mut Dice<'_>, out: &mut String) {
 /// A value of the type that a field has.
 fn fitting(dice: &mut Dice<'_>, out: &mut String, name: &str) {
     match name {
-        "model" => words(dice, out),
-        "stream" | "echo" | "parallel_tool_calls" => flag(dice, out),
-        "max_tokens" | "max_completion_tokens" | "n" | "best_of" => {
+        "model" | "instructions" | "previous_response_id" => words(dice, out),
+        "stream" | "store" | "echo" | "parallel_tool_calls" => flag(dice, out),
+        "max_tokens" | "max_completion_tokens" | "max_output_tokens" | "max_tool_calls" | "n" | "best_of" => {
             let number = if dice.once_in(6) { dice.pick(NUMBERS) } else { dice.pick(&["5", "9", "1", "100", "null"]) };
             out.push_str(number);
         }
@@ -279,7 +284,12 @@ fn tool(dice: &mut Dice<'_>, out: &mut String) {
             text(dice, out, kind);
         }
         "function" => {
-            members(dice, out, &["name", "parameters"], |dice, out, name| if name == "name" { words(dice, out) } else { any(dice, out, 2) })
+            members(
+                dice,
+                out,
+                &["name", "parameters"],
+                |dice, out, name| if name == "name" { words(dice, out) } else { any(dice, out, 2) },
+            );
         }
         "max_uses" => out.push_str(dice.pick(&["1", "3", "0"])),
         _ => words(dice, out),

@@ -5,7 +5,7 @@ use crate::units::{count, grouped, instant};
 use crate::view::Paint;
 use aex_core::ask::Ask;
 use aex_core::decision::{Denial, RateKind};
-use aex_proto::explain::{BoundPart, BoundTold, CallStory, Check, Edit, Ended, RuleSeen, SentTo, Verdict};
+use aex_proto::explain::{AttemptTold, BoundPart, BoundTold, CallStory, Check, Edit, Ended, RuleSeen, SentTo, Verdict};
 use aex_proto::value::Pico;
 
 pub(super) fn text(story: &CallStory, paint: Paint) -> String {
@@ -43,6 +43,7 @@ pub(super) fn tell(story: &CallStory, paint: Paint, page: &mut Page) {
     if let Some(ask) = story.asked.as_ref().and_then(|asked| serde_json::from_value::<Ask>(asked.clone()).ok()) {
         page.fact("asked for", asked(&ask));
     }
+    tried(&story.attempts, page);
     page.head("Checks, in their order");
     story.checks.iter().for_each(|check| page.row(line(check, paint)));
     if story.checks.iter().any(|check| check.verdict == Verdict::Denied) {
@@ -82,6 +83,38 @@ pub(super) fn tell(story: &CallStory, paint: Paint, page: &mut Page) {
         page.row("such as a count, a state or a key. `aexctl audit` holds it against the account's history.");
     }
     page.events(&story.events);
+}
+
+/// The attempts, and the models that were passed over.
+fn tried(attempts: &[AttemptTold], page: &mut Page) {
+    if attempts.is_empty() {
+        return;
+    }
+    page.head("Attempts, in their order; the last one is told below");
+    for told in attempts {
+        let Some(number) = told.attempt else {
+            page.fact("passed over", format!("{}: {}", told.model, passed_over(told.outcome.as_deref().unwrap_or_default())));
+            continue;
+        };
+        let at = told.provider.as_ref().map(|provider| format!(" at {provider}")).unwrap_or_default();
+        let status = told.status.map(|status| format!(" (status {status})")).unwrap_or_default();
+        let became = match told.outcome.as_deref() {
+            Some(word) => format!("{}{status}; charged {} of {} held", outcome(&told.state, word), told.charge_pico, told.held_pico),
+            None => format!("in flight; {} held", told.held_pico),
+        };
+        page.fact(&format!("attempt {}", u32::from(number) + 1), format!("{}{at}: {became}", told.model));
+    }
+}
+
+/// Why a call did not go to a model.
+fn passed_over(rule: &str) -> String {
+    match rule {
+        "provider_down" => "its provider had failed again and again, and was given a rest".to_owned(),
+        "dialect" => "its provider does not speak what the client speaks".to_owned(),
+        "allow_passthrough" => "the client's own provider key is for another provider".to_owned(),
+        "budget" => "the budget had no room for it".to_owned(),
+        rule => format!("denied by {rule}"),
+    }
 }
 
 fn asked(ask: &Ask) -> String {
@@ -140,6 +173,11 @@ fn part(part: &BoundPart) -> String {
         "message" => format!("{tokens} around messages: {count} × {each}"),
         "tool" => format!("{tokens} around tools: {count} × {each}"),
         "known_tool" => format!("{tokens} that the provider adds for tools which it knows by their type"),
+        "context" if part.count > 1 => {
+            format!(
+                "or {tokens}, the model's whole context {count} times, when that is more: once for each call of the provider's tools, and once beside"
+            )
+        }
         "context" => format!("or {tokens}, the model's whole context, when that is more: the size of a part is unknown"),
         "choice" => format!("{tokens} for answers: {count} × {each}"),
         "prediction_byte" => format!("{tokens} for bytes of a prediction or an echo"),
@@ -154,6 +192,9 @@ fn reserve(bound: &BoundTold, is_held: bool, page: &mut Page) {
     bound.input.iter().for_each(|told| page.row(format!("  {}", part(told))));
     page.row(format!("output: at most {} tokens, at the dearest price of {} each", grouped(bound.output_tokens), bound.output_unit_pico));
     bound.output.iter().for_each(|told| page.row(format!("  {}", part(told))));
+    for tool in &bound.tools {
+        page.row(format!("and at most {} of {}, at {} each", count(tool.calls, "call"), tool.tool, tool.unit_pico));
+    }
     if bound.call_pico != Pico::ZERO {
         page.row(format!("and {} for the call itself", bound.call_pico));
     }
@@ -177,6 +218,7 @@ fn edit(edit: &Edit) -> String {
         "model_name" => "the provider's own name of the model",
         "output_limit" => "the policy's and the model's limit, so that the cost is bounded",
         "policy_limit" => "a limit of the policy",
+        "dropped_tool" => "models.yaml takes this tool out, which the provider would run",
         "usage" => "unless the client asked for it itself, so that the charge is exact",
         "standard_price" => "the tier that the prices hold for",
         why => why,
@@ -193,7 +235,10 @@ fn ended(end: &Ended, page: &mut Page) {
     if !end.lines.is_empty() {
         page.head("Charge");
         for line in &end.lines {
-            page.fact(&line.bucket, format!("{} × {} = {}", grouped(line.quantity), line.unit_pico, line.sum_pico));
+            page.fact(&bucket(&line.bucket), format!("{} × {} = {}", grouped(line.quantity), line.unit_pico, line.sum_pico));
+        }
+        if let Some(tier) = &end.tier {
+            page.fact("prices of", format!("the service tier {tier}"));
         }
         page.fact("sum", both(end.charge_pico));
     } else if end.state == "worst_case" {
@@ -215,6 +260,25 @@ fn ended(end: &Ended, page: &mut Page) {
     }
     page.head("Money after it");
     end.after.iter().for_each(|told| page.fact(&purse_name(told), purse(told)));
+}
+
+/// What a line of a charge counts, in plain words.
+fn bucket(name: &str) -> String {
+    let words = match name {
+        "cached_input" => "input from cache",
+        "cache_write" => "input into cache",
+        "cache_write_5m" => "into cache, 5 min",
+        "cache_write_30m" => "into cache, 30 min",
+        "cache_write_1h" => "into cache, 1 h",
+        "cache_write_12h" => "into cache, 12 h",
+        "audio_input" => "input, sound",
+        "audio_output" => "output, sound",
+        "image_input" => "input, images",
+        "image_output" => "output, images",
+        "call" => "the call itself",
+        name => return name.strip_prefix("tool:").map_or_else(|| name.to_owned(), |tool| format!("calls of {tool}")),
+    };
+    words.to_owned()
 }
 
 /// What happened, for who does not know the words of the ledger.

@@ -11,7 +11,7 @@ use aex_core::usage::{Bucket, ToolName, Usage};
 struct Counted {
     input: Option<u64>,
     output: Option<u64>,
-    total: u64,
+    total: Option<u64>,
     cached: u64,
     cache_write: u64,
     cache_write_5m: u64,
@@ -44,8 +44,8 @@ pub fn chat(scanner: &mut Scanner<'_>) -> Result<Option<Usage>, Fault> {
 /// When the text is not JSON here.
 pub fn embeddings(scanner: &mut Scanner<'_>) -> Result<Option<Usage>, Fault> {
     let mut counted = Counted::read(scanner)?;
+    counted.input = counted.input.or(counted.total);
     let output = counted.output.unwrap_or(0);
-    counted.input = counted.input.or((counted.total > 0).then_some(counted.total));
     Ok(counted.usage(Some(output)))
 }
 
@@ -68,7 +68,7 @@ impl Counted {
         match name {
             "prompt_tokens" | "input_tokens" => self.input = self.notes.number(scanner)?.max(self.input),
             "completion_tokens" | "output_tokens" => self.output = self.notes.number(scanner)?.max(self.output),
-            "total_tokens" => self.notes.most(scanner, &mut self.total)?,
+            "total_tokens" => self.total = self.notes.number(scanner)?,
             // Moonshot, DeepSeek, Mistral and gateways before Anthropic tell here too what was read from the cache; the rest of the
             // prompt is what missed it.
             "cached_tokens" | "prompt_cache_hit_tokens" | "num_cached_tokens" | "cache_read_input_tokens" => {
@@ -176,7 +176,7 @@ impl Counted {
         // Images that were read from the cache are in both counts: no more were read afresh than is left.
         let image_in = self.image_in.min(rest);
         // xAI, and Gemini's own OpenAI endpoint, count reasoning beside the output: what the total has beyond the input is output.
-        let output = whole(output, &[self.audio_out, self.image_out, self.reasoning]).max(self.total.saturating_sub(input));
+        let output = whole(output, &[self.audio_out, self.image_out, self.reasoning]).max(self.total.unwrap_or(0).saturating_sub(input));
         if input > MAX_COUNT || output > MAX_COUNT {
             return None;
         }

@@ -11,7 +11,8 @@ use aexd::wire::edit::quoted;
 use bytes::Bytes;
 use std::fmt::Write;
 
-const DIALECTS: &[Dialect] = &[Dialect::Chat, Dialect::Completions, Dialect::CountTokens, Dialect::Embeddings, Dialect::Messages];
+const DIALECTS: &[Dialect] =
+    &[Dialect::Chat, Dialect::Completions, Dialect::CountTokens, Dialect::Embeddings, Dialect::Messages, Dialect::Responses];
 /// The largest count that a ledger keeps.
 const MAX_COUNT: u64 = (1 << 53) - 1;
 
@@ -84,7 +85,7 @@ pub fn check_usage(bytes: &[u8]) {
         let _ = write!(text, ":{value}");
     };
     let (body, dialect, input) = if anthropic {
-        let mut members = vec![
+        let mut members = [
             ("input_tokens", (fresh + audio).to_string()),
             ("output_tokens", output.to_string()),
             ("cache_read_input_tokens", cached.to_string()),
@@ -96,7 +97,7 @@ pub fn check_usage(bytes: &[u8]) {
         members.iter().for_each(|(name, value)| member(&mut dice, name, value));
         (format!("{{\"type\":\"message\",\"usage\":{{{text}}}}}"), Dialect::Messages, whole)
     } else {
-        let mut members = vec![
+        let mut members = [
             ("prompt_tokens", whole.to_string()),
             ("completion_tokens", output.to_string()),
             ("total_tokens", (whole + output).to_string()),

@@ -2,6 +2,7 @@
 
 use crate::engine::corpus;
 use aex_core::export::{Reader, Verified, Verifier};
+use aex_core::verify::Finding;
 use jiff::tz::TimeZone;
 use std::sync::LazyLock;
 
@@ -34,5 +35,5 @@ fn verify(bytes: &[u8]) -> Verified {
 }
 
 fn passes(verified: &Verified) -> bool {
-    verified.findings.iter().all(|finding| finding.passed()) && verified.unchecked.is_empty()
+    verified.findings.iter().all(Finding::passed) && verified.unchecked.is_empty()
 }

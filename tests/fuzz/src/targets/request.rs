@@ -11,7 +11,8 @@ use aexd::wire::request::Request;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
-const DIALECTS: &[Dialect] = &[Dialect::Chat, Dialect::Completions, Dialect::CountTokens, Dialect::Embeddings, Dialect::Messages];
+const DIALECTS: &[Dialect] =
+    &[Dialect::Chat, Dialect::Completions, Dialect::CountTokens, Dialect::Embeddings, Dialect::Messages, Dialect::Responses];
 const MODELS: &[&str] = &["real", "m", "a\"b\\", "日本"];
 /// The longest name that is kept whole: a longer one is shortened, and matches no tool.
 const NAME_BYTES_KEPT: usize = 128;
@@ -93,6 +94,26 @@ const fn governed(dialect: Dialect) -> &'static [&'static str] {
             &["model", "prompt", "stream", "stream_options", "max_tokens", "n", "best_of", "echo", "service_tier", "temperature"]
         }
         Dialect::Embeddings => &["model", "input", "service_tier"],
+        Dialect::Responses => &[
+            "model",
+            "input",
+            "instructions",
+            "stream",
+            "stream_options",
+            "max_output_tokens",
+            "tools",
+            "tool_choice",
+            "max_tool_calls",
+            "service_tier",
+            "temperature",
+            "previous_response_id",
+            "conversation",
+            "prompt",
+            "background",
+            "store",
+            "moderation",
+            "context_management",
+        ],
         Dialect::CountTokens | Dialect::Messages => &[
             "model",
             "messages",
@@ -134,13 +155,13 @@ fn same_meaning(dialect: Dialect, body: &[u8], doc: &Doc<'_>, request: &Request)
     assert_eq!(Some(ask.model.as_str()), get("model").map_or(Some(""), Doc::text), "model");
     assert_eq!(ask.stream, get("stream").is_some_and(|stream| stream.raw == "true"), "stream");
     if dialect != Dialect::Embeddings {
-        assert_eq!(ask.max_tokens, natural("max_tokens").max(natural("max_completion_tokens")), "limit");
+        assert_eq!(ask.max_tokens, natural("max_tokens").max(natural("max_completion_tokens")).max(natural("max_output_tokens")), "limit");
     }
     let is_number = |doc: &&Doc<'_>| !doc.is_null();
     assert_eq!(ask.temperature.as_deref(), get("temperature").filter(is_number).map(|number| number.raw), "temperature");
     let choices = natural("n").unwrap_or(1).max(natural("best_of").unwrap_or(1));
     assert_eq!(ask.choices, if dialect == Dialect::Completions { choices * ask.messages.max(1) } else { choices }, "choices");
-    if matches!(dialect, Dialect::Chat | Dialect::Completions | Dialect::Embeddings) {
+    if matches!(dialect, Dialect::Chat | Dialect::Completions | Dialect::Embeddings | Dialect::Responses) {
         let tier = get("service_tier").and_then(Doc::text).filter(|tier| tier.len() <= NAME_BYTES_KEPT);
         assert_eq!(ask.service_tier.as_deref().filter(|tier| !tier.ends_with('…')), tier.filter(|tier| !tier.ends_with('…')), "tier");
     }
@@ -165,7 +186,7 @@ fn intended(dialect: Dialect, before: &Doc<'_>, after: &Doc<'_>, edits: &Edits<'
     }
     if let Some((field, ceiling)) = edits.max_tokens {
         let other = match field {
-            LimitField::MaxTokens => LimitField::MaxCompletionTokens,
+            LimitField::MaxTokens | LimitField::MaxOutputTokens => LimitField::MaxCompletionTokens,
             LimitField::MaxCompletionTokens => LimitField::MaxTokens,
         };
         let stated = |field: LimitField| if governed(dialect).contains(&field.name()) { before.get(field.name())?.natural() } else { None };
@@ -306,6 +327,6 @@ fn drop_tools(dialect: Dialect, before: &Doc<'_>, edits: &Edits<'_>, wanted: &mu
 
 /// The tool that a choice names.
 fn chosen(choice: &Doc<'_>) -> Option<String> {
-    let words = choice.members().iter().filter(|(name, _)| name == "type" || name == "name").filter_map(|(_, value)| value.text());
-    words.filter(|word| !matches!(*word, "tool" | "function" | "custom")).next_back().map(str::to_owned)
+    let mut words = choice.members().iter().filter(|(name, _)| name == "type" || name == "name").filter_map(|(_, value)| value.text());
+    words.rfind(|word| !matches!(*word, "tool" | "function" | "custom")).map(str::to_owned)
 }

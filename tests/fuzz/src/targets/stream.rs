@@ -9,7 +9,7 @@ use aexd::wire::edit::quoted;
 use aexd::wire::stream::{Ending, StreamEditor, UsageChunk};
 use bytes::Bytes;
 
-const DIALECTS: &[Dialect] = &[Dialect::Chat, Dialect::Completions, Dialect::Messages];
+const DIALECTS: &[Dialect] = &[Dialect::Chat, Dialect::Completions, Dialect::Messages, Dialect::Responses];
 
 /// Sixteen bytes of choices, and the stream as it came.
 pub fn check(bytes: &[u8]) {
@@ -29,6 +29,8 @@ pub fn check_made(bytes: &[u8]) {
         "data: {\"type\":\"message_start\",\"message\":{\"model\":\"real\",\"usage\":{\"input_tokens\":3,\"output_tokens\":1}}}",
         "data: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"},\"usage\":{\"output_tokens\":5}}",
         "data: {\"type\":\"message_stop\"}",
+        "data: {\"type\":\"response.created\",\"response\":{\"id\":\"resp_1\",\"model\":\"real\",\"usage\":null},\"sequence_number\":0}",
+        "data: {\"type\":\"response.completed\",\"response\":{\"model\":\"real\",\"usage\":{\"input_tokens\":3,\"output_tokens\":2}}}",
         "data: {\"error\":{\"message\":\"x\"}}",
         "data",
         "data:",
@@ -191,8 +193,13 @@ fn model<'a, 'b>(dialect: Dialect, doc: &'b Doc<'a>) -> Option<&'b Doc<'a>> {
     let last = |doc: &'b Doc<'a>| {
         doc.members().iter().rev().find(|(name, value)| name == "model" && value.text().is_some()).map(|(_, value)| value)
     };
-    if dialect == Dialect::Messages {
-        doc.members().iter().rev().filter(|(name, _)| name == "message").find_map(|(_, message)| last(message))
+    let holder = match dialect {
+        Dialect::Messages => Some("message"),
+        Dialect::Responses => Some("response"),
+        _ => None,
+    };
+    if let Some(holder) = holder {
+        doc.members().iter().rev().filter(|(name, _)| name == holder).find_map(|(_, held)| last(held))
     } else {
         last(doc)
     }

@@ -16,7 +16,7 @@ fn counted(usage: Option<Usage>) -> Option<Vec<(Bucket, u64)>> {
     usage.map(|usage| usage.quantities)
 }
 
-fn text(input: u64, output: u64) -> Option<Vec<(Bucket, u64)>> {
+fn plain(input: u64, output: u64) -> Option<Vec<(Bucket, u64)>> {
     counted(Some(Usage::text(input, output)))
 }
 
@@ -41,7 +41,7 @@ const STOP: &str = "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
 fn a_message_is_read_in_one_pass() {
     let read = |text: &str| message(&mut Scanner::new(text.as_bytes()).unwrap()).unwrap();
     let answer = read(MESSAGE);
-    assert_eq!(counted(answer.usage), text(10, 20));
+    assert_eq!(counted(answer.usage), plain(10, 20));
     assert_eq!(answer.model_span.and_then(|span| MESSAGE.get(span)), Some("\"claude-real\""));
     // A signature beyond its thinking is thinking that is not shown: 3 + 9 + 4 + 3 for the name + 7.
     assert_eq!((answer.relayed_output_bytes, answer.is_error), (26, false));
@@ -56,18 +56,18 @@ fn a_stream_is_the_providers_bytes_but_for_the_model() {
     let (bytes, ending) = relayed(&stream);
     assert_eq!(bytes, stream.replace("claude-real", "mine"));
     assert!(ending.complete && ending.meter.done && !ending.meter.usage_goes_on);
-    assert_eq!((counted(ending.meter.usage), ending.meter.relayed_output_bytes), (text(25, 15), 6));
+    assert_eq!((counted(ending.meter.usage), ending.meter.relayed_output_bytes), (plain(25, 15), 6));
 }
 
 #[test]
 fn what_has_come_of_a_stream_is_known_at_each_place() {
     let (_, ending) = relayed(START);
-    assert_eq!((ending.complete, ending.meter.usage_goes_on, counted(ending.meter.usage)), (false, true, text(25, 1)));
+    assert_eq!((ending.complete, ending.meter.usage_goes_on, counted(ending.meter.usage)), (false, true, plain(25, 1)));
     let (_, ending) = relayed(&[START, TEXT].concat());
     assert_eq!((ending.complete, ending.meter.relayed_output_bytes), (false, 6));
     // The last counts are there, the end is not.
     let (_, ending) = relayed(&[START, TEXT, DELTA].concat());
-    assert_eq!((ending.complete, ending.meter.usage_goes_on, counted(ending.meter.usage)), (false, false, text(25, 15)));
+    assert_eq!((ending.complete, ending.meter.usage_goes_on, counted(ending.meter.usage)), (false, false, plain(25, 15)));
     // The end is there, the last counts are not.
     let (_, ending) = relayed(&[START, TEXT, STOP].concat());
     assert_eq!((ending.complete, ending.meter.usage_goes_on), (true, true));
@@ -144,7 +144,7 @@ fn a_whole_message_becomes_a_stream_that_says_the_same() {
     let (_, ending) = relayed(said);
     assert!(ending.complete && !ending.meter.usage_goes_on);
     // As many as in the whole message, and two that escape the quotes of the tool's input.
-    assert_eq!((counted(ending.meter.usage), ending.meter.relayed_output_bytes), (text(10, 20), 28));
+    assert_eq!((counted(ending.meter.usage), ending.meter.relayed_output_bytes), (plain(10, 20), 28));
     for none in ["[]", "{}", r#"{"type":"error","error":{}}"#, "<html>"] {
         assert_eq!(as_stream(none.as_bytes()), None);
     }
