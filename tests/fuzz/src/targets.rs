@@ -5,5 +5,6 @@ pub mod coding;
 pub mod config;
 pub mod control;
 pub mod export;
+pub mod prices;
 pub mod request;
 pub mod stream;

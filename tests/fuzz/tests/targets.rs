@@ -2,7 +2,7 @@
 
 #![allow(clippy::panic, reason = "a target reports by a panic")]
 
-use aex_fuzz::targets::{answer, coding, config, control, export, request, stream};
+use aex_fuzz::targets::{answer, coding, config, control, export, prices, request, stream};
 
 macro_rules! target {
     ($($name:ident: $check:path,)*) => {$(
@@ -23,6 +23,7 @@ target! {
     export: export::check,
     models: config::models,
     policy: config::policy,
+    prices: prices::check,
     request: request::check,
     request_made: request::check_made,
     stream: stream::check,
