@@ -75,5 +75,14 @@ fn number(text: &str) {
     let Some(amount) = decimal::usd(text) else { return };
     let double: f64 = text.parse().expect("a number to others, too");
     let (pico, read) = (double * 1e12, amount.pico.get() as f64);
-    assert!((read - pico).abs() <= 1.0 + pico * 1e-12, "{text} is {pico}, and was read as {read}");
+    // As near as a double is, and never below.
+    let blur = pico * 1e-12 + 1e-9;
+    assert!(read >= pico - blur && read < pico + 1.0 + blur, "{text} is {pico}, and was read as {read}");
+    let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+    let decimals = mantissa.split_once('.').map_or(0, |(_, fraction)| fraction.len());
+    let digits = mantissa.replace('.', "");
+    let zeros = digits.len() - digits.trim_end_matches('0').len();
+    let finest =
+        i64::try_from(decimals).expect("short") - i64::try_from(zeros).expect("short") - exponent.parse::<i64>().expect("an exponent");
+    assert_eq!(amount.exact, finest <= 12 || digits.len() == zeros, "{text} was read as {read}");
 }
