@@ -89,6 +89,13 @@ impl<'a> Doc<'a> {
         is_digits.then(|| self.raw.parse().unwrap_or(u64::MAX))
     }
 
+    /// Levels of objects and lists.
+    #[must_use]
+    pub fn depth(&self) -> u32 {
+        let within = self.items().iter().chain(self.members().iter().map(|(_, value)| value)).map(Doc::depth).max();
+        u32::from(!matches!(self.node, Node::Word | Node::Text(_))) + within.unwrap_or(0)
+    }
+
     /// Whether it is `null`.
     #[must_use]
     pub fn is_null(&self) -> bool {

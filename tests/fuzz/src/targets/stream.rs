@@ -125,7 +125,7 @@ impl Wanted {
                 wanted.bytes.extend_from_slice(own);
                 continue;
             }
-            let Some(doc) = doc::parse(&payload).filter(|_| is_flat(&payload)) else {
+            let Some(doc) = doc::parse(&payload).filter(|doc| doc.depth() <= aexd::wire::json::MAX_DEPTH) else {
                 wanted.is_fault = true;
                 return wanted;
             };
@@ -168,11 +168,6 @@ impl Wanted {
 /// White space before a value.
 fn lead(payload: &[u8]) -> usize {
     payload.iter().take_while(|byte| byte.is_ascii_whitespace()).count()
-}
-
-/// Whether it is nested no deeper than our scanner goes.
-fn is_flat(payload: &[u8]) -> bool {
-    payload.iter().filter(|byte| matches!(byte, b'[' | b'{')).count() <= aexd::wire::json::MAX_DEPTH as usize
 }
 
 fn is_usage_chunk(dialect: Dialect, doc: &Doc<'_>) -> bool {
