@@ -9,6 +9,7 @@ mod live;
 mod policy;
 mod refuse;
 mod settle;
+mod stored;
 mod tokens;
 
 pub use active::{Active, Card, Source};

@@ -30,6 +30,7 @@ mod schema;
 mod seal;
 mod segment;
 mod shell;
+mod stored;
 mod tally;
 mod update;
 mod writer;

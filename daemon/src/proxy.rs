@@ -9,12 +9,14 @@ mod headers;
 mod line;
 mod listen;
 mod metrics;
+mod models;
 mod pages;
 mod probe;
 mod relay;
 mod reply;
 mod serve;
 mod socket;
+mod stored;
 mod track;
 mod upstream;
 

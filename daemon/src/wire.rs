@@ -20,6 +20,7 @@ pub mod json;
 pub mod messages;
 mod nfkc;
 pub mod request;
+pub mod responses;
 mod sse;
 pub mod stream;
 pub mod text;

@@ -360,7 +360,8 @@ pub fn cost(bill: &Bill, prices: &Value) -> i64 {
 /// `input`; a token given as a number counts four.
 fn characters(body: &Value) -> u64 {
     let messages = body["messages"].as_array().map_or(0, |messages| messages.iter().map(|message| contents(&message["content"])).sum());
-    messages + contents(&body["system"]) + texts(&body["prompt"]) + texts(&body["input"])
+    let items: u64 = body["input"].as_array().map_or(0, |items| items.iter().filter(|item| item.is_object()).map(item).sum());
+    messages + items + contents(&body["system"]) + texts(&body["prompt"]) + texts(&body["input"]) + texts(&body["instructions"])
 }
 
 fn contents(content: &Value) -> u64 {
@@ -370,6 +371,11 @@ fn contents(content: &Value) -> u64 {
         Value::Array(parts) => parts.iter().map(|part| part["text"].as_str().map_or(0, count) + contents(&part["content"])).sum(),
         _ => 0,
     }
+}
+
+/// The texts of an item of a request for a response, which has them in one or the other.
+fn item(item: &Value) -> u64 {
+    contents(&item["content"]) + texts(&item["output"])
 }
 
 fn texts(value: &Value) -> u64 {

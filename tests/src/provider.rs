@@ -8,6 +8,7 @@ mod book;
 mod chat;
 mod messages;
 mod render;
+mod responses;
 mod script;
 mod serve;
 #[cfg(test)]
@@ -26,6 +27,7 @@ use tokio_rustls::TlsAcceptor;
 
 use self::body::{ResetFlag, Wire};
 use self::book::Book;
+use self::responses::Store;
 use self::serve::Site;
 
 pub use self::book::{Bill, Ended, PATIENCE, Request};
@@ -95,7 +97,7 @@ impl Provider {
         let ca = dir.as_ref().map(|dir| dir.path().join("ca.pem"));
         let acceptor = ca.as_deref().map(tls::acceptor);
         let book = Book::new(setup.always, setup.record);
-        let site = Arc::new(Site { book: Arc::clone(&book), key: setup.key, models: setup.models });
+        let site = Arc::new(Site { book: Arc::clone(&book), key: setup.key, models: setup.models, store: Store::default() });
         let listener = listen(SocketAddr::from(([127, 0, 0, 1], setup.port)));
         let address = listener.local_addr().expect("a bound socket has an address");
         let mut provider = Self { address, book, site, acceptor, ca, _dir: dir, server: None };

@@ -80,6 +80,9 @@ pub(crate) fn facts(event: &Event) -> String {
         }
         Ok(Known::CallReleased(released)) => format!("{} released: {}", released.request, name(&released.reason)),
         Ok(Known::CallDenied(denied)) => format!("{} denied: {}", denied.request, refusal(&denied.denial, &denied.rule)),
+        Ok(Known::ResponseStored(stored)) => {
+            format!("{} is {} at {}, of {} items", stored.request, stored.response, stored.provider, stored.items.len())
+        }
         Ok(Known::WindowOpened(window)) => {
             let limit = window.limit.map_or_else(|| "no limit".to_owned(), |limit| format!("limit {limit}"));
             format!("{}, {limit}", span_of(&window))
@@ -249,6 +252,8 @@ mod tests {
     fn an_event_of_a_newer_daemon_still_tells_its_facts() {
         let body = format!(r#"{{"count":2,"list":[1],"spent":"5000000000000","token":"{}"}}"#, "ab".repeat(32));
         assert_eq!(facts(&event("new.kind", &body)), "count=2 spent=$5.00 token=abababababab…");
+        let stored = r#"{"account":2,"items":["msg_1"],"model":"m","provider":"p","request":"req_0000010000000001","response":"resp_1"}"#;
+        assert_eq!(facts(&event("response.stored", stored)), "req_0000010000000001 is resp_1 at p, of 1 items");
         assert_eq!(facts(&event("call.settled", r#"{"new":"shape"}"#)), "new=shape");
     }
 }

@@ -118,6 +118,25 @@ impl Ask {
     }
 }
 
+/// Something that a provider has stored, by the name that it gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reference {
+    /// A response.
+    Response(String),
+    /// An item of a response's output.
+    Item(String),
+}
+
+impl Reference {
+    /// Its name.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        match self {
+            Reference::Response(id) | Reference::Item(id) => id,
+        }
+    }
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if passes a reference")]
 fn is_zero(number: &u64) -> bool {
     *number == 0

@@ -194,6 +194,14 @@ pub enum Denial {
         /// When the period ends; `None` for a total.
         resets_at: Option<Stamp>,
     },
+    /// It names something stored that the agent does not own at this provider, or that does not exist.
+    NotStored {
+        /// An item of an answer, not an answer.
+        #[serde(default, skip_serializing_if = "is_false")]
+        item: bool,
+        /// Its name.
+        name: String,
+    },
     /// The ledger cannot commit: no call is admitted.
     LedgerUnavailable,
     /// The daemon is shutting down.
@@ -224,8 +232,14 @@ impl Denial {
             Denial::KeyMissing { .. } => "provider_key",
             Denial::Passthrough => "allow_passthrough",
             Denial::Budget { .. } => "budget",
+            Denial::NotStored { .. } => "stored_response",
             Denial::LedgerUnavailable => "ledger",
             Denial::Draining => "shutdown",
         })
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if passes a reference")]
+fn is_false(flag: &bool) -> bool {
+    !*flag
 }

@@ -368,6 +368,22 @@ events! {
         /// The SHA-256 of the audit's state behind the last of them, as text.
         state: Digest,
     }
+    /// A provider stored an answer under names of its own: whoever names it later has to be the agent that got it.
+    ResponseStored "response.stored" {
+        /// The agent.
+        account: AccountId,
+        /// Names of the items of its output.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        items: Vec<String>,
+        /// The model, as clients call it.
+        model: String,
+        /// The provider.
+        provider: String,
+        /// The call that it answered.
+        request: RequestId,
+        /// Its name.
+        response: String,
+    }
     /// A token was created.
     TokenCreated "token.created" {
         /// Whose token.

@@ -4,7 +4,7 @@ use super::policy::{InForce, facts};
 use super::tokens::TakenTokens;
 use super::{Active, Card, Entered, Evidence, Gate};
 use crate::ledger::{AccountView, Held, HoldCall, LedgerFault};
-use aex_core::ask::Ask;
+use aex_core::ask::{Ask, Reference};
 use aex_core::books::HoldKey;
 use aex_core::decision::{Denial, Protocol};
 use aex_core::policy::{self, Facts, Permit};
@@ -111,6 +111,8 @@ pub struct Asked {
     pub protocol: Protocol,
     /// The digest of the bytes that the client sent.
     pub input: Digest,
+    /// What it names of what the provider has stored.
+    pub refers: Vec<Reference>,
     /// The client brings a provider key of its own.
     pub brings_key: bool,
 }
@@ -190,7 +192,7 @@ struct Cleared {
 
 /// The checks before the money.
 async fn clear(gate: &Gate, active: &Active, entered: &Entered, asked: Asked) -> Result<Decision<Cleared>, LedgerFault> {
-    let Asked { mut ask, protocol, brings_key, .. } = asked;
+    let Asked { mut ask, protocol, brings_key, refers, .. } = asked;
     let Some(card) = active.card(&ask.model).cloned() else {
         let denial = Denial::UnknownModel { model: ask.model.clone() };
         return Ok(deny(gate, entered, denial, Evidence { ask: Some(&ask), ..Evidence::default() }));
@@ -216,6 +218,9 @@ async fn clear(gate: &Gate, active: &Active, entered: &Entered, asked: Asked) ->
         Ok(permit) => permit,
         Err(denial) => return Ok(deny(gate, entered, denial, evidence)),
     };
+    if let Some(denial) = gate.not_owned(&entered.view, &card.provider.name, refers).await? {
+        return Ok(deny(gate, entered, denial, evidence));
+    }
     if brings_key && !policy.effective.fields.allow_passthrough {
         return Ok(deny(gate, entered, Denial::Passthrough, evidence));
     }

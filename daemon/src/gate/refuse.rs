@@ -62,6 +62,7 @@ fn lasting(mut denial: Denial) -> Denial {
             *param = None;
         }
         Denial::UnknownModel { model } => model.clear(),
+        Denial::NotStored { name, .. } => name.clear(),
         Denial::Policy { also, breach } => {
             also.clear();
             breach.asked.clear();

@@ -180,9 +180,19 @@ CREATE TRIGGER calls_take_their_hold AFTER INSERT ON calls BEGIN
 END;
 ";
 
+/// Where a name that a provider gave stands: the events decide whose it is.
+const STORED: &str = "
+CREATE TABLE stored (
+    name TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    PRIMARY KEY (name, seq)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX stored_by_event ON stored (seq);
+";
+
 /// What makes tables of a version those of the next one.
-pub(super) const STEPS: [migrate::Step; 4] =
-    [(1, "ALTER TABLE accounts ADD COLUMN tpm INTEGER CHECK (tpm >= 0);"), (2, SEALS), (3, STATES), (3, ENDS)];
+pub(super) const STEPS: [migrate::Step; 5] =
+    [(1, "ALTER TABLE accounts ADD COLUMN tpm INTEGER CHECK (tpm >= 0);"), (2, SEALS), (3, STATES), (3, ENDS), (3, STORED)];
 
 /// Refuses to run on a SQLite that can corrupt a WAL.
 pub(super) fn assert_sqlite_version() -> Result<(), LedgerFault> {
@@ -205,7 +215,7 @@ pub(super) fn open_for_writing(path: &Path) -> Result<Connection, LedgerFault> {
     }
     configure(&conn)?;
     if is_new {
-        conn.execute_batch(&format!("BEGIN IMMEDIATE; {TABLES} {SEALS} {ENDS} PRAGMA user_version = {VERSION}; COMMIT"))?;
+        conn.execute_batch(&format!("BEGIN IMMEDIATE; {TABLES} {SEALS} {ENDS} {STORED} PRAGMA user_version = {VERSION}; COMMIT"))?;
     } else if found < VERSION {
         migrate::run(&conn, path, found, &STEPS)?;
     }
@@ -237,7 +247,7 @@ pub(super) fn check(conn: &Connection) -> Result<(), LedgerFault> {
 /// there is its owner's.
 pub(super) fn compared(conn: &Connection) -> Result<Vec<(String, String, bool)>, LedgerFault> {
     let ours = Connection::open_in_memory()?;
-    ours.execute_batch(&format!("{TABLES} {SEALS} {ENDS}"))?;
+    ours.execute_batch(&format!("{TABLES} {SEALS} {ENDS} {STORED}"))?;
     let (wanted, found) = (objects(&ours)?, objects(conn)?);
     Ok(wanted
         .into_iter()

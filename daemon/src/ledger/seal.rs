@@ -230,6 +230,7 @@ impl Writer<'_> {
         let Some(first) = first.filter(|first| *first <= sealed) else { return Ok(false) };
         let until = sealed.min(first.saturating_add(at_most).saturating_sub(1));
         self.conn.prepare_cached("DELETE FROM events WHERE seq <= ?")?.execute([until])?;
+        self.conn.prepare_cached("DELETE FROM stored WHERE seq <= ?")?.execute([until])?;
         Ok(until < sealed)
     }
 }

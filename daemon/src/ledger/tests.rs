@@ -7,6 +7,7 @@ mod past;
 mod refusing;
 mod restoring;
 mod sealing;
+mod stored;
 mod tampered;
 
 use super::*;

@@ -267,7 +267,11 @@ impl Writer<'_> {
         if let Some(Snapshot { digest, text }) = policy {
             self.snapshot("policy", *digest, text)?;
         }
-        self.append(event).map(|_| ())
+        self.append(event)?;
+        if let Event::ResponseStored(stored) = event {
+            self.keep_names(stored)?;
+        }
+        Ok(())
     }
 
     /// Writes what changed in the books and commits.

@@ -114,12 +114,16 @@ pub(super) async fn dispatch(active: &Arc<Active>, call: Sending<'_>, message: &
     failpoint::reached("send.before");
     let sent = tokio::time::timeout(provider.timeouts.first_byte, upstream::send(provider, active.generation, request)).await;
     let Answer { mut head, body } = sent.map_err(|_| SendFault::MaybeSent(UpstreamFault::FirstByteTimeout))??;
-    let body = Box::new(body);
-    let source = match headers::take_decoder(&mut head.headers) {
-        Some(decoder) => Source::Encoded(body, Box::new(decoder)),
-        None => Source::Provider(body),
-    };
+    let source = source(&mut head, body);
     Ok(Dispatched { head, source })
+}
+
+/// The bytes of an answer as they were before they were compressed, where that is known.
+pub(super) fn source(head: &mut response::Parts, body: AnswerBody) -> Source {
+    match headers::take_decoder(&mut head.headers) {
+        Some(decoder) => Source::Encoded(Box::new(body), Box::new(decoder)),
+        None => Source::Provider(Box::new(body)),
+    }
 }
 
 /// The client's bytes with the provider's name of the model, the output limit where the model reads it, usage asked for, and the
@@ -145,26 +149,41 @@ fn request(active: &Active, call: Sending<'_>, provider: &Provider, message: &Me
     let mut request = Request::new(Full::new(body));
     *request.method_mut() = Method::POST;
     *request.uri_mut() = target(provider, message)?;
-    let mut headers = headers::to_provider(&message.headers);
-    let host = provider.base_url.authority().map(|authority| authority.as_str().rsplit('@').next().unwrap_or_default());
-    headers.insert(header::HOST, HeaderValue::from_str(host?).ok()?);
+    // Both places of a provider take the key of its entry.
+    let own = active.config.keys.get(&call.card().provider.name);
+    address(&mut request, provider, &message.headers, message.provider_key.as_ref(), own)?;
+    let headers = request.headers_mut();
     if message.dialect.protocol() == Protocol::Anthropic && !headers.contains_key(ANTHROPIC_VERSION) {
         headers.insert(ANTHROPIC_VERSION, HeaderValue::from_static(VERSION));
     }
-    match &message.provider_key {
+    Some(request)
+}
+
+/// Puts a client's headers on a request for a provider, with the key that the client brought or else the daemon's own. `None`: one of
+/// them cannot be written, or there is no key where one is needed.
+pub(super) fn address(
+    request: &mut Request<Full<Bytes>>,
+    provider: &Provider,
+    client: &HeaderMap,
+    brought: Option<&Brought>,
+    own: Option<&Secret>,
+) -> Option<()> {
+    let mut headers = headers::to_provider(client);
+    let host = provider.base_url.authority().map(|authority| authority.as_str().rsplit('@').next().unwrap_or_default());
+    headers.insert(header::HOST, HeaderValue::from_str(host?).ok()?);
+    match brought {
         Some(Brought::As(name, value)) => drop(headers.insert(name, value.clone())),
         Some(Brought::Key(key)) => authenticate(&mut headers, provider, key)?,
         None if provider.auth == Auth::None => {}
-        // Both places of a provider take the key of its entry.
-        None => authenticate(&mut headers, provider, active.config.keys.get(&call.card().provider.name)?)?,
+        None => authenticate(&mut headers, provider, own?)?,
     }
     // A client that brings its own key is not to be helped out with the daemon's.
     let is_key = |name: &HeaderName| *name == header::AUTHORIZATION || name.as_str().ends_with("api-key");
-    for (name, value) in provider.headers.iter().filter(|(name, _)| message.provider_key.is_none() || !is_key(name)) {
+    for (name, value) in provider.headers.iter().filter(|(name, _)| brought.is_none() || !is_key(name)) {
         headers.insert(name, value.clone());
     }
     *request.headers_mut() = headers;
-    Some(request)
+    Some(())
 }
 
 /// Path and query of a request. Clients of messages say in the query that they speak betas.

@@ -121,6 +121,12 @@ fn is_ours(name: &HeaderName) -> bool {
     named.contains(&name) || name.starts_with("x-aex-") || name.starts_with("x-forwarded-")
 }
 
+/// Whether a request wants to become a WebSocket (RFC 6455 §4.1).
+pub(super) fn asks_for_websocket(headers: &HeaderMap) -> bool {
+    let mut offered = headers.get_all(header::UPGRADE).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+    offered.any(|protocol| protocol.trim().eq_ignore_ascii_case("websocket"))
+}
+
 /// Whether a body is compressed, or otherwise not what its bytes say.
 pub(super) fn is_encoded(headers: &HeaderMap) -> bool {
     headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity")

@@ -1,15 +1,12 @@
 //! All pages but the governed call: an axum router.
 
-use super::headers;
+use super::models;
 use super::reply::{self, REQUEST_ID, Reply};
-use crate::gate::{Evidence, Facts, Gate};
-use crate::ledger::AccountView;
+use crate::gate::{Facts, Gate};
 use crate::os::clock;
 use crate::wire::denial::{self, Addressee, Misdirected, Refusal};
 use crate::wire::dialect::Shape;
-use aex_core::decision::Denial;
-use aex_core::price::ModelCard;
-use axum::extract::{Extension, Path, State};
+use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response as Page};
 use axum::routing::{get, head};
@@ -55,7 +52,7 @@ impl Here {
 
 impl Pages {
     pub(super) fn new(gate: Gate, facts: Arc<Facts>) -> Pages {
-        let models = Router::new().route("/models", get(models)).route("/models/{*id}", get(model));
+        let models = Router::new().route("/models", get(models::list)).route("/models/{*id}", get(models::one));
         let no_store = SetResponseHeaderLayer::if_not_present(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         let connections = Arc::new(());
         let here = Here { gate: gate.clone(), facts: Arc::clone(&facts), connections: Arc::downgrade(&connections) };
@@ -149,70 +146,17 @@ async fn ready(State(here): State<Here>) -> Page {
     (status, Json(body)).into_response()
 }
 
-/// The models that a caller may use; a read-only token may look too.
-fn usable(here: &Here, peer: Peer, headers: &HeaderMap) -> Result<(Arc<AccountView>, Vec<ModelCard>), Box<Page>> {
-    let request = here.gate.next_request();
-    let to = Addressee::of_page(request, Shape::OpenAi);
-    let refuse = |denial: &Denial| Box::new(error_page(&denial::worded(denial, to), to));
-    let (view, _) = here.gate.authenticate(headers::token(headers), peer.0).map_err(|denial| {
-        here.gate.refused(request, None, &denial, Evidence::default());
-        refuse(&denial)
-    })?;
-    if let Some(stopped) = &view.stopped {
-        here.gate.refused(request, Some(&view), stopped, Evidence::default());
-        return Err(refuse(stopped));
-    }
-    let active = here.gate.active();
-    let policy = active.policy_of(&view).ok();
-    let may_use = |card: &&ModelCard| match policy.as_ref().map(|policy| &policy.effective.fields.allowed_models) {
-        None => false,
-        Some(None) => true,
-        Some(Some(names)) => names.contains(&card.name),
-    };
-    let cards = active.config.catalog.models.iter().filter(may_use).cloned().collect();
-    Ok((view, cards))
+async fn unknown_path(State(here): State<Here>, uri: Uri, headers: HeaderMap) -> Page {
+    misdirected(&here, &uri, &headers, Misdirected::UnknownPath)
 }
 
-fn shape(here: &Here, card: &ModelCard) -> serde_json::Value {
-    json!({"id": card.name, "object": "model", "created": here.facts.started_at.micros() / 1_000_000, "owned_by": card.provider})
+async fn wrong_method(State(here): State<Here>, uri: Uri, headers: HeaderMap) -> Page {
+    misdirected(&here, &uri, &headers, Misdirected::WrongMethod)
 }
 
-async fn models(State(here): State<Here>, Extension(peer): Extension<Peer>, headers: HeaderMap) -> Page {
-    match usable(&here, peer, &headers) {
-        Ok((_, cards)) => {
-            let data: Vec<_> = cards.iter().map(|card| shape(&here, card)).collect();
-            Json(json!({"object": "list", "data": data})).into_response()
-        }
-        Err(page) => *page,
-    }
-}
-
-async fn model(State(here): State<Here>, Extension(peer): Extension<Peer>, Path(id): Path<String>, headers: HeaderMap) -> Page {
-    match usable(&here, peer, &headers) {
-        Ok((view, cards)) => match cards.iter().find(|card| card.name == id) {
-            Some(card) => Json(shape(&here, card)).into_response(),
-            None => {
-                let request = here.gate.next_request();
-                let denial = Denial::UnknownModel { model: id };
-                here.gate.refused(request, Some(&view), &denial, Evidence::default());
-                let to = Addressee::of_page(request, Shape::OpenAi);
-                error_page(&denial::worded(&denial, to), to)
-            }
-        },
-        Err(page) => *page,
-    }
-}
-
-async fn unknown_path(State(here): State<Here>, uri: Uri) -> Page {
-    misdirected(&here, &uri, Misdirected::UnknownPath)
-}
-
-async fn wrong_method(State(here): State<Here>, uri: Uri) -> Page {
-    misdirected(&here, &uri, Misdirected::WrongMethod)
-}
-
-fn misdirected(here: &Here, uri: &Uri, cause: Misdirected) -> Page {
-    let to = Addressee::of_page(here.gate.next_request(), Shape::at(uri.path()));
+fn misdirected(here: &Here, uri: &Uri, headers: &HeaderMap, cause: Misdirected) -> Page {
+    let shape = if uri.path().starts_with("/v1/models") { models::shape(headers) } else { Shape::at(uri.path()) };
+    let to = Addressee::of_page(here.gate.next_request(), shape);
     error_page(&denial::misdirected(cause, to), to)
 }
 

@@ -4,6 +4,7 @@
 use super::dispatch::Source;
 use super::line::{Line, Watchdog};
 use super::reply::Broken;
+use super::serve::to_note;
 use crate::config::OnDisconnect;
 use crate::gate::{CALL_LASTS, Call, Ended, Gate, Hold, Passed, settle};
 use crate::ledger::StopFlag;
@@ -49,6 +50,8 @@ struct Open {
     gate: Gate,
     dialect: Dialect,
     to: Addressee,
+    /// The provider is to keep the answer.
+    stores: bool,
     status: u16,
     source: Source,
     /// `None` once the stream has been read to its end.
@@ -69,12 +72,13 @@ struct Open {
 
 impl Relaying {
     pub(super) fn new(gate: &Gate, hold: Hold, line: &Arc<Line>, answer: Streamed) -> Relaying {
-        let Streamed { dialect, to, status, source, editor, on_disconnect } = answer;
+        let Streamed { dialect, to, stores, status, source, editor, on_disconnect } = answer;
         let stop = Arc::clone(&hold.view.stop);
         let open = Open {
             gate: gate.clone(),
             dialect,
             to,
+            stores,
             status,
             source,
             editor: Some(editor),
@@ -248,37 +252,40 @@ impl Open {
         }
         let fault = if ending.fault.is_some() { UpstreamFault::BadAnswer } else { UpstreamFault::Cut };
         // The provider's own error event has passed already.
-        let event = if ending.meter.provider_error { Bytes::new() } else { denial::stream_fault(fault, self.dialect, self.to) };
+        let event =
+            if ending.meter.provider_error { Bytes::new() } else { denial::stream_fault(fault, self.dialect, self.to, &ending.meter) };
         Step::Break([ending.tail, event].concat().into())
     }
 
     /// The stream cannot go on: settled, one last event, and the connection broken.
     fn cut(&mut self, outcome: Outcome, fault: UpstreamFault, before: Bytes) -> Step {
-        self.settle_left(outcome);
-        let event = denial::stream_fault(fault, self.dialect, self.to);
+        let meter = self.settle_left(outcome);
+        let event = denial::stream_fault(fault, self.dialect, self.to, &meter);
         Step::Break(if before.is_empty() { event } else { [before, event].concat().into() })
     }
 
     /// The same, because the account was deleted, or an account on the path killed: told as a call that would begin now.
     fn cut_by_stop(&mut self) -> Step {
-        let event = self.hold.as_ref().map(|hold| denial::stream_denial(&self.gate.stopped_within(&hold.view), self.dialect, self.to));
-        self.settle_left(Outcome::Stopped);
-        Step::Break(event.unwrap_or_default())
+        let denial = self.hold.as_ref().map(|hold| self.gate.stopped_within(&hold.view));
+        let meter = self.settle_left(Outcome::Stopped);
+        Step::Break(denial.map(|denial| denial::stream_denial(&denial, self.dialect, self.to, &meter)).unwrap_or_default())
     }
 
-    /// The stream is given up where it is. When all of it but the provider's last word has passed, it counts as whole.
-    fn settle_left(&mut self, outcome: Outcome) {
-        let Some(editor) = self.editor.take() else { return };
+    /// The stream is given up where it is: what was read of it. When all of it but the provider's last word has passed, it counts as whole.
+    fn settle_left(&mut self, outcome: Outcome) -> Meter {
+        let Some(editor) = self.editor.take() else { return Meter::default() };
         let ending = editor.finish();
         if ending.metered {
             self.settle_whole(&ending.meter);
         } else {
             self.settle_part(&ending.meter, outcome);
         }
+        ending.meter
     }
 
     fn settle_whole(&mut self, meter: &Meter) {
         let Some(hold) = self.hold.take() else { return };
+        let stored = meter.kept.clone().filter(|_| self.stores).and_then(|kept| to_note(&hold, *kept));
         let ended = if meter.usage_goes_on {
             // It said what went in, and ended without what came out.
             Ended::cut(self.status, passed(meter), Outcome::NoUsage)
@@ -286,6 +293,9 @@ impl Open {
             Ended::streamed(self.status, passed(meter))
         };
         settle(&self.gate, hold, ended);
+        if let Some(stored) = stored {
+            self.gate.note_stored(stored);
+        }
     }
 
     fn settle_part(&mut self, meter: &Meter, outcome: Outcome) {
@@ -312,7 +322,8 @@ impl Drop for Relaying {
         }
         if open.on_disconnect == OnDisconnect::Cancel || open.stop.state().is_some() {
             let outcome = if open.stop.state().is_some() { Outcome::Stopped } else { Outcome::ClientLeft };
-            return open.settle_left(outcome);
+            open.settle_left(outcome);
+            return;
         }
         // What is spawned may be dropped before it runs, when the runtime ends: it must not come here again.
         open.on_disconnect = OnDisconnect::Cancel;
@@ -327,6 +338,7 @@ impl Drop for Relaying {
 pub(super) struct Streamed {
     pub(super) dialect: Dialect,
     pub(super) to: Addressee,
+    pub(super) stores: bool,
     pub(super) status: u16,
     pub(super) source: Source,
     pub(super) editor: StreamEditor,

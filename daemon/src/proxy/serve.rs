@@ -7,25 +7,26 @@ use super::line::Line;
 use super::pages::Pages;
 use super::relay::{Relaying, Streamed};
 use super::reply::{self, Reply};
+use super::stored;
 use super::track::Tracked;
 use super::upstream::SendFault;
 use crate::config::Settings;
 use crate::gate::{Active, Asked, CALL_LASTS, Decision, Ended, Entered, Evidence, Gate, Hold, admit, settle};
 use crate::ledger::StopFlag;
 use crate::os::{clock, failpoint};
-use crate::wire::answer;
+use crate::wire::answer::{self, Kept};
 use crate::wire::denial::{self, Addressee, Misdirected, UpstreamFault};
-use crate::wire::dialect::{Dialect, Shape};
-use crate::wire::request::Malformed;
+use crate::wire::dialect::{Dialect, Shape, StoredPath};
+use crate::wire::request::{self, Malformed};
 use crate::wire::stream::{StreamEditor, UsageChunk};
 use aex_core::books::HoldKey;
 use aex_core::decision::Denial;
-use aex_core::event::Outcome;
+use aex_core::event::{Outcome, ResponseStored};
 use aex_core::policy::Changed;
 use aex_proto::value::Digest;
 use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderMap, HeaderValue};
-use http::{Method, Request, Response, StatusCode, request};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use std::net::IpAddr;
@@ -52,20 +53,33 @@ pub(super) async fn handle(pages: Arc<Pages>, line: Arc<Line>, peer: IpAddr, req
         let to = Addressee::of_page(pages.gate.next_request(), Shape::at(path));
         reply::refusal(&denial::misdirected(cause, to), to)
     };
+    let takes = |methods: &str| methods.split(", ").any(|method| method == request.method().as_str());
+    let not_taken = |methods| {
+        let mut refused = misdirected(Misdirected::WrongMethod);
+        refused.headers_mut().insert(header::ALLOW, HeaderValue::from_static(methods));
+        refused
+    };
     if !pages.serves_host(&request) {
         return misdirected(Misdirected::ForeignHost);
+    }
+    if headers::asks_for_websocket(request.headers()) {
+        // Codex tries a WebSocket first, and goes on over HTTP when it reads this.
+        let mut refused = misdirected(Misdirected::WebSocket);
+        refused.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("HTTP/1.1"));
+        refused.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        return refused;
     }
     if request.uri().path_and_query().is_some_and(|target| target.as_str().len() > MAX_TARGET) {
         return misdirected(Misdirected::LongTarget);
     }
     match dialect {
         Some(dialect) if request.method() == Method::POST => call(&pages.gate, dialect, line, peer, request).await,
-        Some(_) => {
-            let mut refused = misdirected(Misdirected::WrongMethod);
-            refused.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
-            refused
-        }
-        None => pages.page(peer, request).await,
+        Some(_) => not_taken("POST"),
+        None => match StoredPath::at(path) {
+            Some(place) if takes(place.rest.methods()) => stored::serve(&pages.gate, place, peer, request).await,
+            Some(place) => not_taken(place.rest.methods()),
+            None => pages.page(peer, request).await,
+        },
     }
 }
 
@@ -138,10 +152,12 @@ async fn serve(gate: Gate, active: Arc<Active>, entered: Entered, message: Messa
 
 /// What the gate decides on.
 fn asked(message: &Message) -> Asked {
+    let request::Request { ask, refers, .. } = &message.request;
     Asked {
-        ask: message.request.ask.clone(),
+        ask: ask.clone(),
         protocol: message.dialect.protocol(),
         input: Digest::of(&message.body),
+        refers: refers.clone(),
         brings_key: message.provider_key.is_some(),
     }
 }
@@ -171,7 +187,8 @@ async fn relay(gate: &Gate, active: &Active, hold: Hold, message: &Message, answ
         let usage_chunk = if is_ours { UsageChunk::Strip } else { UsageChunk::Pass };
         let editor = StreamEditor::new(message.dialect, client_model(&hold, message), ask.choices, usage_chunk);
         let on_disconnect = active.config.settings.on_disconnect.value;
-        let streamed = Streamed { dialect: message.dialect, to, status: head.status.as_u16(), source, editor, on_disconnect };
+        let stores = message.request.stores;
+        let streamed = Streamed { dialect: message.dialect, to, stores, status: head.status.as_u16(), source, editor, on_disconnect };
         let relaying = Relaying::new(gate, hold, &message.line, streamed);
         return reply::respond(head.status, headers::to_client(&head.headers), Reply::Stream(Box::new(relaying)), to.request);
     }
@@ -204,8 +221,25 @@ fn succeed(gate: &Gate, hold: Hold, message: &Message, head: &http::response::Pa
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
         events
     });
+    let stored = read.kept.filter(|_| message.request.stores).and_then(|kept| to_note(&hold, *kept));
     settle(gate, hold, ended);
+    if let Some(stored) = stored {
+        gate.note_stored(stored);
+    }
     reply::whole(head.status, headers, body, to.request)
+}
+
+/// What is to be noted of an answer that its provider has stored; nothing of one without a name.
+pub(super) fn to_note(hold: &Hold, kept: Kept) -> Option<ResponseStored> {
+    let Kept { id: response, items, .. } = kept;
+    (!response.is_empty()).then(|| ResponseStored {
+        account: hold.view.agent.id,
+        items,
+        model: hold.card.card.name.clone(),
+        provider: hold.card.provider.name.clone(),
+        request: hold.key.request,
+        response,
+    })
 }
 
 /// Whether the client wants a stream, and the policy lets the provider be asked for a whole answer only.
@@ -254,12 +288,12 @@ struct Received {
     line: Arc<Line>,
     dialect: Dialect,
     to: Addressee,
-    head: request::Parts,
+    head: http::request::Parts,
 }
 
 /// Reads and parses a request's body.
 async fn read(active: &Active, received: Received, body: Incoming) -> Result<Message, Denial> {
-    let Received { line, dialect, to, head: request::Parts { uri, headers, .. } } = received;
+    let Received { line, dialect, to, head: http::request::Parts { uri, headers, .. } } = received;
     if headers::is_encoded(&headers) {
         skip_unasked(&headers, body).await;
         return Err(Denial::Malformed {
@@ -308,7 +342,7 @@ fn too_large(limit: usize) -> Denial {
 }
 
 /// Drops a body that is on its way. A client that asked first (`expect: 100-continue`) is told no instead, and sends none.
-async fn skip_unasked(headers: &HeaderMap, body: Incoming) {
+pub(super) async fn skip_unasked(headers: &HeaderMap, body: Incoming) {
     if !headers.contains_key(header::EXPECT) {
         skip(body).await;
     }

@@ -4,7 +4,7 @@ use super::edit;
 use super::edit::spliced;
 use super::json::{Fault, Kind, Scanner};
 use super::request::{count, shortened};
-use super::usage;
+use super::usage::{self, HostedTools};
 use aex_core::usage::Usage;
 use bytes::Bytes;
 use std::ops::Range;
@@ -32,6 +32,12 @@ pub struct Answer {
     pub service_tier: Option<String>,
     /// Whether it is the last event of its stream.
     pub ends: bool,
+    /// The number of an event in its stream, where the dialect counts them.
+    pub sequence: Option<u64>,
+    /// What the provider keeps, where the dialect has it store answers.
+    pub kept: Option<Box<Kept>>,
+    /// Calls of tools that the provider ran, where they are told beside the usage object.
+    pub tools: HostedTools,
     /// Whether the model's name differs from the one that the reader was given.
     pub foreign_model: bool,
 }
@@ -57,10 +63,29 @@ pub(super) fn object(
         member(&mut answer, &key.unescape(), scanner)?;
     }
     scanner.finish()?;
+    if let Some(usage) = &mut answer.usage {
+        std::mem::take(&mut answer.tools).add_to(usage);
+    }
     if let (Some(usage), Some(tier)) = (&mut answer.usage, &answer.service_tier) {
         usage::tiered(usage, tier);
     }
     Ok(answer)
+}
+
+/// A response that a provider may have stored, by the names that it gave.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// The response; empty when it has no name.
+    pub id: String,
+    /// Items of its output, at most [`Kept::MOST_ITEMS`].
+    pub items: Vec<String>,
+    /// When the provider made it, in seconds since 1970.
+    pub created_at: u64,
+}
+
+impl Kept {
+    /// Items of one response that are kept by name.
+    pub const MOST_ITEMS: usize = 1_024;
 }
 
 impl Answer {

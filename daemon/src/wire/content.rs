@@ -256,17 +256,22 @@ pub(super) fn each<'a>(
 
 /// The `name` in an object.
 fn name_in(scanner: &mut Scanner<'_>, place: &str) -> Result<Option<String>, Malformed> {
+    name_in_member(scanner, place, "name")
+}
+
+/// A text in an object, by the name of its member.
+pub(super) fn name_in_member(scanner: &mut Scanner<'_>, place: &str, wanted: &str) -> Result<Option<String>, Malformed> {
     if scanner.kind()? != Kind::Object {
         return Err(Malformed::field(place, "must be an object"));
     }
     let mut name = None;
     let mut open = scanner.object()?;
     while let Some(key) = scanner.key(&mut open)? {
-        if !key.is("name") {
+        if !key.is(wanted) {
             scanner.skip()?;
             continue;
         }
-        let member = format!("{place}.name");
+        let member = format!("{place}.{wanted}");
         if name.is_some() {
             return Err(Malformed::field(member, "stands twice"));
         }

@@ -101,6 +101,13 @@ fn refusal(denial: &Denial) -> Refusal {
             let (account, period) = (Some(reference(account)), Some(period.name()));
             Refusal { account, period, resets_at: *resets_at, ..Refusal::lasting(402, "insufficient_quota", "insufficient_quota", message) }
         }
+        // As OpenAI words a response or an item that it does not have.
+        Denial::NotStored { item: false, name } => {
+            Refusal::lasting(404, INVALID_REQUEST, "previous_response_not_found", format!("Response with id '{name}' not found: this agent got none."))
+        }
+        Denial::NotStored { item: true, name } => {
+            Refusal::lasting(404, INVALID_REQUEST, "item_not_found", format!("Item with id '{name}' not found: this agent got none."))
+        }
         Denial::LedgerUnavailable => Refusal::passing(
             503,
             "api_error",

@@ -8,7 +8,7 @@ use super::edit::LimitField;
 use super::json::{Fault, Kind, Scanner};
 use super::messages::answer::Told;
 use super::request::{Malformed, Request};
-use super::{chat, completions, embeddings, messages, unstream};
+use super::{chat, completions, embeddings, messages, responses, unstream};
 use aex_core::decision::Protocol;
 use aex_core::price::MaxTokensField;
 use bytes::Bytes;
@@ -26,6 +26,8 @@ pub enum Dialect {
     Embeddings,
     /// Anthropic's messages.
     Messages,
+    /// OpenAI's responses.
+    Responses,
 }
 
 /// Whose errors a client reads.
@@ -49,6 +51,67 @@ impl Shape {
     }
 }
 
+/// The place of a stored response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredPath {
+    /// Its name.
+    pub id: String,
+    /// What of it.
+    pub rest: StoredPart,
+}
+
+/// What of a stored response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoredPart {
+    /// Itself.
+    Whole,
+    /// What was asked.
+    InputItems,
+    /// Its end, when it is still being made.
+    Cancel,
+}
+
+impl StoredPart {
+    /// Its path behind the name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            StoredPart::Whole => "",
+            StoredPart::InputItems => "/input_items",
+            StoredPart::Cancel => "/cancel",
+        }
+    }
+
+    /// The methods that it takes.
+    #[must_use]
+    pub const fn methods(self) -> &'static str {
+        match self {
+            StoredPart::Whole => "GET, DELETE",
+            StoredPart::InputItems => "GET",
+            StoredPart::Cancel => "POST",
+        }
+    }
+}
+
+impl StoredPath {
+    /// The stored response at a path. Names of other letters than those that providers use are nobody's.
+    #[must_use]
+    pub fn at(path: &str) -> Option<StoredPath> {
+        let rest = path.strip_prefix("/openai").unwrap_or(path).strip_prefix("/v1/responses/")?;
+        let (id, rest) = rest.split_once('/').map_or((rest, ""), |(id, rest)| (id, rest));
+        let rest = match rest {
+            "" if !path.ends_with('/') => StoredPart::Whole,
+            "input_items" => StoredPart::InputItems,
+            "cancel" => StoredPart::Cancel,
+            _ => return None,
+        };
+        // Paths of the API itself that are not served.
+        let is_own = matches!(id, "compact" | "input_tokens");
+        let is_name = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
+        (is_name && !is_own).then(|| StoredPath { id: id.to_owned(), rest })
+    }
+}
+
 impl Dialect {
     /// The dialect that is spoken at a path. OpenAI's are served below `/openai` too, where Groq's clients look for them.
     #[must_use]
@@ -60,6 +123,7 @@ impl Dialect {
             // Below `/openai` they are nobody's.
             "/v1/messages" if path.starts_with("/v1") => Some(Dialect::Messages),
             "/v1/messages/count_tokens" if path.starts_with("/v1") => Some(Dialect::CountTokens),
+            "/v1/responses" => Some(Dialect::Responses),
             _ => None,
         }
     }
@@ -73,6 +137,7 @@ impl Dialect {
             Dialect::CountTokens => "/messages/count_tokens",
             Dialect::Embeddings => "/embeddings",
             Dialect::Messages => "/messages",
+            Dialect::Responses => "/responses",
         }
     }
 
@@ -80,7 +145,7 @@ impl Dialect {
     #[must_use]
     pub const fn protocol(self) -> Protocol {
         match self {
-            Dialect::Chat | Dialect::Completions | Dialect::Embeddings => Protocol::OpenAi,
+            Dialect::Chat | Dialect::Completions | Dialect::Embeddings | Dialect::Responses => Protocol::OpenAi,
             Dialect::CountTokens | Dialect::Messages => Protocol::Anthropic,
         }
     }
@@ -89,17 +154,19 @@ impl Dialect {
     #[must_use]
     pub const fn is_free(self) -> bool {
         match self {
-            Dialect::Chat | Dialect::Completions | Dialect::Embeddings | Dialect::Messages => false,
+            Dialect::Chat | Dialect::Completions | Dialect::Embeddings | Dialect::Messages | Dialect::Responses => false,
             Dialect::CountTokens => true,
         }
     }
 
     /// Whose errors its clients read. `originator` is the header by which a client names itself to OpenAI.
     #[must_use]
-    pub fn shape(self, _originator: Option<&str>) -> Shape {
+    pub fn shape(self, originator: Option<&str>) -> Shape {
         match self {
             Dialect::Chat | Dialect::Completions | Dialect::Embeddings => Shape::OpenAi,
             Dialect::CountTokens | Dialect::Messages => Shape::Anthropic,
+            Dialect::Responses if originator.is_some_and(|name| name.starts_with("codex_")) => Shape::Codex,
+            Dialect::Responses => Shape::OpenAi,
         }
     }
 
@@ -108,8 +175,9 @@ impl Dialect {
     pub fn field(self, chat: &str) -> &str {
         match (self, chat) {
             (Dialect::Completions, "messages") => "prompt",
-            (Dialect::Embeddings, "messages") => "input",
-            (Dialect::Chat | Dialect::Completions | Dialect::CountTokens | Dialect::Embeddings | Dialect::Messages, _) => chat,
+            (Dialect::Embeddings | Dialect::Responses, "messages") => "input",
+            (Dialect::Responses, "max_tokens") => "max_output_tokens",
+            _ => chat,
         }
     }
 
@@ -124,6 +192,7 @@ impl Dialect {
             Dialect::CountTokens => messages::read_countable(body),
             Dialect::Embeddings => embeddings::read(body),
             Dialect::Messages => messages::read(body),
+            Dialect::Responses => responses::read(body),
         }
     }
 
@@ -134,6 +203,7 @@ impl Dialect {
             Dialect::Chat => Some(LimitField::of_chat(chat)),
             Dialect::Completions | Dialect::Messages => Some(LimitField::MaxTokens),
             Dialect::CountTokens | Dialect::Embeddings => None,
+            Dialect::Responses => Some(LimitField::MaxOutputTokens),
         }
     }
 
@@ -142,7 +212,7 @@ impl Dialect {
     pub const fn has_usage_option(self) -> bool {
         match self {
             Dialect::Chat | Dialect::Completions => true,
-            Dialect::CountTokens | Dialect::Embeddings | Dialect::Messages => false,
+            Dialect::CountTokens | Dialect::Embeddings | Dialect::Messages | Dialect::Responses => false,
         }
     }
 
@@ -150,7 +220,7 @@ impl Dialect {
     #[must_use]
     pub const fn has_service_tier(self) -> bool {
         match self {
-            Dialect::Chat => true,
+            Dialect::Chat | Dialect::Responses => true,
             // Anthropic's own field knows other tiers.
             Dialect::Completions | Dialect::CountTokens | Dialect::Embeddings | Dialect::Messages => false,
         }
@@ -160,7 +230,7 @@ impl Dialect {
     #[must_use]
     pub const fn auto_choice(self) -> &'static str {
         match self {
-            Dialect::Chat | Dialect::Completions | Dialect::Embeddings => "\"auto\"",
+            Dialect::Chat | Dialect::Completions | Dialect::Embeddings | Dialect::Responses => "\"auto\"",
             Dialect::CountTokens | Dialect::Messages => r#"{"type":"auto"}"#,
         }
     }
@@ -169,7 +239,7 @@ impl Dialect {
     #[must_use]
     pub const fn tells_last_usage(self) -> bool {
         match self {
-            Dialect::Chat | Dialect::Completions | Dialect::Embeddings => false,
+            Dialect::Chat | Dialect::Completions | Dialect::Embeddings | Dialect::Responses => false,
             Dialect::CountTokens | Dialect::Messages => true,
         }
     }
@@ -185,6 +255,7 @@ impl Dialect {
             Dialect::Chat | Dialect::Completions => chat::answer::object(&mut scanner, None),
             Dialect::CountTokens | Dialect::Messages => messages::answer::message(&mut scanner),
             Dialect::Embeddings => embeddings::answer(&mut scanner, None),
+            Dialect::Responses => responses::answer::object(&mut scanner, None),
         }
         .ok()
     }
@@ -196,6 +267,7 @@ impl Dialect {
             Dialect::Chat | Dialect::Completions => chat::answer::object(scanner, Some(client_model)),
             Dialect::CountTokens | Dialect::Messages => messages::answer::event(told, scanner, client_model),
             Dialect::Embeddings => embeddings::answer(scanner, Some(client_model)),
+            Dialect::Responses => responses::answer::event(scanner, client_model),
         }
     }
 
@@ -207,6 +279,7 @@ impl Dialect {
             Dialect::Completions => unstream::completions(body, with_usage),
             Dialect::CountTokens | Dialect::Embeddings => None,
             Dialect::Messages => messages::unstream::as_stream(body),
+            Dialect::Responses => responses::unstream::as_stream(body),
         }
     }
 }
@@ -221,12 +294,37 @@ mod tests {
         row("/v1/chat/completions", Some(Dialect::Chat));
         row("/openai/v1/chat/completions", Some(Dialect::Chat));
         row("/v1/completions", Some(Dialect::Completions));
+        row("/openai/v1/responses", Some(Dialect::Responses));
         row("/openai/v1/embeddings", Some(Dialect::Embeddings));
         row("/v1/messages", Some(Dialect::Messages));
         row("/v1/messages/count_tokens", Some(Dialect::CountTokens));
         row("/openai/v1/messages", None);
         row("/v1/messages/batches", None);
         for path in ["/v1/chat/completions/", "/chat/completions", "/openai/openai/v1/chat/completions", "/openaiv1/chat/completions", ""] {
+            row(path, None);
+        }
+    }
+
+    #[test]
+    fn a_stored_response_has_a_place_by_its_plain_name_only() {
+        let row = |path: &str, expected: Option<(&str, StoredPart)>| {
+            assert_eq!(StoredPath::at(path).as_ref().map(|place| (place.id.as_str(), place.rest)), expected, "{path}");
+        };
+        row("/v1/responses/resp_1", Some(("resp_1", StoredPart::Whole)));
+        row("/openai/v1/responses/resp-1/input_items", Some(("resp-1", StoredPart::InputItems)));
+        row("/v1/responses/resp_1/cancel", Some(("resp_1", StoredPart::Cancel)));
+        for path in [
+            "/v1/responses",
+            "/v1/responses/",
+            "/v1/responses/a/",
+            "/v1/responses/../models",
+            "/v1/responses/%2e%2e",
+            "/v1/responses/a/b",
+            "/v1/responses/a/cancel/b",
+            "/v1/responses/compact",
+            "/v1/responses/input_tokens",
+            "/v1/responsesx/a",
+        ] {
             row(path, None);
         }
     }

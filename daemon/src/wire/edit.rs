@@ -12,6 +12,8 @@ pub enum LimitField {
     MaxTokens,
     /// `max_completion_tokens`: chat's newer name.
     MaxCompletionTokens,
+    /// `max_output_tokens`, of responses.
+    MaxOutputTokens,
 }
 
 impl LimitField {
@@ -30,6 +32,7 @@ impl LimitField {
         match self {
             LimitField::MaxTokens => MaxTokensField::MaxTokens.name(),
             LimitField::MaxCompletionTokens => MaxTokensField::MaxCompletionTokens.name(),
+            LimitField::MaxOutputTokens => "max_output_tokens",
         }
     }
 }
@@ -113,7 +116,7 @@ fn member(splices: &mut Vec<Splice>, inserted: &mut String, name: &str, span: Op
 /// The limit stands in one field, the one that the model reads.
 fn limit_output(splices: &mut Vec<Splice>, inserted: &mut String, body: &[u8], places: &Places, field: LimitField, ceiling: u64) {
     let (own, other) = match field {
-        LimitField::MaxTokens => (&places.max_tokens, &places.max_completion_tokens),
+        LimitField::MaxTokens | LimitField::MaxOutputTokens => (&places.max_tokens, &places.max_completion_tokens),
         LimitField::MaxCompletionTokens => (&places.max_completion_tokens, &places.max_tokens),
     };
     let other = other.as_ref().filter(|other| other.tokens.is_some());
@@ -346,7 +349,7 @@ mod tests {
         object.insert("model".to_owned(), json!(model));
         let other = match field {
             LimitField::MaxTokens => LimitField::MaxCompletionTokens,
-            LimitField::MaxCompletionTokens => LimitField::MaxTokens,
+            LimitField::MaxCompletionTokens | LimitField::MaxOutputTokens => LimitField::MaxTokens,
         };
         let stated = |name: &str| object.get(name).and_then(Value::as_u64);
         let tokens = stated(field.name()).or(stated(other.name())).unwrap_or(ceiling).min(ceiling);

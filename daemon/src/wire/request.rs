@@ -9,7 +9,7 @@ use super::hosted::HostedPlaces;
 use super::json::{Fault, Kind, Number, Scanner};
 use super::nfkc;
 use super::text::Text;
-use aex_core::ask::{Ask, NAMES_KEPT};
+use aex_core::ask::{Ask, NAMES_KEPT, Reference};
 use std::ops::{Range, RangeInclusive};
 
 /// The largest output limit that a request may state, in tokens.
@@ -20,6 +20,10 @@ pub(super) const MAX_CHOICES: u64 = 128;
 const MAX_MODEL_NAME: usize = 256;
 /// Bytes of the longest governed field's name: `max_completion_tokens`, with room for others.
 const LONGEST_FIELD: usize = 32;
+/// Stored things that one request may name: each is looked up.
+const MAX_REFERENCES: usize = 1_024;
+/// The longest name of something stored, in bytes.
+const MAX_REFERENCE_BYTES: usize = 256;
 /// Bytes that are kept of a name which the client chose freely.
 const NAME_BYTES_KEPT: usize = 128;
 
@@ -53,6 +57,10 @@ pub struct Request {
     pub ask: Ask,
     /// Where it may be edited.
     pub places: Places,
+    /// What it names of what its provider has stored; the caller has to own each.
+    pub refers: Vec<Reference>,
+    /// The provider is to keep its answer.
+    pub stores: bool,
 }
 
 /// Offsets in the bytes of a request.
@@ -64,9 +72,9 @@ pub struct Places {
     pub is_empty: bool,
     /// The model's name with its quotes.
     pub model: Option<Range<usize>>,
-    /// `max_tokens`.
+    /// `max_tokens`, or the one field that another dialect has for it.
     pub max_tokens: Option<Limit>,
-    /// `max_completion_tokens`.
+    /// Chat's `max_completion_tokens`.
     pub max_completion_tokens: Option<Limit>,
     /// The value of `stream`.
     pub stream: Option<Range<usize>>,
@@ -149,7 +157,7 @@ pub(super) fn read<M: Member>(body: &[u8]) -> Result<Request, Malformed> {
     }
     scanner.finish()?;
     M::finish(&mut reader)?;
-    let mut request = Request { ask: reader.ask, places: reader.places };
+    let mut request = Request { ask: reader.ask, places: reader.places, refers: reader.refers, stores: reader.stores };
     if scanner.beyond_ascii() {
         request.ask.nfkc_extra_bytes = nfkc::extra_bytes(scanner.whole());
     }
@@ -160,6 +168,10 @@ pub(super) fn read<M: Member>(body: &[u8]) -> Result<Request, Malformed> {
 pub(super) struct Reader {
     pub(super) ask: Ask,
     pub(super) places: Places,
+    /// What is named of what the provider has stored.
+    refers: Vec<Reference>,
+    /// The provider is to keep the answer.
+    pub(super) stores: bool,
     /// Each choice says its prompt again.
     pub(super) echo: bool,
     /// Bytes of the prompt as it is written.
@@ -176,6 +188,8 @@ impl Reader {
         Reader {
             ask,
             places: Places { first_member, is_empty: true, ..Places::default() },
+            refers: Vec::new(),
+            stores: false,
             echo: false,
             input_bytes: 0,
             tiers: [const { None }; 3],
@@ -186,6 +200,19 @@ impl Reader {
     /// Whether a member was met.
     pub(super) fn has<M: Member>(&self, member: M) -> bool {
         self.seen & (1 << member.number()) != 0
+    }
+
+    /// Notes a name of something stored.
+    pub(super) fn refer(&mut self, reference: Reference) -> Result<(), Malformed> {
+        if self.refers.len() == MAX_REFERENCES {
+            return Err(Malformed { message: format!("it names more than {MAX_REFERENCES} stored items"), param: None });
+        }
+        if reference.id().is_empty() || reference.id().len() > MAX_REFERENCE_BYTES {
+            let message = format!("the name of a stored response or item must have 1 to {MAX_REFERENCE_BYTES} bytes");
+            return Err(Malformed { message, param: None });
+        }
+        self.refers.push(reference);
+        Ok(())
     }
 
     fn member<M: Member>(&mut self, key: &Text<'_>, scanner: &mut Scanner<'_>) -> Result<(), Malformed> {

@@ -3,7 +3,7 @@
 //!
 //! Fails closed: a payload that is no JSON ends the relay. Holds at most one event that is not complete, with a cap.
 
-use super::answer::Answer;
+use super::answer::{Answer, Kept};
 use super::dialect::Dialect;
 use super::edit::{quoted, spliced};
 use super::json::{Kind, Scanner};
@@ -64,6 +64,10 @@ pub struct Meter {
     pub done: bool,
     /// Chunks that were read.
     pub events: u64,
+    /// What follows the number of the last event, where the dialect counts them.
+    pub next_sequence: u64,
+    /// What the provider keeps of it, as far as it was told.
+    pub kept: Option<Box<Kept>>,
 }
 
 /// The end of a stream.
@@ -235,10 +239,13 @@ impl StreamEditor {
             }
             _ => {}
         }
-        let Some(answer) = self.read_payload(&payload)? else {
+        let Some(mut answer) = self.read_payload(&payload)? else {
             return Ok(());
         };
         self.note(&answer);
+        if let Some(kept) = answer.kept.take() {
+            self.meter.kept = Some(kept);
+        }
         if self.usage_chunk == UsageChunk::Strip && answer.no_choices && answer.has_usage && !answer.is_error {
             self.stripped = true;
             splices.push((event.span.clone(), Bytes::new()));
@@ -265,6 +272,7 @@ impl StreamEditor {
         self.meter.provider_error |= answer.is_error;
         self.finished |= answer.finished;
         self.meter.done |= answer.ends;
+        self.meter.next_sequence = answer.sequence.map_or(self.meter.next_sequence, |number| number.saturating_add(1));
         if let Some(usage) = &answer.usage {
             self.meter.usage = Some(usage.clone());
             self.meter.usage_goes_on = answer.usage_goes_on;

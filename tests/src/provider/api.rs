@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::chat::{self, Answer, Call, Refusal};
 use super::messages;
 use super::render::Renderer;
+use super::responses;
 use super::script::Script;
 use super::texts;
 
@@ -16,6 +17,7 @@ pub(super) enum Api {
     Completions,
     Embeddings,
     Messages,
+    Responses,
 }
 
 impl Api {
@@ -26,6 +28,7 @@ impl Api {
             () if ends("/completions") => Some(Self::Completions),
             () if ends("/embeddings") => Some(Self::Embeddings),
             () if ends("/messages") => Some(Self::Messages),
+            () if ends("/responses") => Some(Self::Responses),
             () => None,
         }
     }
@@ -39,6 +42,7 @@ impl Api {
             Self::Chat => chat::check(body),
             Self::Completions => texts::completions(body),
             Self::Embeddings => texts::embeddings(body),
+            Self::Responses => responses::check(body),
         }
     }
 
@@ -48,6 +52,7 @@ impl Api {
             Self::Completions => Box::new(texts::Completion::new(call, answer, script, seq)),
             Self::Embeddings => Box::new(texts::Vectors::new(call, answer, script, seq)),
             Self::Messages => Box::new(messages::Message::new(call, answer, script, seq)),
+            Self::Responses => Box::new(responses::Response::new(call, answer, script, seq)),
         }
     }
 

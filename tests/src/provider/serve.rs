@@ -21,6 +21,7 @@ use super::book::{Arrival, Bill, Book, Ended, Gate, Request, Tab};
 use super::chat::{self, Answer, Call, Refusal};
 use super::messages;
 use super::render;
+use super::responses::Store;
 use super::script::{At, Control, Cut, How, Script};
 
 // Small, so that a bill holds few tokens that the socket did not take yet.
@@ -31,6 +32,7 @@ pub(super) struct Site {
     pub(super) book: Arc<Book>,
     pub(super) key: String,
     pub(super) models: Vec<String>,
+    pub(super) store: Store,
 }
 
 pub(super) async fn connection(site: Arc<Site>, stream: impl AsyncRead + AsyncWrite + Unpin + 'static, reset: ResetFlag) {
@@ -62,13 +64,21 @@ async fn answer(site: Arc<Site>, request: http::Request<Incoming>, reset: ResetF
     if head.uri.path().ends_with("/messages/count_tokens") {
         return Ok(count(&site, &head.headers, &body, &arrival));
     }
+    if head.uri.path().contains("/responses/") {
+        let (status, body) = site.store.serve(head.method.as_str(), head.uri.path());
+        return Ok(reply(status, &body.to_string()));
+    }
     let Some(api) = api else { return Ok(models(&site, head.uri.path(), &arrival)) };
     if head.method != Method::POST {
         let message = "Not allowed to call this URL with that method.";
         let refusal = api.shaped(Refusal::new(405, message, None, None));
         return Ok(refuse(&site, &refusal, &arrival, true));
     }
-    match api.check(&head.headers, &body) {
+    let checked = api.check(&head.headers, &body).and_then(|mut call| {
+        call.prompt_tokens += site.store.before(&call.body)?;
+        Ok(call)
+    });
+    match checked {
         Ok(call) => complete(&site, arrival, call, reset).await,
         Err(refusal) => Ok(refuse(&site, &api.shaped(refusal), &arrival, true)),
     }
@@ -116,6 +126,9 @@ async fn complete(site: &Site, arrival: Arrival, call: Call, reset: ResetFlag) -
     let mut bill = render::bill(&call, &answer, &script, seq);
     if call.stream {
         bill.completion_tokens = 0;
+    }
+    if call.api == Api::Responses {
+        site.store.keep(&call, call.api.voice(&call, &answer, &script, seq).plain());
     }
     let tab = site.book.open(bill);
     let delay = Duration::from_millis(script.delay_ms) + Duration::from_micros(script.delay_us);

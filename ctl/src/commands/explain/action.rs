@@ -77,6 +77,7 @@ fn title(kind: &str) -> &str {
         "ledger.sealed" => "old events were taken out into a file",
         "ledger.restored" => "the ledger became what a backup holds",
         "call.settled" => "a call was charged",
+        "response.stored" => "a provider stored an answer",
         "call.released" => "a call was let go without a charge",
         kind => kind,
     }

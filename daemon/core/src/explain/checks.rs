@@ -146,6 +146,9 @@ impl Seen<'_> {
         let (Some(ask), Some(card), Some(policy)) = (self.ask, self.card, self.policy) else { return Ok(()) };
         self.fields(list, ask, card, policy)?;
         self.rules(list, policy)?;
+        if let Some(Denial::NotStored { name, .. }) = self.denial {
+            return list.check(true, "stored_response", name.as_str(), Some("what the agent got at this provider".to_owned()), None);
+        }
         if matches!(self.denial, Some(Denial::Passthrough)) {
             return list.check(true, "allow_passthrough", "a provider key of its own", Some("false".to_owned()), None);
         }

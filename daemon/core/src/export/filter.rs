@@ -41,6 +41,7 @@ impl Filter {
             Event::TokenCreated(created) => own(created.account),
             Event::TokenRevoked(revoked) => own(revoked.account),
             Event::CallDenied(denied) => own(denied.account),
+            Event::ResponseStored(stored) => own(stored.account),
             Event::CallDeniedAgain(denied) => own(denied.account),
             Event::CallHeld(held) => {
                 let told = own(held.account);

@@ -85,6 +85,8 @@ pub enum Misdirected {
     WrongMethod,
     /// `Host` names none of the daemon's names.
     ForeignHost,
+    /// It asks for a WebSocket.
+    WebSocket,
     /// Its path is too long.
     LongTarget,
 }
@@ -96,6 +98,7 @@ pub fn misdirected(cause: Misdirected, to: Addressee) -> Refusal {
     match cause {
         Misdirected::UnknownPath => refusal(404, "unknown_url", "aexd does not serve this path."),
         Misdirected::WrongMethod => refusal(405, "method_not_supported", "aexd does not serve this method on this path."),
+        Misdirected::WebSocket => refusal(426, "upgrade_required", "aexd speaks no WebSocket: send the request over HTTP/1.1."),
         Misdirected::LongTarget => refusal(414, "uri_too_long", "The path of the request is too long."),
         Misdirected::ForeignHost => refusal(
             403,

@@ -1,7 +1,9 @@
 //! Tests of `denial`.
 
 use super::*;
+use crate::wire::answer::Kept;
 use crate::wire::dialect::{Dialect, Shape};
+use crate::wire::stream::Meter;
 use aex_core::books::AccountKind;
 use aex_core::decision::Protocol;
 use aex_core::policy::{Breach, Effect, NearMiss, Rule, Ruled};
@@ -201,7 +203,7 @@ fn faults_of_providers_and_of_streams() {
     assert_eq!((refusal.status, refusal.code, refusal.no_retry), (504, "upstream_error", false));
     assert_eq!(refusal.message, "Provider `groq` began no answer in time. (request req_0000010000000001)");
     assert_eq!(upstream(UpstreamFault::Tls, "groq", TO).status, 502);
-    let streamed = |fault| String::from_utf8(stream_fault(fault, Dialect::Chat, TO).to_vec()).unwrap();
+    let streamed = |fault| String::from_utf8(stream_fault(fault, Dialect::Chat, TO, &Meter::default()).to_vec()).unwrap();
     for (fault, says) in [
         (UpstreamFault::IdleTimeout, "The provider went silent within its answer."),
         (UpstreamFault::BoundPassed, "The answer passed the bound that was held for it and was cut."),
@@ -214,11 +216,11 @@ fn faults_of_providers_and_of_streams() {
         );
     }
     let killed = Denial::Account { account: bot(), reason: "fire".to_owned(), state: AccountState::Killed };
-    let event = String::from_utf8(stream_denial(&killed, Dialect::Chat, TO).to_vec()).unwrap();
+    let event = String::from_utf8(stream_denial(&killed, Dialect::Chat, TO, &Meter::default()).to_vec()).unwrap();
     let says = "Account `bot` was killed (fire): `aexctl agent resume bot` lifts it. (request req_0000010000000001)";
     let object = format!("{{\"message\":\"{says}\",\"type\":\"permission_error\",\"param\":null,\"code\":\"account_killed\"}}");
     assert_eq!(event, format!("data: {{\"error\":{object}}}\n\n"));
-    assert_eq!(misdirected(Misdirected::WrongMethod, TO).status, 405);
+    assert_eq!((misdirected(Misdirected::WrongMethod, TO).status, misdirected(Misdirected::WebSocket, TO).status), (405, 426));
 }
 
 #[test]
@@ -338,5 +340,21 @@ fn the_field_at_fault_is_named_as_the_dialect_names_it() {
         assert_eq!(param(dialect, Rule::MaxInputTokens).as_deref(), Some(input));
         assert_eq!(param(dialect, Rule::ModelMaxTokens).as_deref(), Some(output));
         assert_eq!(param(dialect, Rule::AllowStreaming).as_deref(), Some("stream"));
+    }
+}
+
+#[test]
+fn a_response_that_cannot_go_on_fails_as_an_event_of_its_own_stream() {
+    let kept = Kept { id: "resp_1".to_owned(), items: vec![], created_at: 7 };
+    for (meter, id, number) in [
+        (Meter::default(), "resp_req_0000010000000001", 0),
+        (Meter { next_sequence: 5, kept: Some(Box::new(kept)), ..Meter::default() }, "resp_1", 5),
+    ] {
+        let event = String::from_utf8(stream_fault(UpstreamFault::Cut, Dialect::Responses, TO, &meter).to_vec()).unwrap();
+        let data = event.strip_prefix("event: response.failed\ndata: ").and_then(|rest| rest.strip_suffix("\n\n")).unwrap();
+        let data: serde_json::Value = serde_json::from_str(data).unwrap();
+        assert_eq!((&data["type"], &data["sequence_number"]), (&"response.failed".into(), &number.into()));
+        assert_eq!((&data["response"]["id"], &data["response"]["status"]), (&id.into(), &"failed".into()));
+        assert_eq!(data["response"]["error"]["code"], "upstream_error");
     }
 }

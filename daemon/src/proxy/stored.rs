@@ -1,0 +1,137 @@
+//! Answers that a provider has stored: looked at, deleted or cancelled by the agent that got them, and by nobody else. It costs
+//! nothing and calls no model, so nothing is held for it; tokens, states and rates hold as for a call.
+
+use super::dispatch;
+use super::headers;
+use super::reply::{self, Reply};
+use super::serve::{Uncollected, collect, refuse, skip_unasked};
+use super::upstream::{self, Answer, SendFault};
+use crate::config::{Provider, ProviderKind};
+use crate::gate::{Active, Entered, Evidence, Gate};
+use crate::wire::answer;
+use crate::wire::denial::{self, Addressee, UpstreamFault};
+use crate::wire::dialect::{Dialect, Shape, StoredPath};
+use aex_core::decision::{Denial, Protocol};
+use aex_core::event::ResponseStored;
+use bytes::Bytes;
+use http::header::{self, HeaderValue};
+use http::{Method, Request, Response, request};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Answers a request for a stored response. The caller has found its place in the path, and that the place takes the method.
+pub(super) async fn serve(gate: &Gate, place: StoredPath, peer: IpAddr, request: Request<Incoming>) -> Response<Reply> {
+    let id = gate.next_request();
+    let active = gate.active();
+    let to = Addressee { request: id, shape: Shape::OpenAi, dialect: Some(Dialect::Responses) };
+    let (head, body) = request.into_parts();
+    let entered = gate.enter(headers::token(&head.headers), peer, id);
+    skip_unasked(&head.headers, body).await;
+    let entered = match entered {
+        Ok(entered) => entered,
+        Err(refused) => {
+            gate.refused(id, refused.view.as_deref(), &refused.denial, Evidence::default());
+            return refuse(&refused.denial, to);
+        }
+    };
+    let deny = |denial: &Denial| {
+        gate.refused(id, Some(&entered.view), denial, Evidence::default());
+        refuse(denial, to)
+    };
+    let stored = match gate.stored(&entered.view, place.id.clone()).await {
+        // An item of an answer has no place of its own.
+        Ok(found) => found.filter(|stored| stored.response == place.id),
+        Err(fault) => {
+            tracing::error!(%fault, request = %id, "a stored response cannot be looked up");
+            return refuse(&Denial::LedgerUnavailable, to);
+        }
+    };
+    let Some(stored) = stored else {
+        return deny(&Denial::NotStored { item: false, name: place.id });
+    };
+    match pass(&active, &entered, &place, &stored, &head, to).await {
+        Ok(answer) => answer,
+        Err(Unpassed::Denied(denial)) => deny(&denial),
+        Err(Unpassed::Failed(fault)) => {
+            tracing::warn!(request = %id, provider = stored.provider, ?fault, "a provider failed");
+            reply::refusal(&denial::upstream(fault, &stored.provider, to), to)
+        }
+    }
+}
+
+/// Why a request was not passed on.
+enum Unpassed {
+    Denied(Denial),
+    Failed(UpstreamFault),
+}
+
+async fn pass(
+    active: &Arc<Active>,
+    entered: &Entered,
+    place: &StoredPath,
+    stored: &ResponseStored,
+    head: &request::Parts,
+    to: Addressee,
+) -> Result<Response<Reply>, Unpassed> {
+    let provider = active.config.catalog.providers.get(&stored.provider).filter(|provider| provider.kind != ProviderKind::Echo);
+    // A provider that is configured no more has nothing.
+    let provider = provider.ok_or_else(|| Unpassed::Denied(Denial::NotStored { item: false, name: place.id.clone() }))?;
+    let provider = Arc::new(provider.clone());
+    let request = sent(active, entered, &provider, place, head).map_err(Unpassed::Denied)?;
+    let request = request.ok_or(Unpassed::Failed(UpstreamFault::Unreachable))?;
+    let sent = tokio::time::timeout(provider.timeouts.first_byte, upstream::send(&provider, active.generation, request)).await;
+    let Answer { mut head, body } = match sent {
+        Err(_) => return Err(Unpassed::Failed(UpstreamFault::FirstByteTimeout)),
+        Ok(Err(SendFault::NeverSent(fault) | SendFault::MaybeSent(fault))) => return Err(Unpassed::Failed(fault)),
+        Ok(Ok(answer)) => answer,
+    };
+    if head.status.is_informational() || head.status.is_redirection() {
+        return Err(Unpassed::Failed(UpstreamFault::BadAnswer));
+    }
+    let body = match collect(dispatch::source(&mut head, body), provider.timeouts.idle, &entered.view.stop).await {
+        Ok(body) => body,
+        Err(Uncollected::Stopped) => return Err(Unpassed::Failed(UpstreamFault::Cut)),
+        Err(Uncollected::Fault(fault)) => return Err(Unpassed::Failed(fault)),
+    };
+    let read = Dialect::Responses.answer(&body).filter(|_| head.status.is_success() && !headers::is_encoded(&head.headers));
+    let body = match read.and_then(|read| read.model_span) {
+        Some(span) => answer::splice_model(&body, &span, &stored.model),
+        None => body,
+    };
+    Ok(reply::whole(head.status, headers::to_client(&head.headers), body, to.request))
+}
+
+/// The request for the provider; `None` when it cannot be written.
+fn sent(
+    active: &Active,
+    entered: &Entered,
+    provider: &Provider,
+    place: &StoredPath,
+    client: &request::Parts,
+) -> Result<Option<Request<Full<Bytes>>>, Denial> {
+    let brought = headers::provider_key(&client.headers, Protocol::OpenAi)
+        .map_err(|()| Denial::Malformed { message: "the provider key that the call brings is none".to_owned(), param: None })?;
+    if brought.is_some() && !active.policy_of(&entered.view)?.effective.fields.allow_passthrough {
+        return Err(Denial::Passthrough);
+    }
+    let own = active.config.keys.get(&provider.name);
+    if provider.needs_key() && brought.is_none() && own.is_none() {
+        return Err(Denial::KeyMissing { provider: provider.name.clone(), variable: provider.key_variable.clone() });
+    }
+    let write = || {
+        let query = client.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+        let mut request = Request::new(Full::new(Bytes::new()));
+        request.method_mut().clone_from(&client.method);
+        *request.uri_mut() = provider.target(&format!("/responses/{}{}{query}", place.id, place.rest.name())).parse().ok()?;
+        dispatch::address(&mut request, provider, &client.headers, brought.as_ref(), own)?;
+        if client.method != Method::POST {
+            request.headers_mut().remove(header::CONTENT_TYPE);
+        } else {
+            request.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(0));
+        }
+        Some(request)
+    };
+    Ok(write())
+}
