@@ -2,14 +2,15 @@
 //!
 //! Speaks every dialect truthfully, so that a daemon without a key and without a network governs real calls: roles are
 //! checked, streams are streams, usage is true by its own tokeniser: one token per word (what white space separates), and
-//! [`TOKENS_PER_MESSAGE`] per message. When tools are offered and that last thing reads `call NAME {json}`, it calls that tool. It
-//! stores nothing. Must not: know accounts, prices or policy.
+//! [`TOKENS_PER_MESSAGE`] per message. When tools are offered and that last thing reads `call NAME {json}`, it calls that tool. A
+//! `json_object` that is asked for has one key, `echo`; schemas are not followed. It stores nothing. Must not: know accounts, prices or policy.
 
 mod chat;
 mod messages;
-mod texts;
+mod responses;
 #[cfg(test)]
 mod tests;
+mod texts;
 
 use super::dialect::Dialect;
 use aex_proto::value::Digest;
@@ -40,10 +41,11 @@ pub fn respond(dialect: Dialect, body: &[u8], created: i64) -> EchoAnswer {
         Dialect::CountTokens => messages::count(&request),
         Dialect::Embeddings => texts::embed(&request),
         Dialect::Messages => messages::respond(&request, &frame),
+        Dialect::Responses => responses::respond(&request, &frame),
     });
     answer.unwrap_or_else(|invalid| match dialect {
         Dialect::CountTokens | Dialect::Messages => refused(&messages::error(&invalid, &frame)),
-        Dialect::Chat | Dialect::Completions | Dialect::Embeddings => {
+        Dialect::Chat | Dialect::Completions | Dialect::Embeddings | Dialect::Responses => {
             let Invalid { message, param, code } = invalid;
             refused(&json!({"error": {"message": message, "type": "invalid_request_error", "param": param, "code": code}}))
         }
@@ -153,15 +155,16 @@ enum Reply {
 }
 
 impl Reply {
-    /// The reply to what was said last.
-    fn to(said: &str, tools: &[String], max_tokens: usize) -> Reply {
+    /// The reply to what was said last. `format` is what the request says of the text's format.
+    fn to(said: &str, tools: &[String], format: &Value, max_tokens: usize) -> Reply {
         if let Some((name, arguments)) = asked_call(said)
             && tools.contains(&name)
             && words(&arguments) < u64::try_from(max_tokens).unwrap_or(u64::MAX)
         {
             return Reply::Call { name, arguments };
         }
-        let mut pieces = pieces(&format!("echo: {said}"));
+        let text = if format["type"] == "json_object" { json!({"echo": said}).to_string() } else { format!("echo: {said}") };
+        let mut pieces = pieces(&text);
         let cut = pieces.len() > max_tokens;
         pieces.truncate(max_tokens);
         Reply::Words(pieces, cut)

@@ -8,6 +8,8 @@ from agents.models.openai_responses import OpenAIResponsesModel
 from openai import AsyncOpenAI
 
 CALLED = []
+# The SDK keeps one client, whose connections belong to one loop.
+LOOP = asyncio.new_event_loop()
 
 
 @function_tool
@@ -17,8 +19,12 @@ def weather(city: str) -> str:
     return "sunny"
 
 
+def answer(text, **options):
+    return LOOP.run_until_complete(Runner.run(Agent(name="helper", **options), text)).final_output
+
+
 def chat():
-    return Runner.run_sync(Agent(name="helper", model="m1"), report.HELLO).final_output
+    return answer(report.HELLO, model="m1")
 
 
 async def pieces():
@@ -28,17 +34,17 @@ async def pieces():
 
 
 def stream():
-    return asyncio.run(pieces())
+    return LOOP.run_until_complete(pieces())
 
 
 def tool():
-    ended = Runner.run_sync(Agent(name="helper", model="m1", tools=[weather]), report.ASK)
-    return CALLED, ended.final_output
+    text = answer(report.ASK, model="m1", tools=[weather])
+    return CALLED, text
 
 
 def hello(patient):
     model = "m1" if patient else OpenAIResponsesModel("m1", AsyncOpenAI(max_retries=0))
-    Runner.run_sync(Agent(name="helper", model=model), report.HELLO)
+    answer(report.HELLO, model=model)
 
 
 report.main(chat, stream, tool, hello)

@@ -54,7 +54,7 @@ impl<'a> Chat<'a> {
             }
         }
         let tools = [names(&request["tools"], "/function/name"), names(&request["functions"], "/name")].concat();
-        let reply = Reply::to(&said, &tools, limit(request, &["max_tokens", "max_completion_tokens"])?);
+        let reply = Reply::to(&said, &tools, &request["response_format"], limit(request, &["max_tokens", "max_completion_tokens"])?);
         let usage_asked = flag(&request["stream_options"], "include_usage");
         Ok(Chat { frame, model, tokens, choices: choices(request)?, usage_asked, reply })
     }

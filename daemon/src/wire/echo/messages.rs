@@ -22,7 +22,7 @@ pub(super) fn respond(request: &Value, frame: &Frame) -> Result<EchoAnswer, Inva
     if request["max_tokens"].is_null() {
         return Err(Invalid::missing("max_tokens", "a limit is required."));
     }
-    let reply = Reply::to(&said, &names(&request["tools"], "/name"), limit(request, &["max_tokens"])?);
+    let reply = Reply::to(&said, &names(&request["tools"], "/name"), &Value::Null, limit(request, &["max_tokens"])?);
     let message = Message { frame, model: model(request)?, tokens, reply };
     Ok(if flag(request, "stream") { EchoAnswer::Stream(message.events()) } else { EchoAnswer::Plain(message.answer()) })
 }
@@ -99,10 +99,9 @@ impl Message<'_> {
 
     fn events(&self) -> Vec<Bytes> {
         let (start, deltas): (Value, Vec<Value>) = match &self.reply {
-            Reply::Words(pieces, _) => (
-                json!({"type": "text", "text": ""}),
-                pieces.iter().map(|piece| json!({"type": "text_delta", "text": piece})).collect(),
-            ),
+            Reply::Words(pieces, _) => {
+                (json!({"type": "text", "text": ""}), pieces.iter().map(|piece| json!({"type": "text_delta", "text": piece})).collect())
+            }
             Reply::Call { name, arguments } => {
                 (self.call(name, &json!({})), vec![json!({"type": "input_json_delta", "partial_json": arguments})])
             }

@@ -34,17 +34,16 @@ pub(super) fn complete(request: &Value, frame: &Frame) -> Result<EchoAnswer, Inv
     let mut replies = Vec::new();
     for (prompt, _) in &prompts {
         for _ in 0..each {
-            replies.push((if repeated { prompt.as_str() } else { "" }, Reply::to(prompt, &[], most)));
+            replies.push((if repeated { prompt.as_str() } else { "" }, Reply::to(prompt, &[], &Value::Null, most)));
         }
     }
     let prompt_tokens: u64 = prompts.iter().map(|(_, tokens)| tokens).sum();
     let completion_tokens: u64 = replies.iter().map(|(_, reply)| reply.tokens()).sum();
     let usage =
         json!({"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens, "total_tokens": prompt_tokens + completion_tokens});
-    let choice = |index: usize, text: &str, finish: Option<&str>| json!({"text": text, "index": index, "logprobs": null, "finish_reason": finish});
-    let object = |choices: Vec<Value>| {
-        json!({"id": format!("cmpl-{}", frame.id), "object": "text_completion", "created": frame.created, "model": model, "choices": choices})
-    };
+    let choice =
+        |index: usize, text: &str, finish: Option<&str>| json!({"text": text, "index": index, "logprobs": null, "finish_reason": finish});
+    let object = |choices: Vec<Value>| json!({"id": format!("cmpl-{}", frame.id), "object": "text_completion", "created": frame.created, "model": model, "choices": choices});
     if !flag(request, "stream") {
         let whole = |(index, (before, reply)): (usize, &(&str, Reply))| {
             choice(index, &format!("{before}{}", pieces_of(reply).concat()), Some(reply.finish_reason()))
@@ -152,7 +151,9 @@ mod tests {
 
     #[test]
     fn base64_is_that_of_the_rfc() {
-        for (bytes, text) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("fooba", "Zm9vYmE="), ("foobar", "Zm9vYmFy")] {
+        for (bytes, text) in
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("fooba", "Zm9vYmE="), ("foobar", "Zm9vYmFy")]
+        {
             assert_eq!(base64(bytes.as_bytes()), text);
         }
     }
