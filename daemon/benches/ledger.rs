@@ -142,6 +142,8 @@ impl House {
             max_tokens: 200,
             lasts_us: 7_200_000_000,
             sent: true,
+            idempotency: None,
+            skipped: Vec::new(),
         };
         let mut usage = Usage::default();
         usage.add(Bucket::Input, 80);

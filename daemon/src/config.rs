@@ -11,6 +11,7 @@ mod policy;
 mod pricing;
 mod provider;
 mod report;
+mod route;
 mod settings;
 mod yaml;
 
@@ -20,6 +21,7 @@ pub use defaults::{AEXD_YAML, ENV, MODELS_YAML, write_missing};
 pub use models::Catalog;
 pub use provider::{Auth, Provider, ProviderKind, Timeouts};
 pub use report::{Problem, Warning};
+pub use route::{Retries, Route};
 pub use settings::{OnDisconnect, Origin, Overrides, Settings, Source, Sourced, parse_level};
 
 use crate::os::paths::tighten;

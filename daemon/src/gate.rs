@@ -4,7 +4,9 @@
 
 mod active;
 mod admit;
+mod circuit;
 mod enter;
+mod idempotency;
 mod live;
 mod policy;
 mod refuse;
@@ -13,12 +15,13 @@ mod stored;
 mod tokens;
 
 pub use active::{Active, Card, Source};
-pub use admit::{Asked, CALL_LASTS, Decision, Exempt, Hold, Sending, admit, exempt};
+pub use admit::{Asked, CALL_LASTS, Decision, Exempt, Hold, Sending, Turned, Unmet, admit, exempt};
 pub use enter::{Entered, Refused};
+pub use idempotency::{Answer, Begun, KeyLimits, KeyedCall, Recorder, Ticket};
 pub use live::Call;
 pub use policy::InForce;
 pub use refuse::Evidence;
-pub use settle::{Ended, Passed, settle};
+pub use settle::{Ended, Passed, settle, settle_and_go_on};
 
 use crate::config::ProviderKind;
 use crate::ledger::{Ledger, LedgerFault};
@@ -67,6 +70,7 @@ struct Inner {
     refusal: tokio::sync::Notify,
     requests: AtomicU64,
     live: live::Live,
+    keys: idempotency::Keys,
 }
 
 impl Gate {
@@ -88,7 +92,10 @@ impl Gate {
             let at_ms = now_ms.saturating_sub(age_ms);
             if let Some(view) = accounts.get(&call.account).or_else(|| accounts.get(&call.above?)) {
                 for (above, limits) in &view.limits {
-                    rates.recall(*above, at_ms);
+                    // A request counts once, however often it was tried.
+                    if call.is_first {
+                        rates.recall(*above, at_ms);
+                    }
                     if limits.tpm.is_some() {
                         tokens.recall(Counted::Account(*above), call.tokens, at_ms);
                     }
@@ -110,6 +117,7 @@ impl Gate {
             refusal: tokio::sync::Notify::new(),
             requests: AtomicU64::new(0),
             live: live::Live::default(),
+            keys: idempotency::Keys::default(),
         };
         let gate = Gate { inner: Arc::new(inner) };
         gate.record_config(&gate.active(), None).await?;

@@ -3,6 +3,8 @@
 //! One thread accepts; each worker has a runtime of its own with its own connections to providers, so that a call never
 //! changes threads. The governed call is `serve::call`; all other pages are an axum router.
 
+mod attempts;
+mod body;
 mod dispatch;
 mod exempt;
 mod headers;
@@ -13,6 +15,7 @@ mod models;
 mod pages;
 mod probe;
 mod relay;
+mod replay;
 mod reply;
 mod serve;
 mod socket;

@@ -87,6 +87,12 @@ pub struct Model {
     pub tools: bool,
     /// It takes images.
     pub vision: bool,
+    /// Models that its calls fall back on, in this order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fallbacks: Vec<String>,
+    /// Its provider fails: no call goes there for so many milliseconds; 0: one is finding out. Absent while all is well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub down_ms: Option<u64>,
     /// Tools that the provider runs and that are taken out of a request; `*`: all without a price.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dropped_tools: Vec<String>,

@@ -244,15 +244,20 @@ struct Group {
 /// provider would bill: exact charges to the pico-dollar, full ones no less than it, estimates listed.
 #[track_caller]
 pub fn settled_and_audited(daemon: &Daemon, provider: &Provider) -> Books {
+    settled_and_audited_with(daemon, &[provider])
+}
+
+/// The same for a daemon with several providers.
+#[track_caller]
+pub fn settled_and_audited_with(daemon: &Daemon, providers: &[&Provider]) -> Books {
     let calls = quiet(daemon);
     audited(daemon);
-    let bills = until("the end of all bills", || {
+    until("the end of all bills", || {
         // Asked for the pace of the question alone.
         daemon.rpc("daemon.hello", &json!({}));
-        let bills = provider.bills();
-        bills.iter().all(|bill| bill.ended != Ended::Open).then_some(bills)
+        providers.iter().all(|provider| provider.bills().iter().all(|bill| bill.ended != Ended::Open)).then_some(())
     });
-    let books = compare(groups(daemon, provider, &bills, calls));
+    let books = compare(groups(daemon, providers, calls));
     for (key, difference) in &books.differences {
         eprintln!("estimated: {key}: {difference:+} pico-USD against the bill");
     }
@@ -273,7 +278,7 @@ pub fn audited(daemon: &Daemon) {
     assert_eq!(daemon.rpc("status.get", &json!({}))["reserved_pico"], "0");
 }
 
-fn groups(daemon: &Daemon, provider: &Provider, bills: &[Bill], calls: Vec<Call>) -> BTreeMap<Key, Group> {
+fn groups(daemon: &Daemon, providers: &[&Provider], calls: Vec<Call>) -> BTreeMap<Key, Group> {
     let models = daemon.rpc("model.list", &json!({}));
     let models = models["models"].as_array().expect("a list of models");
     let upstream = |name: &str| {
@@ -287,13 +292,15 @@ fn groups(daemon: &Daemon, provider: &Provider, bills: &[Bill], calls: Vec<Call>
         let key = Key { model: upstream(&ask.model), stream: streams, chars: ask.text_chars };
         groups.entry(key).or_default().calls.push(call);
     }
-    let requests = provider.requests();
-    for bill in bills.iter().filter(|bill| bill.is_billed()) {
-        let request = requests.iter().find(|request| request.seq == bill.seq).expect("a billed request was recorded");
-        let body = request.json();
-        let key = Key { model: bill.model.clone(), stream: body["stream"] == true, chars: characters(&body) };
-        let model = models.iter().find(|model| model["provider_model"] == bill.model.as_str()).expect("a billed model is configured");
-        groups.entry(key).or_default().bills.push(cost(bill, &model["prices"]));
+    for provider in providers {
+        let requests = provider.requests();
+        for bill in provider.bills().iter().filter(|bill| bill.is_billed()) {
+            let request = requests.iter().find(|request| request.seq == bill.seq).expect("a billed request was recorded");
+            let body = request.json();
+            let key = Key { model: bill.model.clone(), stream: body["stream"] == true, chars: characters(&body) };
+            let model = models.iter().find(|model| model["provider_model"] == bill.model.as_str()).expect("a billed model is configured");
+            groups.entry(key).or_default().bills.push(cost(bill, &model["prices"]));
+        }
     }
     groups
 }

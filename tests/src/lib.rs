@@ -28,3 +28,4 @@ pub mod provider;
 pub mod raw;
 pub mod refusal;
 pub mod shim;
+pub mod street;

@@ -66,7 +66,12 @@ fn text(list: &ModelList) -> String {
             model.prices.as_ref().map_or_else(|| "none: denied".to_owned(), |prices| per_million(of(prices)))
         };
         let named = if model.default { format!("{} (default)", model.name) } else { model.name.clone() };
-        let serves = format!("{}/{}", model.provider, model.provider_model);
+        let down = match model.down_ms {
+            None => String::new(),
+            Some(0) => " (fails; the next call finds out)".to_owned(),
+            Some(wait_ms) => format!(" (fails; refused for {} s)", wait_ms.div_ceil(1_000)),
+        };
+        let serves = format!("{}/{}{down}", model.provider, model.provider_model);
         [named, serves, price(|p| p.input_pico), price(|p| p.output_pico), grouped(model.max_tokens), abilities(model), key(model)]
     };
     table(["Model", "Provider", "Input /M", "Output /M", "Max tokens", "Capabilities", "Key"], list.models.iter().map(row))
@@ -121,6 +126,8 @@ mod tests {
             reasoning: true,
             tools: true,
             vision: false,
+            fallbacks: Vec::new(),
+            down_ms: None,
             dropped_tools: Vec::new(),
             key: KeyState::Missing,
             key_variable: Some("GROQ_API_KEY".to_owned()),

@@ -6,7 +6,7 @@ use crate::books::AccountKind;
 use crate::policy::{Breach, Rule, Ruled};
 use crate::price::Unbounded;
 use crate::window::Period;
-use aex_proto::value::{AccountId, Pico, Stamp};
+use aex_proto::value::{AccountId, Pico, RequestId, Stamp};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
@@ -67,6 +67,18 @@ pub enum RateKind {
     RequestsPerMinute,
     /// Requests in flight.
     Concurrent,
+}
+
+/// Why an idempotency key runs no second call and gives no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyUse {
+    /// The first call is under way.
+    Running,
+    /// The first call had another path or body.
+    OtherRequest,
+    /// The first call was charged, and its answer is not at hand: it broke off, was too large, or the daemon was started since.
+    AnswerGone,
 }
 
 /// Why a call was refused. Data only: `wire::denial` gives it words and a status.
@@ -179,6 +191,13 @@ pub enum Denial {
     },
     /// The agent may not bring its own provider key.
     Passthrough,
+    /// The provider failed so often that it is given a rest.
+    ProviderDown {
+        /// The provider.
+        provider: String,
+        /// When a call may pass, in milliseconds.
+        retry_after_ms: u64,
+    },
     /// The money of an account does not suffice.
     Budget {
         /// The account whose budget it is.
@@ -201,6 +220,18 @@ pub enum Denial {
         item: bool,
         /// Its name.
         name: String,
+    },
+    /// The idempotency key was used for a call before.
+    Idempotency {
+        /// What stands in the way.
+        cause: KeyUse,
+        /// The call that used it.
+        first: RequestId,
+    },
+    /// So many idempotency keys were used within a day that no further one can be kept.
+    IdempotencyFull {
+        /// How many can be.
+        limit: u64,
     },
     /// The ledger cannot commit: no call is admitted.
     LedgerUnavailable,
@@ -231,8 +262,11 @@ impl Denial {
             Denial::Unbounded { .. } => "price",
             Denial::KeyMissing { .. } => "provider_key",
             Denial::Passthrough => "allow_passthrough",
+            Denial::ProviderDown { .. } => "provider_down",
             Denial::Budget { .. } => "budget",
             Denial::NotStored { .. } => "stored_response",
+            Denial::Idempotency { .. } => "idempotency",
+            Denial::IdempotencyFull { .. } => "idempotency_keys",
             Denial::LedgerUnavailable => "ledger",
             Denial::Draining => "shutdown",
         })

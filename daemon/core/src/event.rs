@@ -7,7 +7,7 @@ mod end;
 mod parts;
 
 pub use end::{Outcome, Released, Settled};
-pub use parts::{By, ChainEnd, Imported};
+pub use parts::{By, ChainEnd, Imported, Skipped};
 
 use crate::ask::Ask;
 use crate::books::{AccountKind, Limits};
@@ -210,6 +210,9 @@ events! {
         /// What the policy's rules looked at; absent where there are none.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         facts: Option<Facts>,
+        /// The SHA-256 of the agent's number and the idempotency key that the call came with (`gate/idempotency.rs`).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        idempotency: Option<Digest>,
         /// The SHA-256 of the bytes that the client sent.
         input: Digest,
         /// Tokens of input that the bound assumes.
@@ -227,6 +230,9 @@ events! {
         rule: Option<String>,
         /// The send follows at once.
         sent: bool,
+        /// Models that the call would have gone to before this one, and why each was passed over.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        skipped: Vec<Skipped>,
     }
     /// A hold was released: nothing was billed.
     CallReleased "call.released" {

@@ -4,12 +4,14 @@
 //! again by the functions that decided and priced first. Must not: guess what no event tells.
 
 mod action;
+mod attempts;
 mod call;
 mod checks;
 mod group;
 mod run;
 
 pub use action::{ActionDossier, Neighbours, account_of, action};
+pub use attempts::Attempt;
 pub use call::{CallDossier, call};
 pub use group::{Alike, Search, repeat};
 pub use run::RunTold;

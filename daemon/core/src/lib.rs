@@ -19,6 +19,7 @@
 
 pub mod ask;
 pub mod books;
+pub mod breaker;
 pub mod canon;
 pub mod chain;
 pub mod decision;

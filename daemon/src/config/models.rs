@@ -6,6 +6,7 @@
 use super::pricing::{self, Pricing};
 use super::provider::{self, Provider};
 use super::report::{Field, Report, Section, Unknown, number};
+use super::route::{self, Route};
 use aex_core::price::{MaxTokensField, ModelCard, Overhead};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,6 +20,8 @@ pub struct Catalog {
     pub models: Vec<ModelCard>,
     /// The name that a request without `model` gets.
     pub default_model: String,
+    /// What may be tried for a model's calls, by its name.
+    pub routes: BTreeMap<String, Route>,
     by_name: BTreeMap<String, usize>,
 }
 
@@ -47,7 +50,8 @@ pub(super) fn read(source: &str, config_dir: &Path, report: &mut Report) -> Opti
     }
     let providers = read_providers(&mut top, config_dir, report);
     let default = top.get("default_model").and_then(|field| Some((report.text(&field)?, field)));
-    let models = read_models(&mut top, &providers, report);
+    let mut written = BTreeMap::new();
+    let models = read_models(&mut top, &providers, &mut written, report);
     top.finish(Unknown::Refuse, report);
 
     let by_name: BTreeMap<String, usize> = models.iter().enumerate().map(|(at, (name, _))| (name.clone(), at)).collect();
@@ -58,12 +62,14 @@ pub(super) fn read(source: &str, config_dir: &Path, report: &mut Report) -> Opti
         report.expected(field, "the name of a model listed below `models`");
     }
     let default_model = default.map(|(name, _)| name).or_else(|| models.first().map(|(name, _)| name.clone()))?;
+    let provider_of = |name: &str| models.get(*by_name.get(name)?)?.1.as_ref().and_then(|card| providers.get(&card.provider)?.as_ref());
+    let routes = route::routes(written, |model| provider_of(model)?.retries, report);
     if !report.errors.is_empty() {
         return None;
     }
     let providers = providers.into_iter().map(|(name, provider)| Some((name, provider?))).collect::<Option<_>>()?;
     let models = models.into_iter().map(|(_, card)| card).collect::<Option<_>>()?;
-    Some(Catalog { providers, models, default_model, by_name })
+    Some(Catalog { providers, models, default_model, routes, by_name })
 }
 
 /// Providers that are listed; `None` for one with errors, so that its models don't add errors of their own.
@@ -94,9 +100,14 @@ fn own_variable(variable: &str, field: &Field<'_>, owners: &mut BTreeMap<String,
     }
 }
 
-fn read_models(top: &mut Section<'_>, providers: &Providers, report: &mut Report) -> Vec<(String, Option<ModelCard>)> {
+fn read_models(
+    top: &mut Section<'_>,
+    providers: &Providers,
+    routes: &mut BTreeMap<String, route::Written>,
+    report: &mut Report,
+) -> Vec<(String, Option<ModelCard>)> {
     let Some(section) = required_section(top, "models", "at least one model", report) else { return Vec::new() };
-    section.named().map(|(name, field)| (name.to_owned(), read_model(name, &field, providers, report))).collect()
+    section.named().map(|(name, field)| (name.to_owned(), read_model(name, &field, providers, routes, report))).collect()
 }
 
 fn required_section<'a>(top: &mut Section<'a>, name: &'static str, what: &str, report: &mut Report) -> Option<Section<'a>> {
@@ -108,7 +119,13 @@ fn required_section<'a>(top: &mut Section<'a>, name: &'static str, what: &str, r
     Some(section)
 }
 
-fn read_model(name: &str, field: &Field<'_>, providers: &Providers, report: &mut Report) -> Option<ModelCard> {
+fn read_model(
+    name: &str,
+    field: &Field<'_>,
+    providers: &Providers,
+    routes: &mut BTreeMap<String, route::Written>,
+    report: &mut Report,
+) -> Option<ModelCard> {
     let mut section = report.section(field)?;
     if name.trim().is_empty() || name.chars().any(char::is_control) {
         report.refuse(field.line, "models: expected a name of visible characters".to_owned());
@@ -125,6 +142,7 @@ fn read_model(name: &str, field: &Field<'_>, providers: &Providers, report: &mut
     let Pricing { price, drop_tools } = pricing::read(&mut section, report);
     let limits = read_limits(&mut section, report);
     let capabilities = read_capabilities(&mut section, report);
+    routes.insert(name.to_owned(), route::read(&mut section, report));
     section.finish(Unknown::Warn, report);
     let (limits, capabilities, provider_model) = (limits?, capabilities?, provider_model?);
     Some(ModelCard {

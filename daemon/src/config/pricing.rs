@@ -379,9 +379,9 @@ models:
     #[test]
     fn hosted_tools_are_denied_unless_a_word_drops_them() {
         let drops = |hosted: &str| {
-            let start = PRICING.find("    hosted_tools:").unwrap();
-            let end = PRICING.find("    limits:").unwrap();
-            let (card, errors, _) = read_text(&format!("{}{hosted}{}", &PRICING[..start], &PRICING[end..]));
+            let (before, rest) = PRICING.split_once("    hosted_tools:").unwrap();
+            let (_, behind) = rest.split_once("    limits:").unwrap();
+            let (card, errors, _) = read_text(&format!("{before}{hosted}    limits:{behind}"));
             (card.map(|card| (card.drop_tools, card.price.unwrap().tools.len())), errors)
         };
         assert_eq!(drops("").0, Some((vec![], 0)));

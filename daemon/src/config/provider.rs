@@ -1,6 +1,8 @@
 //! One provider of models.yaml: where it is, how it is spoken to, how long it is waited for.
 
 use super::report::{Field, Report, Section, Unknown};
+use super::route::{self, Retries};
+use aex_core::breaker;
 use aex_core::decision::Protocol;
 use http::header::{self, HeaderName, HeaderValue};
 use http::uri::{Scheme, Uri};
@@ -43,6 +45,10 @@ pub struct Provider {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// How long it is waited for.
     pub timeouts: Timeouts,
+    /// How often a call is sent again, where its model does not say.
+    pub retries: Option<Retries>,
+    /// When its calls are refused because it fails; `None`: never.
+    pub breaker: Option<breaker::Settings>,
     /// The variable of its key, such as `GROQ_API_KEY`.
     pub key_variable: String,
     /// The same provider where it speaks the other protocol; its `name` is that of a place, not of an entry.
@@ -155,6 +161,8 @@ pub(super) fn read(name: &str, field: &Field<'_>, config_dir: &Path, report: &mu
     let ca_pem = section.get("ca_file").map(|field| certificates(&field, config_dir, report));
     let headers = section.get("headers").map_or_else(|| Some(Vec::new()), |field| read_headers(&field, report));
     let timeouts = read_timeouts(&mut section, report);
+    let retries = section.get("retries").and_then(|field| route::read_retries(&field, report));
+    let breaker = route::read_breaker(&mut section, report);
     let key_variable = key_variable(name);
     if auth != Some(Auth::None) && key_variable == "_API_KEY" {
         report.refuse(field.line, format!("{}: expected a name with at least one of A-Z, 0-9, for the variable of its key", field.key));
@@ -168,6 +176,8 @@ pub(super) fn read(name: &str, field: &Field<'_>, config_dir: &Path, report: &mu
         ca_pem: ca_pem.map_or(Some(None), |read| read.map(Some))?,
         headers: headers?,
         timeouts,
+        retries,
+        breaker,
         key_variable,
         other: None,
     };

@@ -133,6 +133,12 @@ pub struct Settings {
     pub on_disconnect: Sourced<OnDisconnect>,
     /// Whether a call that ended in 502, 504 or a reset is charged for its input.
     pub charge_on_gateway_error: Sourced<bool>,
+    /// The largest answer that is kept for its idempotency key, in bytes.
+    pub idempotency_answer: Sourced<usize>,
+    /// The memory of all answers that are kept for idempotency keys, in bytes.
+    pub idempotency_memory: Sourced<usize>,
+    /// Idempotency keys of a day that are remembered; with more, calls with a new one are refused.
+    pub idempotency_keys: Sourced<usize>,
     /// Least severity that is logged.
     pub log_level: Sourced<Level>,
     /// Its members may use the control socket.
@@ -172,6 +178,9 @@ fn read_all(top: &mut Section<'_>, report: &mut Report) -> Settings {
         run_grace: file.setting("run_grace_ms", Duration::from_secs(10), wait),
         on_disconnect: file.setting("on_disconnect", OnDisconnect::Cancel, |report, field| report.word(field, &disconnects)),
         charge_on_gateway_error: file.setting("charge_on_gateway_error", true, Report::flag),
+        idempotency_answer: file.setting("idempotency_answer", 1 << 20, |report, field| usize::try_from(size(report, field)?).ok()),
+        idempotency_memory: file.setting("idempotency_memory", 64 << 20, |report, field| usize::try_from(size(report, field)?).ok()),
+        idempotency_keys: file.setting("idempotency_keys", 1_000_000, |report, field| usize::try_from(report.whole(field, 1)?).ok()),
         log_level: file.setting("log_level", Level::INFO, level),
         admin_group: file.setting("admin_group", None, |report, field| report.text(field).map(Some)),
     }

@@ -58,6 +58,9 @@ fn settings(settings: &Settings, waiting: &[String]) -> Vec<Setting> {
         run_grace,
         on_disconnect,
         charge_on_gateway_error,
+        idempotency_answer,
+        idempotency_memory,
+        idempotency_keys,
         log_level,
         admin_group,
     } = settings;
@@ -84,6 +87,9 @@ fn settings(settings: &Settings, waiting: &[String]) -> Vec<Setting> {
     add("run_grace_ms", json!(run_grace.value.as_millis()), source(run_grace));
     add("on_disconnect", json!(on_disconnect_name(on_disconnect.value)), source(on_disconnect));
     add("charge_on_gateway_error", json!(charge_on_gateway_error.value), source(charge_on_gateway_error));
+    add("idempotency_answer", json!(idempotency_answer.value), source(idempotency_answer));
+    add("idempotency_memory", json!(idempotency_memory.value), source(idempotency_memory));
+    add("idempotency_keys", json!(idempotency_keys.value), source(idempotency_keys));
     add("log_level", json!(log_level.value.as_str().to_ascii_lowercase()), source(log_level));
     add("admin_group", json!(admin_group.value), source(admin_group));
     shown

@@ -2,16 +2,17 @@
 
 use super::fault::Answer;
 use crate::config::{Config, Provider, ProviderKind, Settings};
-use crate::gate::Gate;
+use crate::gate::{Active, Gate};
+use aex_core::breaker::Standing;
 use aex_core::event::By;
 use aex_core::price::{ModelCard, Price, ToolPrice};
 use aex_core::usage::Bucket;
 use aex_proto::model::{HostedTool, KeyState, LongContext, Model, ModelList, ModelReloaded, Prices};
 use aex_proto::rpc::{ErrorObject, Fault};
 
-pub(super) fn list(config: &Config) -> ModelList {
-    let catalog = &config.catalog;
-    let models = catalog.models.iter().filter_map(|card| Some(model(config, card, catalog.provider_of(card)?)));
+pub(super) fn list(active: &Active) -> ModelList {
+    let catalog = &active.config.catalog;
+    let models = catalog.models.iter().filter_map(|card| Some(model(active, card, catalog.provider_of(card)?)));
     ModelList { models: models.collect() }
 }
 
@@ -46,7 +47,8 @@ pub(super) fn needs_restart(started: &Settings, now: &Settings) -> Vec<String> {
     changed.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name.to_owned()).collect()
 }
 
-fn model(config: &Config, card: &ModelCard, provider: &Provider) -> Model {
+fn model(active: &Active, card: &ModelCard, provider: &Provider) -> Model {
+    let config = &active.config;
     let key = key_state(config, provider);
     Model {
         name: card.name.clone(),
@@ -60,6 +62,12 @@ fn model(config: &Config, card: &ModelCard, provider: &Provider) -> Model {
         reasoning: card.reasoning,
         tools: card.tools,
         vision: card.vision,
+        fallbacks: config.catalog.routes.get(&card.name).map(|route| route.fallbacks.clone()).unwrap_or_default(),
+        down_ms: match active.standing(&provider.name) {
+            Standing::Closed => None,
+            Standing::HalfOpen => Some(0),
+            Standing::Open(wait_ms) => Some(wait_ms),
+        },
         dropped_tools: card.drop_tools.clone(),
         key,
         key_variable: (key != KeyState::NotNeeded).then(|| provider.key_variable.clone()),

@@ -1,9 +1,12 @@
 //! The configuration in force, with what a call looks up in it.
 
-use crate::config::{Config, ConfigErrors, Overrides, Provider};
+use super::circuit::Circuit;
+use crate::config::{Config, ConfigErrors, Overrides, Provider, Retries, Route};
+use aex_core::breaker::Standing;
 use aex_core::paths::Paths;
 use aex_core::price::ModelCard;
 use aex_proto::value::Digest;
+use http::HeaderValue;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -16,6 +19,12 @@ pub struct Card {
     pub digest: Digest,
     /// Who serves it.
     pub provider: Arc<Provider>,
+    /// What may be tried for its calls.
+    pub route: Route,
+    /// The breaker of its provider.
+    pub circuit: Arc<Circuit>,
+    /// Its name as a header's value.
+    pub shown: Option<HeaderValue>,
 }
 
 /// One configuration, never changed. A reload makes another.
@@ -26,6 +35,7 @@ pub struct Active {
     /// As it was checked.
     pub config: Config,
     cards: HashMap<String, Arc<Card>>,
+    circuits: HashMap<String, Arc<Circuit>>,
     pub(super) ready: super::policy::Ready,
 }
 
@@ -35,15 +45,21 @@ impl Active {
     pub fn new(config: Config, generation: u64) -> Active {
         let providers: HashMap<&str, Arc<Provider>> =
             config.catalog.providers.iter().map(|(name, provider)| (name.as_str(), Arc::new(provider.clone()))).collect();
+        let circuit = |(name, provider): (&String, &Provider)| (name.clone(), Arc::new(Circuit::new(name, provider.breaker)));
+        let circuits: HashMap<String, Arc<Circuit>> = config.catalog.providers.iter().map(circuit).collect();
         let mut cards = HashMap::new();
         for card in &config.catalog.models {
-            if let Some(provider) = providers.get(card.provider.as_str()) {
+            if let (Some(provider), Some(circuit)) = (providers.get(card.provider.as_str()), circuits.get(&card.provider)) {
                 let (_, digest) = card.snapshot();
-                let entry = Card { card: card.clone(), digest, provider: Arc::clone(provider) };
+                let route =
+                    config.catalog.routes.get(&card.name).cloned().unwrap_or(Route { retries: Retries::NONE, fallbacks: Vec::new() });
+                let (provider, circuit) = (Arc::clone(provider), Arc::clone(circuit));
+                let shown = HeaderValue::from_bytes(card.name.as_bytes()).ok();
+                let entry = Card { card: card.clone(), digest, provider, route, circuit, shown };
                 cards.insert(card.name.clone(), Arc::new(entry));
             }
         }
-        Active { generation, cards, config, ready: super::policy::Ready::default() }
+        Active { generation, cards, circuits, config, ready: super::policy::Ready::default() }
     }
 
     /// The model of a name; the default one when the request names none.
@@ -51,6 +67,19 @@ impl Active {
     pub fn card(&self, name: &str) -> Option<&Arc<Card>> {
         let name = if name.is_empty() { self.config.catalog.default_model.as_str() } else { name };
         self.cards.get(name)
+    }
+
+    /// The providers by name, and whether the breaker of each is not closed.
+    #[must_use]
+    pub fn providers_down(&self) -> Vec<(String, bool)> {
+        let names = self.config.catalog.providers.keys();
+        names.map(|name| (name.clone(), self.standing(name) != Standing::Closed)).collect()
+    }
+
+    /// How the breaker of a provider stands.
+    #[must_use]
+    pub fn standing(&self, provider: &str) -> Standing {
+        self.circuits.get(provider).map_or(Standing::Closed, |circuit| circuit.standing())
     }
 }
 

@@ -1,12 +1,15 @@
 //! Admission: everything between a parsed request and the send, in the order of the checks. First failure wins.
 
+use super::circuit::Passage;
 use super::policy::{InForce, facts};
 use super::tokens::TakenTokens;
 use super::{Active, Card, Entered, Evidence, Gate};
-use crate::ledger::{AccountView, Held, HoldCall, LedgerFault};
+use crate::ledger::{AccountView, Held, HoldCall, LedgerFault, Snapshot};
 use aex_core::ask::{Ask, Reference};
 use aex_core::books::HoldKey;
+use aex_core::breaker::Heard;
 use aex_core::decision::{Denial, Protocol};
+use aex_core::event::Skipped;
 use aex_core::policy::{self, Facts, Permit};
 use aex_core::price::{self, Bound, Terms};
 use aex_proto::value::Digest;
@@ -22,7 +25,41 @@ pub enum Decision<P = Hold> {
     /// The call may be sent: the proof of it.
     Permit(P),
     /// It may not.
-    Deny(Denial),
+    Deny(Turned),
+}
+
+/// A caller whose call was not admitted.
+#[derive(Debug)]
+pub struct Turned {
+    /// The caller, for another model's sake.
+    pub entered: Entered,
+    /// Why not.
+    pub unmet: Box<Unmet>,
+}
+
+/// Why a call was not admitted, and what that was decided on.
+#[derive(Debug)]
+pub struct Unmet {
+    denial: Denial,
+    ask: Ask,
+    card: Option<Digest>,
+    facts: Option<Facts>,
+    policy: Option<Arc<Snapshot>>,
+}
+
+impl Unmet {
+    /// The denial.
+    #[must_use]
+    pub const fn denial(&self) -> &Denial {
+        &self.denial
+    }
+
+    /// Records it: the client is told so.
+    pub fn record(&self, gate: &Gate, entered: &Entered) {
+        let Unmet { denial, ask, card, facts, policy } = self;
+        let evidence = Evidence { ask: Some(ask), card: *card, facts: facts.as_ref(), policy: policy.as_ref() };
+        gate.refused(entered.request, Some(&entered.view), denial, evidence);
+    }
 }
 
 /// Money held for a call: the permit to send it. Ended by [`super::settle`], exactly once; by the call's tracker after a panic,
@@ -48,8 +85,10 @@ pub struct Hold {
     pub gateway_errors_charged: bool,
     /// What it took of the tokens per minute.
     pub(super) tokens: TakenTokens,
+    /// What is heard of the provider is told here.
+    passage: Passage,
     /// Keeps the call in the rates until it is settled.
-    _entered: Entered,
+    pub(super) entered: Entered,
 }
 
 /// A call that costs nothing and may be sent: all but the money was decided for it.
@@ -87,6 +126,16 @@ impl<'a> Sending<'a> {
 }
 
 impl Hold {
+    /// The provider answered with a status: its breaker has to know.
+    pub fn heard(&mut self, status: u16) {
+        self.passage.tell(if status >= 500 { Heard::Down } else { Heard::Up });
+    }
+
+    /// The provider did not answer.
+    pub fn unheard(&mut self) {
+        self.passage.tell(Heard::Down);
+    }
+
     /// For its send.
     #[must_use]
     pub fn sending(&self) -> Sending<'_> {
@@ -115,6 +164,12 @@ pub struct Asked {
     pub refers: Vec<Reference>,
     /// The client brings a provider key of its own.
     pub brings_key: bool,
+    /// The model that it goes to, when that is not the one it asks for.
+    pub card: Option<Arc<Card>>,
+    /// Which try of the request, from 0.
+    pub attempt: u8,
+    /// Models that it does not go to.
+    pub skipped: Vec<Skipped>,
 }
 
 /// Decides a call and holds its bound.
@@ -122,22 +177,30 @@ pub struct Asked {
 /// # Errors
 /// When the ledger cannot commit: nothing is admitted then.
 pub async fn admit(gate: &Gate, active: &Active, entered: Entered, asked: Asked) -> Result<Decision, LedgerFault> {
-    let input = asked.input;
-    let Cleared { ask, card, policy, facts, permit } = match clear(gate, active, &entered, asked).await? {
-        Decision::Permit(cleared) => cleared,
-        Decision::Deny(denial) => return Ok(Decision::Deny(denial)),
+    let Asked { input, attempt, skipped, .. } = asked;
+    let wanted = Wanted { ask: asked.ask, protocol: asked.protocol, refers: asked.refers, brings_key: asked.brings_key, card: asked.card };
+    let Cleared { ask, card, policy, facts, permit } = match clear(gate, active, &entered.view, wanted).await? {
+        Ok(cleared) => cleared,
+        Err(unmet) => return Ok(turned(entered, unmet)),
     };
-    let evidence = evidence(&ask, &card, facts.as_ref(), &policy);
+    let unmet = |denial, ask, facts| Unmet { denial, ask, card: Some(card.digest), facts, policy: Some(Arc::clone(&policy.snapshot)) };
+    let passage = match card.circuit.pass() {
+        Ok(passage) => passage,
+        Err(retry_after_ms) => {
+            let denial = Denial::ProviderDown { provider: card.provider.name.clone(), retry_after_ms };
+            return Ok(turned(entered, unmet(denial, ask, facts)));
+        }
+    };
     let bound = match price::bound(&ask, &card.card, permit.max_tokens) {
         Ok(bound) => bound,
-        Err(why) => return Ok(deny(gate, &entered, Denial::Unbounded { model: ask.model.clone(), why }, evidence)),
+        Err(why) => return Ok(turned(entered, unmet(Denial::Unbounded { model: ask.model.clone(), why }, ask, facts))),
     };
     let tokens = match gate.take_tokens(&entered.view, &card, &ask, permit.max_tokens) {
         Ok(tokens) => tokens,
-        Err(denial) => return Ok(deny(gate, &entered, denial, evidence)),
+        Err(denial) => return Ok(turned(entered, unmet(denial, ask, facts))),
     };
     let terms = Terms::of(&ask, &card.card);
-    let key = HoldKey { request: entered.request, attempt: 0 };
+    let key = HoldKey { request: entered.request, attempt };
     let call = HoldCall {
         key,
         account: entered.view.named.id,
@@ -153,17 +216,28 @@ pub async fn admit(gate: &Gate, active: &Active, entered: Entered, asked: Asked)
         max_tokens: permit.max_tokens,
         lasts_us: i64::try_from(CALL_LASTS.as_micros()).unwrap_or(i64::MAX),
         sent: true,
+        idempotency: entered.ticket.as_ref().map(|ticket| ticket.name()),
+        skipped,
         ask: ask.clone(),
     };
-    match gate.ledger().hold(call).await? {
+    gate.drives(key);
+    if let Some(ticket) = &entered.ticket {
+        ticket.spend();
+    }
+    let held = gate.ledger().hold(call).await;
+    // What could not be held is not sent: its key is free.
+    if let (Some(ticket), Ok(Err(_)) | Err(_)) = (&entered.ticket, &held) {
+        ticket.free();
+    }
+    match held? {
         Ok(held) => {
             let view = Arc::clone(&entered.view);
             let gateway_errors_charged = active.config.settings.charge_on_gateway_error.value;
-            Ok(Decision::Permit(Hold { key, held, card, permit, bound, terms, view, gateway_errors_charged, tokens, _entered: entered }))
+            Ok(Decision::Permit(Hold { key, held, card, permit, bound, terms, view, gateway_errors_charged, tokens, passage, entered }))
         }
         Err(denial) => {
             tokens.correct(0);
-            Ok(deny(gate, &entered, denial, evidence))
+            Ok(turned(entered, unmet(denial, ask, facts)))
         }
     }
 }
@@ -173,12 +247,24 @@ pub async fn admit(gate: &Gate, active: &Active, entered: Entered, asked: Asked)
 /// # Errors
 /// When the ledger cannot be read.
 pub async fn exempt(gate: &Gate, active: &Active, entered: Entered, asked: Asked) -> Result<Decision<Exempt>, LedgerFault> {
-    Ok(match clear(gate, active, &entered, asked).await? {
-        Decision::Permit(Cleared { card, permit, .. }) => {
-            Decision::Permit(Exempt { card, permit, view: Arc::clone(&entered.view), _entered: entered })
-        }
-        Decision::Deny(denial) => Decision::Deny(denial),
+    let wanted = Wanted { ask: asked.ask, protocol: asked.protocol, refers: asked.refers, brings_key: asked.brings_key, card: asked.card };
+    Ok(match clear(gate, active, &entered.view, wanted).await? {
+        Ok(Cleared { card, permit, .. }) => Decision::Permit(Exempt { card, permit, view: Arc::clone(&entered.view), _entered: entered }),
+        Err(unmet) => turned(entered, unmet),
     })
+}
+
+fn turned<P>(entered: Entered, unmet: Unmet) -> Decision<P> {
+    Decision::Deny(Turned { entered, unmet: Box::new(unmet) })
+}
+
+/// What the policy is asked.
+struct Wanted {
+    ask: Ask,
+    protocol: Protocol,
+    refers: Vec<Reference>,
+    brings_key: bool,
+    card: Option<Arc<Card>>,
 }
 
 /// A call that its policy lets pass, and whose provider can be called.
@@ -190,53 +276,39 @@ struct Cleared {
     permit: Permit,
 }
 
-/// The checks before the money.
-async fn clear(gate: &Gate, active: &Active, entered: &Entered, asked: Asked) -> Result<Decision<Cleared>, LedgerFault> {
-    let Asked { mut ask, protocol, brings_key, refers, .. } = asked;
-    let Some(card) = active.card(&ask.model).cloned() else {
+/// The checks before the money. Inner: why the call does not pass.
+async fn clear(gate: &Gate, active: &Active, view: &AccountView, wanted: Wanted) -> Result<Result<Cleared, Unmet>, LedgerFault> {
+    let Wanted { mut ask, protocol, refers, brings_key, card } = wanted;
+    let Some(card) = card.or_else(|| active.card(&ask.model).cloned()) else {
         let denial = Denial::UnknownModel { model: ask.model.clone() };
-        return Ok(deny(gate, entered, denial, Evidence { ask: Some(&ask), ..Evidence::default() }));
+        return Ok(Err(Unmet { denial, ask, card: None, facts: None, policy: None }));
     };
     ask.model.clone_from(&card.card.name);
     if card.provider.speaking(protocol).is_none() {
         let (model, provider) = (ask.model.clone(), card.provider.name.clone());
         let setting = card.provider.kind.other_setting().map(str::to_owned);
         let denial = Denial::Protocol { model, protocol, provider, setting };
-        let evidence = Evidence { ask: Some(&ask), card: Some(card.digest), ..Evidence::default() };
-        return Ok(deny(gate, entered, denial, evidence));
+        return Ok(Err(Unmet { denial, ask, card: Some(card.digest), facts: None, policy: None }));
     }
-    let policy = match active.policy_of(&entered.view) {
+    let policy = match active.policy_of(view) {
         Ok(policy) => policy,
-        Err(denial) => {
-            let evidence = Evidence { ask: Some(&ask), card: Some(card.digest), ..Evidence::default() };
-            return Ok(deny(gate, entered, denial, evidence));
-        }
+        Err(denial) => return Ok(Err(Unmet { denial, ask, card: Some(card.digest), facts: None, policy: None })),
     };
-    let facts = facts(gate, active, &entered.view, &policy.effective).await?;
-    let evidence = evidence(&ask, &card, facts.as_ref(), &policy);
-    let permit = match policy::decide(&ask, &card.card, &policy.effective, facts.as_ref()) {
-        Ok(permit) => permit,
-        Err(denial) => return Ok(deny(gate, entered, denial, evidence)),
-    };
-    if let Some(denial) = gate.not_owned(&entered.view, &card.provider.name, refers).await? {
-        return Ok(deny(gate, entered, denial, evidence));
-    }
-    if brings_key && !policy.effective.fields.allow_passthrough {
-        return Ok(deny(gate, entered, Denial::Passthrough, evidence));
-    }
+    let facts = facts(gate, active, view, &policy.effective).await?;
     let provider = &card.provider;
-    if provider.needs_key() && !brings_key && active.config.keys.get(&provider.name).is_none() {
-        let denial = Denial::KeyMissing { provider: provider.name.clone(), variable: provider.key_variable.clone() };
-        return Ok(deny(gate, entered, denial, evidence));
-    }
-    Ok(Decision::Permit(Cleared { ask, card, policy, facts, permit }))
-}
-
-const fn evidence<'a>(ask: &'a Ask, card: &Card, facts: Option<&'a Facts>, policy: &'a InForce) -> Evidence<'a> {
-    Evidence { ask: Some(ask), card: Some(card.digest), facts, policy: Some(&policy.snapshot) }
-}
-
-fn deny<P>(gate: &Gate, entered: &Entered, denial: Denial, evidence: Evidence<'_>) -> Decision<P> {
-    gate.refused(entered.request, Some(&entered.view), &denial, evidence);
-    Decision::Deny(denial)
+    let lacks_key = || provider.needs_key() && !brings_key && active.config.keys.get(&provider.name).is_none();
+    let passable = || {
+        if brings_key && !policy.effective.fields.allow_passthrough {
+            return Some(Denial::Passthrough);
+        }
+        lacks_key().then(|| Denial::KeyMissing { provider: provider.name.clone(), variable: provider.key_variable.clone() })
+    };
+    let denial = match policy::decide(&ask, &card.card, &policy.effective, facts.as_ref()) {
+        Err(denial) => denial,
+        Ok(permit) => match gate.not_owned(view, &provider.name, refers).await?.or_else(passable) {
+            Some(denial) => denial,
+            None => return Ok(Ok(Cleared { ask, card, policy, facts, permit })),
+        },
+    };
+    Ok(Err(Unmet { denial, ask, card: Some(card.digest), facts, policy: Some(Arc::clone(&policy.snapshot)) }))
 }

@@ -1,6 +1,6 @@
 //! The checks that need no body: who calls, with which scope, on which account, at which rate.
 
-use super::{Gate, live};
+use super::{Gate, Ticket, live};
 use crate::ledger::AccountView;
 use crate::os::clock;
 use aex_core::books::{AccountKind, HoldKey};
@@ -44,6 +44,8 @@ pub struct Entered {
     pub view: Arc<AccountView>,
     /// The request.
     pub request: RequestId,
+    /// The idempotency key that it came with.
+    pub(super) ticket: Option<Arc<Ticket>>,
 }
 
 impl Drop for Entered {
@@ -130,7 +132,7 @@ impl Gate {
         if let Err(full) = entered {
             return Err(refused(self.full(&full)));
         }
-        let entered = Entered { gate: self.clone(), view: Arc::clone(&view), request };
+        let entered = Entered { gate: self.clone(), view: Arc::clone(&view), request, ticket: None };
         if self.inner.live.is_draining() {
             return Err(refused(Denial::Draining));
         }
@@ -193,8 +195,18 @@ impl Gate {
 
     /// Counts a call until the answer's last byte, or until its task is done. A call may be tracked by several at once.
     #[must_use]
-    pub fn track(&self, key: HoldKey) -> live::Call {
-        live::Call::begin(self, key)
+    pub fn track(&self, request: RequestId) -> live::Call {
+        live::Call::begin(self, request)
+    }
+
+    /// A call that is tracked goes on with this hold.
+    pub(super) fn drives(&self, key: HoldKey) {
+        self.inner.live.drives(key);
+    }
+
+    /// Which try of a request is under way.
+    pub(super) fn attempt_of(&self, request: RequestId) -> u8 {
+        self.inner.live.attempt_of(request)
     }
 
     /// Whether somebody drives a call. One that nobody drives is ended at its deadline.

@@ -11,7 +11,7 @@ use tokio::sync::{Notify, watch};
 
 #[derive(Debug)]
 pub(super) struct Live {
-    calls: Mutex<BTreeMap<HoldKey, Tracks>>,
+    calls: Mutex<BTreeMap<RequestId, Tracks>>,
     idle: Notify,
     draining: watch::Sender<bool>,
 }
@@ -21,6 +21,8 @@ pub(super) struct Live {
 struct Tracks {
     handles: u32,
     since: Duration,
+    /// Which try of it is under way.
+    attempt: u8,
 }
 
 impl Default for Live {
@@ -36,7 +38,22 @@ impl Live {
 
     /// Whether somebody drives a call.
     pub(super) fn is_live(&self, key: HoldKey) -> bool {
-        self.calls.lock().is_ok_and(|calls| calls.contains_key(&key))
+        self.calls.lock().is_ok_and(|calls| calls.contains_key(&key.request))
+    }
+
+    /// A call goes on with this hold.
+    pub(super) fn drives(&self, key: HoldKey) {
+        if key.attempt > 0
+            && let Ok(mut calls) = self.calls.lock()
+            && let Some(tracks) = calls.get_mut(&key.request)
+        {
+            tracks.attempt = key.attempt;
+        }
+    }
+
+    /// Which try of a request is under way.
+    pub(super) fn attempt_of(&self, request: RequestId) -> u8 {
+        self.calls.lock().ok().and_then(|calls| Some(calls.get(&request)?.attempt)).unwrap_or(0)
     }
 
     pub(super) fn drain(&self) {
@@ -66,26 +83,26 @@ impl Live {
 #[derive(Debug)]
 pub struct Call {
     gate: Gate,
-    key: HoldKey,
+    request: RequestId,
     /// Monotonic time at which the call began.
     pub since: Duration,
 }
 
 impl Call {
-    pub(super) fn begin(gate: &Gate, key: HoldKey) -> Call {
+    pub(super) fn begin(gate: &Gate, request: RequestId) -> Call {
         let now = clock::mono();
         let since = gate.inner.live.calls.lock().map_or(now, |mut calls| {
-            let tracks = calls.entry(key).or_insert(Tracks { handles: 0, since: now });
+            let tracks = calls.entry(request).or_insert(Tracks { handles: 0, since: now, attempt: 0 });
             tracks.handles += 1;
             tracks.since
         });
-        Call { gate: gate.clone(), key, since }
+        Call { gate: gate.clone(), request, since }
     }
 
     /// The request.
     #[must_use]
     pub const fn request(&self) -> RequestId {
-        self.key.request
+        self.request
     }
 }
 
@@ -93,10 +110,10 @@ impl Drop for Call {
     fn drop(&mut self) {
         let live = &self.gate.inner.live;
         let Ok(mut calls) = live.calls.lock() else { return };
-        if let Some(tracks) = calls.get_mut(&self.key) {
+        if let Some(tracks) = calls.get_mut(&self.request) {
             tracks.handles -= 1;
             if tracks.handles == 0 {
-                calls.remove(&self.key);
+                calls.remove(&self.request);
             }
         }
         if calls.is_empty() {

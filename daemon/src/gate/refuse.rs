@@ -54,7 +54,9 @@ impl Key {
 fn lasting(mut denial: Denial) -> Denial {
     match &mut denial {
         Denial::Budget { asked, left, .. } => (*asked, *left) = (Pico::ZERO, Pico::ZERO),
-        Denial::Rate { retry_after_ms, .. } | Denial::AuthThrottled { retry_after_ms } => *retry_after_ms = 0,
+        Denial::Rate { retry_after_ms, .. } | Denial::AuthThrottled { retry_after_ms } | Denial::ProviderDown { retry_after_ms, .. } => {
+            *retry_after_ms = 0;
+        }
         // Whether a wait helps at all stays.
         Denial::TokenRate { asked, retry_after_ms, .. } => (*asked, *retry_after_ms) = (0, retry_after_ms.map(|_| 0)),
         Denial::Malformed { message, param } => {
@@ -63,6 +65,7 @@ fn lasting(mut denial: Denial) -> Denial {
         }
         Denial::UnknownModel { model } => model.clear(),
         Denial::NotStored { name, .. } => name.clear(),
+        Denial::Idempotency { first, .. } => *first = RequestId::from_bits(0),
         Denial::Policy { also, breach } => {
             also.clear();
             breach.asked.clear();

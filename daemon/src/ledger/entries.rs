@@ -185,6 +185,7 @@ fn held_event(call: HoldCall, placed: Placed, deadline: Stamp, epoch: u32) -> Ca
         deadline,
         epoch,
         facts: call.facts,
+        idempotency: call.idempotency,
         input: call.input,
         input_tokens: call.input_tokens,
         output_tokens: call.output_tokens,
@@ -193,6 +194,7 @@ fn held_event(call: HoldCall, placed: Placed, deadline: Stamp, epoch: u32) -> Ca
         request: call.key.request,
         rule: call.rule,
         sent: call.sent,
+        skipped: call.skipped,
     }
 }
 

@@ -5,7 +5,7 @@ use super::audit::{snapshot, zone};
 use super::read::{Reader, record};
 use super::{LedgerFault, schema};
 use aex_core::event::Event;
-use aex_core::explain::{self, ActionDossier, CallDossier, Neighbours, RunTold, Search};
+use aex_core::explain::{self, ActionDossier, Attempt, CallDossier, Neighbours, RunTold, Search};
 use aex_core::verify::{Audit, Record, Standing};
 use aex_proto::explain::{CallStory, ExplainId, Story};
 use aex_proto::run::RunId;
@@ -44,6 +44,9 @@ pub fn read_only_explain(path: &Path, id: ExplainId) -> Result<Result<Story, Abs
     let transaction = conn.unchecked_transaction()?;
     Reader::new(&transaction).explain(id)
 }
+
+/// Where an attempt was held, and where it ended.
+type Place = (i64, Option<i64>);
 
 /// A replay that stands behind an event.
 struct Replay<'r> {
@@ -84,28 +87,39 @@ impl<'c> Reader<'c> {
     }
 
     fn explain_request(&self, request: RequestId) -> Result<Result<Story, Absent>, LedgerFault> {
-        let (own, end) = match self.places(request)? {
-            Some((held, ended)) => {
-                let Some(own) = self.one(held)? else { return Ok(Err(Absent::Sealed(ExplainId::Request(request)))) };
-                (own, ended.map(|ended| self.one(ended)).transpose()?.flatten())
-            }
-            None => {
-                let search = self.search(request)?;
-                match search.own() {
-                    Some((own, _)) => (own.clone(), None),
-                    None => return self.explain_alike(Some(request), search),
-                }
-            }
-        };
-        Ok(Ok(Story::Call(Box::new(self.call(&own, end.as_ref())?))))
+        let places = self.places(request)?;
+        if places.is_empty() {
+            let search = self.search(request)?;
+            return match search.own() {
+                Some((own, _)) => Ok(Ok(Story::Call(Box::new(self.call(&own.clone(), None, &[])?)))),
+                None => self.explain_alike(Some(request), search),
+            };
+        }
+        let mut attempts: Vec<Attempt> = Vec::with_capacity(places.len());
+        for (held, ended) in places {
+            let Some(held) = self.one(held)? else { continue };
+            attempts.push((held, ended.map(|ended| self.one(ended)).transpose()?.flatten()));
+        }
+        let Some((own, end)) = attempts.last() else { return Ok(Err(Absent::Sealed(ExplainId::Request(request)))) };
+        Ok(Ok(Story::Call(Box::new(self.call(own, end.as_ref(), &attempts)?))))
     }
 
-    /// The numbers of the events that admitted and ended a request.
-    fn places(&self, request: RequestId) -> Result<Option<(i64, Option<i64>)>, LedgerFault> {
+    /// The numbers of the events that admitted and ended the attempts of a request, in their order.
+    fn places(&self, request: RequestId) -> Result<Vec<Place>, LedgerFault> {
         let sql = "SELECT held_seq, ended_seq FROM calls WHERE request = ?1 UNION ALL SELECT held_seq, NULL FROM holds WHERE request = ?1
-            ORDER BY held_seq DESC LIMIT 1";
+            ORDER BY held_seq";
         let mut statement = self.conn.prepare_cached(sql)?;
-        Ok(statement.query_row([request.bits().cast_signed()], |row| Ok((row.get(0)?, row.get(1)?))).optional()?)
+        let found = statement.query_map([request.bits().cast_signed()], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(found.collect::<Result<_, _>>()?)
+    }
+
+    /// The denial of an attempt that was to follow one.
+    fn unmet(&self, attempts: &[Attempt]) -> Result<Option<Record>, LedgerFault> {
+        let Some((held, Some(end))) = attempts.last() else { return Ok(None) };
+        let Ok(Event::CallReleased(released)) = Event::parse(&end.kind, &end.body) else { return Ok(None) };
+        let sql = format!("{EVENT} WHERE seq > ? AND kind = 'call.denied' AND body ->> '$.request' = ? ORDER BY seq LIMIT 1");
+        let key = params![held.seq, released.request.to_string()];
+        Ok(self.conn.prepare_cached(&sql)?.query_row(key, record).optional()?)
     }
 
     fn one(&self, seq: i64) -> Result<Option<Record>, LedgerFault> {
@@ -141,7 +155,7 @@ impl<'c> Reader<'c> {
         Ok(Replay { reader: self, audit, at })
     }
 
-    fn call(&self, decided: &Record, end: Option<&Record>) -> Result<CallStory, LedgerFault> {
+    fn call(&self, decided: &Record, end: Option<&Record>, attempts: &[Attempt]) -> Result<CallStory, LedgerFault> {
         let suspended = end.map(|end| self.one(end.seq.saturating_add(1))).transpose()?.flatten();
         let suspended = suspended.filter(|record| is_suspension_by(record, decided));
         let account = explain::account_of(decided);
@@ -153,7 +167,18 @@ impl<'c> Reader<'c> {
         let sql = format!("{EVENT} WHERE kind = 'config.loaded' AND seq < ? ORDER BY seq DESC LIMIT 2");
         let configs = self.conn.prepare_cached(&sql)?.query_map([decided.seq], record)?.collect::<Result<Vec<_>, _>>()?;
         let suspended = suspended.as_ref();
-        let dossier = CallDossier { decided, end, suspended, configs: &configs, before: &before, after: &after, audit: &replay.audit };
+        let unmet = self.unmet(attempts)?;
+        let dossier = CallDossier {
+            decided,
+            end,
+            attempts,
+            unmet: unmet.as_ref(),
+            suspended,
+            configs: &configs,
+            before: &before,
+            after: &after,
+            audit: &replay.audit,
+        };
         explain::call(&dossier).map_err(LedgerFault::Broken)
     }
 
@@ -161,7 +186,7 @@ impl<'c> Reader<'c> {
     fn explain_alike(&self, request: Option<RequestId>, search: Search) -> Result<Result<Story, Absent>, LedgerFault> {
         let mut groups = Vec::new();
         for alike in search.alike().iter().take(GROUPS) {
-            let told = alike.told.as_ref().map(|told| self.call(told, None)).transpose()?;
+            let told = alike.told.as_ref().map(|told| self.call(told, None, &[])).transpose()?;
             let whose = match (&told, alike.account) {
                 (Some(told), _) => Some(told.caller.clone()),
                 (None, Some(account)) => {
@@ -220,7 +245,7 @@ impl<'c> Reader<'c> {
             Event::CallSent(sent) => self.explain_request(sent.request),
             Event::CallSettled(settled) => self.explain_request(settled.request),
             Event::CallReleased(released) => self.explain_request(released.request),
-            Event::CallDenied(_) => Ok(Ok(Story::Call(Box::new(self.call(&found, None)?)))),
+            Event::CallDenied(_) => Ok(Ok(Story::Call(Box::new(self.call(&found, None, &[])?)))),
             Event::CallDeniedAgain(again) => self.explain_alike(None, self.search(again.first)?.only(found.seq)),
             Event::AuthFailed(failed) => self.explain_alike(None, self.search(failed.first)?.only(found.seq)),
             _ => self.explain_action(&found),

@@ -91,6 +91,8 @@ pub struct RecentCall {
     pub tokens: u64,
     /// The model.
     pub model: String,
+    /// It is the first attempt of its request.
+    pub is_first: bool,
 }
 
 /// Which events are asked for.
@@ -263,7 +265,7 @@ impl<'c> Reader<'c> {
         let mut found = Vec::new();
         for table in ["holds", "calls"] {
             let sql = format!(
-                "SELECT c.account, a.parent, c.held_us, c.tokens, c.model FROM {table} c JOIN accounts a ON a.id = c.account WHERE attempt = 0 ORDER BY request DESC"
+                "SELECT c.account, a.parent, c.held_us, c.tokens, c.model, c.attempt = 0 FROM {table} c JOIN accounts a ON a.id = c.account ORDER BY request DESC"
             );
             let mut statement = self.conn.prepare_cached(&sql)?;
             let mut rows = statement.query([])?;
@@ -278,6 +280,7 @@ impl<'c> Reader<'c> {
                     at,
                     tokens: count(row, 3)?,
                     model: row.get(4)?,
+                    is_first: row.get(5)?,
                 });
             }
         }

@@ -90,7 +90,8 @@ impl Reader<'_> {
         let sql = "SELECT min(e.seq) FROM events e JOIN tokens t ON t.hash = unhex(e.body ->> '$.token')
             WHERE e.kind = 'token.revoked' AND e.seq >= ? AND t.revoked_us > ?";
         let graces: Option<i64> = self.conn.query_row(sql, [first, now.micros()], |row| row.get(0))?;
-        let kept = dated.into_iter().chain(graces).min();
+        let keyed = self.first_keyed(first, now)?;
+        let kept = dated.into_iter().chain(graces).chain(keyed).min();
         let last = match kept {
             Some(kept) => kept.saturating_sub(1),
             None => self.head()?.seq,

@@ -151,6 +151,8 @@ fn hold_call(key: HoldKey, account: AccountId, output: u64, sent: bool) -> HoldC
         max_tokens,
         lasts_us: 3_600_000_000,
         sent,
+        idempotency: None,
+        skipped: Vec::new(),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::os::{clock, failpoint};
 use aex_core::ask::Ask;
 use aex_core::books::HoldKey;
 use aex_core::decision::{AccountState, Denial};
-use aex_core::event::{ClockJumped, Event};
+use aex_core::event::{ClockJumped, Event, Skipped};
 use aex_core::hold::Ending;
 use aex_core::policy::{Change, Facts};
 use aex_proto::value::{AccountId, Digest, Pico, Stamp};
@@ -63,6 +63,10 @@ pub struct HoldCall {
     pub lasts_us: i64,
     /// The send follows at once.
     pub sent: bool,
+    /// The digest of the idempotency key that it came with.
+    pub idempotency: Option<Digest>,
+    /// Models that it was not sent to.
+    pub skipped: Vec<Skipped>,
 }
 
 /// A hold that was placed.

@@ -102,6 +102,11 @@ pub(super) struct Dispatched {
     pub(super) source: Source,
 }
 
+/// Whether a provider answers a dialect: the built-in one chats alone.
+pub(super) fn serves(provider: &Provider, dialect: Dialect) -> bool {
+    provider.kind != ProviderKind::Echo || dialect == Dialect::Chat
+}
+
 /// Sends the call.
 pub(super) async fn dispatch(active: &Arc<Active>, call: Sending<'_>, message: &Message) -> Result<Dispatched, SendFault> {
     let unreachable = SendFault::NeverSent(UpstreamFault::Unreachable);

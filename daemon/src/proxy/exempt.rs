@@ -1,9 +1,10 @@
 //! A call that costs nothing: governed like any other but for money. Nothing is held for it, and nothing of it is settled.
 
+use super::body::{Uncollected, collect};
 use super::dispatch::{Dispatched, Message, dispatch};
 use super::headers;
 use super::reply::{self, Reply};
-use super::serve::{Uncollected, collect, refuse};
+use super::serve::refuse;
 use super::upstream::SendFault;
 use crate::gate::{Active, Asked, Decision, Entered, Exempt, Gate, exempt};
 use crate::wire::denial::{self, UpstreamFault};
@@ -16,7 +17,10 @@ pub(super) async fn serve(gate: &Gate, active: &Arc<Active>, entered: Entered, a
     let to = message.to;
     let exempt = match exempt(gate, active, entered, asked).await {
         Ok(Decision::Permit(exempt)) => exempt,
-        Ok(Decision::Deny(denial)) => return refuse(&denial, to),
+        Ok(Decision::Deny(turned)) => {
+            turned.unmet.record(gate, &turned.entered);
+            return refuse(turned.unmet.denial(), to);
+        }
         Err(fault) => {
             tracing::error!(%fault, request = %to.request, "no call can be admitted");
             return refuse(&Denial::LedgerUnavailable, to);

@@ -33,6 +33,9 @@ const OURS: [HeaderName; 9] = [
     header::HOST,
 ];
 
+/// The longest idempotency key, in bytes.
+const MAX_KEY: usize = 255;
+
 /// The agent's token: `Authorization: Bearer`, or `x-api-key` as Anthropic's clients send it.
 pub(super) fn token(headers: &HeaderMap) -> Option<&str> {
     let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(bearer);
@@ -90,6 +93,16 @@ fn own_credentials(headers: &HeaderMap, token: &str) -> Result<Option<Brought>, 
     Ok(None)
 }
 
+/// The idempotency key that a client sends, if any. One that is empty, too long, or sent twice, is an error.
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<&[u8]>, ()> {
+    let mut keys = headers.get_all("idempotency-key").iter().map(HeaderValue::as_bytes);
+    match (keys.next(), keys.next()) {
+        (None, _) => Ok(None),
+        (Some(key), None) if (1..=MAX_KEY).contains(&key.len()) => Ok(Some(key)),
+        _ => Err(()),
+    }
+}
+
 /// A request's headers for the provider: no hop-by-hop ones, none of ours, none with a token in it.
 pub(super) fn to_provider(client: &HeaderMap) -> HeaderMap {
     let mut passed = HeaderMap::with_capacity(client.len() + 4);
@@ -117,7 +130,16 @@ pub(super) fn to_client(provider: &HeaderMap) -> HeaderMap {
 
 fn is_ours(name: &HeaderName) -> bool {
     let name = name.as_str();
-    let named = ["x-api-key", "keep-alive", "proxy-connection", "x-http-method-override", "x-method-override", "x-original-method"];
+    // A key is the agent's own: two agents may have the same, and one account at the provider.
+    let named = [
+        "x-api-key",
+        "idempotency-key",
+        "keep-alive",
+        "proxy-connection",
+        "x-http-method-override",
+        "x-method-override",
+        "x-original-method",
+    ];
     named.contains(&name) || name.starts_with("x-aex-") || name.starts_with("x-forwarded-")
 }
 

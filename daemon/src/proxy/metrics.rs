@@ -46,6 +46,7 @@ fn as_text(here: &Here, figures: &Figures) -> Page {
         started_at: here.facts.started_at,
         connections: here.connections(),
         is_available: here.gate.ledger().is_available(),
+        providers: here.gate.active().providers_down(),
         flushes: here.gate.ledger().flushes(),
         usage: usage::read(),
     };

@@ -6,7 +6,7 @@ use super::line::{Line, Watchdog};
 use super::reply::Broken;
 use super::serve::to_note;
 use crate::config::OnDisconnect;
-use crate::gate::{CALL_LASTS, Call, Ended, Gate, Hold, Passed, settle};
+use crate::gate::{CALL_LASTS, Call, Ended, Gate, Hold, Passed, Recorder, settle};
 use crate::ledger::StopFlag;
 use crate::os::{clock, failpoint};
 use crate::wire::denial::{self, Addressee, UpstreamFault};
@@ -35,6 +35,8 @@ type Polled = Poll<Option<Result<Frame<Bytes>, Broken>>>;
 /// A stream that is being relayed.
 pub(super) struct Relaying {
     state: State,
+    /// Keeps the answer for its idempotency key.
+    recorder: Option<Box<Recorder>>,
 }
 
 enum State {
@@ -82,7 +84,7 @@ impl Relaying {
             status,
             source,
             editor: Some(editor),
-            call: gate.track(hold.key),
+            call: gate.track(hold.key.request),
             idle: hold.card.provider.timeouts.idle,
             heard: clock::mono(),
             timer: None,
@@ -93,7 +95,12 @@ impl Relaying {
             on_disconnect,
             is_done: false,
         };
-        Relaying { state: State::Open(Box::new(open)) }
+        Relaying { state: State::Open(Box::new(open)), recorder: None }
+    }
+
+    /// Keeps the answer, too, once all of it has passed.
+    pub(super) fn record(&mut self, recorder: Recorder) {
+        self.recorder = Some(Box::new(recorder));
     }
 
     /// The next bytes for the client.
@@ -101,8 +108,23 @@ impl Relaying {
         match &mut self.state {
             State::Open(open) => match open.poll(cx) {
                 Step::Wait => Poll::Pending,
-                Step::Send(bytes) => frame(bytes),
+                Step::Send(bytes) => {
+                    if let Some(recorder) = &mut self.recorder {
+                        recorder.push(&bytes);
+                    }
+                    // With `[DONE]` it is whole: many clients leave then.
+                    if open.hold.is_none()
+                        && let Some(recorder) = self.recorder.take()
+                    {
+                        recorder.complete();
+                    }
+                    frame(bytes)
+                }
                 Step::End(tail) => {
+                    if let Some(mut recorder) = self.recorder.take() {
+                        recorder.push(&tail);
+                        recorder.complete();
+                    }
                     self.state = State::Over;
                     if tail.is_empty() { Poll::Ready(None) } else { frame(tail) }
                 }
@@ -328,7 +350,7 @@ impl Drop for Relaying {
         // What is spawned may be dropped before it runs, when the runtime ends: it must not come here again.
         open.on_disconnect = OnDisconnect::Cancel;
         if let State::Open(open) = std::mem::replace(&mut self.state, State::Over) {
-            let mut rest = Relaying { state: State::Open(open) };
+            let mut rest = Relaying { state: State::Open(open), recorder: self.recorder.take() };
             tokio::spawn(async move { while let Some(Ok(_)) = std::future::poll_fn(|cx| rest.poll_frame(cx)).await {} });
         }
     }

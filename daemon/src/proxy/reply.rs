@@ -13,6 +13,8 @@ use std::task::{Context, Poll};
 
 /// The header that names a request in every answer.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-aex-request-id");
+/// The header that names the model which served a call.
+pub(super) const MODEL: HeaderName = HeaderName::from_static("x-aex-model");
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 

@@ -1,49 +1,38 @@
 //! The governed call: authenticate, admit, dispatch, relay, settle. One function reads like that list.
 
-use super::dispatch::{Dispatched, Message, Source, dispatch};
+use super::attempts::{Attempts, Cause, Next, Tried, Unserved};
+use super::body;
+use super::dispatch::{Dispatched, Message, dispatch};
 use super::exempt;
 use super::headers;
 use super::line::Line;
 use super::pages::Pages;
 use super::relay::{Relaying, Streamed};
+use super::replay::{self, Turn};
 use super::reply::{self, Reply};
 use super::stored;
 use super::track::Tracked;
 use super::upstream::SendFault;
-use crate::config::Settings;
-use crate::gate::{Active, Asked, CALL_LASTS, Decision, Ended, Entered, Evidence, Gate, Hold, admit, settle};
-use crate::ledger::StopFlag;
-use crate::os::{clock, failpoint};
+use crate::gate::{Active, Decision, Ended, Entered, Evidence, Gate, Hold, admit, settle, settle_and_go_on};
+use crate::os::failpoint;
 use crate::wire::answer::{self, Kept};
 use crate::wire::denial::{self, Addressee, Misdirected, UpstreamFault};
 use crate::wire::dialect::{Dialect, Shape, StoredPath};
-use crate::wire::request::{self, Malformed};
+use crate::wire::request::Malformed;
 use crate::wire::stream::{StreamEditor, UsageChunk};
-use aex_core::books::HoldKey;
 use aex_core::decision::Denial;
 use aex_core::event::{Outcome, ResponseStored};
 use aex_core::policy::Changed;
-use aex_proto::value::Digest;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// The longest path with its query, in bytes.
 const MAX_TARGET: usize = 8 << 10;
-/// The largest plain answer that is read, in bytes.
-const MAX_ANSWER: usize = 64 << 20;
-/// How long a request's body may take in all.
-const BODY_LASTS: Duration = Duration::from_secs(300);
-/// What is read of a refused request's body, so that the client gets to read the refusal.
-const MAX_UNREAD: usize = 4 << 20;
-/// How long that may take in all.
-const UNREAD_FOR: Duration = Duration::from_secs(2);
 
 /// Answers one request.
 pub(super) async fn handle(pages: Arc<Pages>, line: Arc<Line>, peer: IpAddr, request: Request<Incoming>) -> Response<Reply> {
@@ -93,7 +82,7 @@ async fn call(gate: &Gate, dialect: Dialect, line: Arc<Line>, peer: IpAddr, requ
         Ok(entered) => entered,
         Err(refused) => {
             gate.refused(id, refused.view.as_deref(), &refused.denial, Evidence::default());
-            skip_unasked(&head.headers, body).await;
+            body::skip_unasked(&head.headers, body).await;
             return refuse(&refused.denial, to);
         }
     };
@@ -104,118 +93,157 @@ async fn call(gate: &Gate, dialect: Dialect, line: Arc<Line>, peer: IpAddr, requ
             return refuse(&denial, to);
         }
     };
+    let (entered, ticket) = match replay::enter(gate, &active, entered, &message).await {
+        Turn::Run(entered, ticket) => (entered, ticket),
+        Turn::Answered(answer) => return answer,
+        Turn::Refused(denial) => return refuse(&denial, to),
+    };
     let (leaving, left) = oneshot::channel();
-    let key = HoldKey { request: id, attempt: 0 };
-    Tracked::new(gate, key, leaving, serve(gate.clone(), active, entered, message, left)).await
+    let serving = serve(gate.clone(), active, entered, message, left);
+    Tracked::new(gate, id, leaving, replay::recorded(ticket, serving)).await
 }
 
-/// The call itself. It runs to its end even when the client leaves.
-async fn serve(gate: Gate, active: Arc<Active>, entered: Entered, message: Message, left: oneshot::Receiver<()>) -> Response<Reply> {
-    let to = message.to;
+/// The call itself, with as many attempts as it takes. It runs to its end even when the client leaves.
+async fn serve(
+    gate: Gate,
+    active: Arc<Active>,
+    mut entered: Entered,
+    message: Message,
+    mut left: oneshot::Receiver<()>,
+) -> Response<Reply> {
+    let mut attempts = Attempts::default();
     if message.dialect.is_free() {
-        return exempt::serve(&gate, &active, entered, asked(&message), &message).await;
+        return exempt::serve(&gate, &active, entered, attempts.asked(&message), &message).await;
     }
-    let hold = match admit(&gate, &active, entered, asked(&message)).await {
-        Ok(Decision::Permit(hold)) => hold,
-        Ok(Decision::Deny(denial)) => return refuse(&denial, to),
-        Err(fault) => {
-            tracing::error!(%fault, request = %to.request, "no call can be admitted");
-            return refuse(&Denial::LedgerUnavailable, to);
-        }
-    };
+    loop {
+        let next = match admit(&gate, &active, entered, attempts.asked(&message)).await {
+            Ok(Decision::Permit(hold)) => {
+                let again = attempts.admitted(&hold);
+                match attempt(&gate, &active, hold, &message, &mut left, again).await {
+                    Tried::Over(answer) => return answer,
+                    Tried::Unserved(unserved) => attempts.unserved(&gate, &active, &message, *unserved, &mut left).await,
+                }
+            }
+            Ok(Decision::Deny(turned)) => attempts.turned(&gate, &active, &message, turned),
+            Err(fault) => {
+                tracing::error!(%fault, request = %message.to.request, "no call can be admitted");
+                return refuse(&Denial::LedgerUnavailable, message.to);
+            }
+        };
+        entered = match next {
+            Next::Try(entered) => entered,
+            Next::Answer(answer) => return answer,
+        };
+    }
+}
+
+/// One attempt of an admitted call. `again`: another one may follow.
+async fn attempt(
+    gate: &Gate,
+    active: &Arc<Active>,
+    mut hold: Hold,
+    message: &Message,
+    left: &mut oneshot::Receiver<()>,
+    again: bool,
+) -> Tried {
+    let to = message.to;
     let stop = Arc::clone(&hold.view.stop);
     // A call whose stream the policy took away is finished like any plain one.
     let waits_for_client = message.request.ask.stream && !is_unstreamed(&hold);
     let dispatched = tokio::select! {
         biased;
-        dispatched = dispatch(&active, hold.sending(), &message) => dispatched,
+        dispatched = dispatch(active, hold.sending(), message) => dispatched,
         Ok(()) = left, if waits_for_client => {
-            settle(&gate, hold, Ended::Relayed { outcome: Outcome::ClientLeft, status: None, bytes: 0, usage: None });
-            return refuse(&Denial::Draining, to);
+            settle(gate, hold, Ended::Relayed { outcome: Outcome::ClientLeft, status: None, bytes: 0, usage: None });
+            return Tried::Over(refuse(&Denial::Draining, to));
         }
-        () = stop.raised() => return stopped(&gate, hold, to, None),
+        () = stop.raised() => return Tried::Over(stopped(gate, hold, to, None)),
     };
-    match dispatched {
-        Ok(dispatched) => relay(&gate, &active, hold, &message, dispatched).await,
-        Err(SendFault::NeverSent(fault)) => {
-            let provider = hold.card.provider.name.clone();
-            settle(&gate, hold, Ended::NeverSent);
-            reply::refusal(&denial::upstream(fault, &provider, to), to)
+    Tried::Over(match dispatched {
+        Ok(dispatched) => {
+            hold.heard(dispatched.head.status.as_u16());
+            return relay(gate, active, hold, message, dispatched, again).await;
         }
-        // A provider that makes a plain answer as a whole may be done with it by now.
-        Err(SendFault::MaybeSent(fault @ UpstreamFault::FirstByteTimeout)) if !waits_for_client => {
-            failed(&gate, hold, to, fault, Ended::Unknown { outcome: Outcome::ProviderFailed, status: None })
+        Err(fault) => {
+            hold.unheard();
+            match fault {
+                SendFault::NeverSent(fault) => {
+                    let (provider, card) = (hold.card.provider.name.clone(), Arc::clone(&hold.card));
+                    let entered = settle_and_go_on(gate, hold, Ended::NeverSent);
+                    let answer = reply::refusal(&denial::upstream(fault, &provider, to), to);
+                    if again {
+                        return Tried::Unserved(Box::new(Unserved { answer, entered, card, cause: Cause::NeverSent }));
+                    }
+                    answer
+                }
+                // A provider that makes a plain answer as a whole may be done with it by now.
+                SendFault::MaybeSent(fault @ UpstreamFault::FirstByteTimeout) if !waits_for_client => {
+                    failed(gate, hold, to, fault, Ended::Unknown { outcome: Outcome::ProviderFailed, status: None })
+                }
+                SendFault::MaybeSent(fault) => failed(gate, hold, to, fault, Ended::Failed { status: None }),
+            }
         }
-        Err(SendFault::MaybeSent(fault)) => failed(&gate, hold, to, fault, Ended::Failed { status: None }),
-    }
-}
-
-/// What the gate decides on.
-fn asked(message: &Message) -> Asked {
-    let request::Request { ask, refers, .. } = &message.request;
-    Asked {
-        ask: ask.clone(),
-        protocol: message.dialect.protocol(),
-        input: Digest::of(&message.body),
-        refers: refers.clone(),
-        brings_key: message.provider_key.is_some(),
-    }
+    })
 }
 
 /// Passes an answer on, as a stream or whole, and settles what it cost.
-async fn relay(gate: &Gate, active: &Active, hold: Hold, message: &Message, answer: Dispatched) -> Response<Reply> {
+async fn relay(gate: &Gate, active: &Active, hold: Hold, message: &Message, answer: Dispatched, again: bool) -> Tried {
     let Dispatched { head, source } = answer;
     let to = message.to;
     failpoint::reached("answer.head");
     if head.status.is_informational() || head.status.is_redirection() {
         // Followed by the client, a redirect would lead the prompt past the daemon.
-        return failed(gate, hold, to, UpstreamFault::BadAnswer, Ended::Failed { status: Some(head.status.as_u16()) });
+        return Tried::Over(failed(gate, hold, to, UpstreamFault::BadAnswer, Ended::Failed { status: Some(head.status.as_u16()) }));
     }
     if let Err(fault) = gate.ledger().may_relay(&hold.held).await {
         tracing::error!(%fault, request = %to.request, "a reservation may not be on disk: nothing of its answer is shown");
         settle(gate, hold, Ended::Unknown { outcome: Outcome::ProviderFailed, status: Some(head.status.as_u16()) });
-        return refuse(&Denial::LedgerUnavailable, to);
+        return Tried::Over(refuse(&Denial::LedgerUnavailable, to));
     }
     if head.status.is_success() && headers::is_encoded(&head.headers) {
         // It was asked for identity; what can't be read can't be metered, and does not pass.
         let ended = Ended::Unknown { outcome: Outcome::NoUsage, status: Some(head.status.as_u16()) };
-        return failed(gate, hold, to, UpstreamFault::BadAnswer, ended);
+        return Tried::Over(failed(gate, hold, to, UpstreamFault::BadAnswer, ended));
     }
     if head.status.is_success() && is_stream(&head.headers) {
         let ask = &message.request.ask;
         let is_ours = message.dialect.has_usage_option() && !message.request.asks_for_usage();
         let usage_chunk = if is_ours { UsageChunk::Strip } else { UsageChunk::Pass };
-        let editor = StreamEditor::new(message.dialect, client_model(&hold, message), ask.choices, usage_chunk);
+        let editor = StreamEditor::new(message.dialect, client_model(active, message), ask.choices, usage_chunk);
         let on_disconnect = active.config.settings.on_disconnect.value;
         let stores = message.request.stores;
         let streamed = Streamed { dialect: message.dialect, to, stores, status: head.status.as_u16(), source, editor, on_disconnect };
+        let headers = answered(&head, &hold);
         let relaying = Relaying::new(gate, hold, &message.line, streamed);
-        return reply::respond(head.status, headers::to_client(&head.headers), Reply::Stream(Box::new(relaying)), to.request);
+        return Tried::Over(reply::respond(head.status, headers, Reply::Stream(Box::new(relaying)), to.request));
     }
     let (idle, stop) = (hold.card.provider.timeouts.idle, Arc::clone(&hold.view.stop));
-    let body = match collect(source, idle, &stop).await {
+    let body = match body::collect(source, idle, &stop).await {
         Ok(body) => body,
-        Err(Uncollected::Stopped) => return stopped(gate, hold, to, Some(head.status)),
-        Err(Uncollected::Fault(fault)) => {
-            return failed(gate, hold, to, fault, Ended::unread(head.status.as_u16()));
+        Err(body::Uncollected::Stopped) => return Tried::Over(stopped(gate, hold, to, Some(head.status))),
+        Err(body::Uncollected::Fault(fault)) => {
+            return Tried::Over(failed(gate, hold, to, fault, Ended::unread(head.status.as_u16())));
         }
     };
-    if head.status.is_success() { succeed(gate, hold, message, &head, body) } else { decline(gate, hold, message, &head, body) }
+    match head.status.is_success() {
+        true => Tried::Over(succeed(gate, active, hold, message, &head, body)),
+        false => decline(gate, hold, message, &head, body, again),
+    }
 }
 
 /// A plain answer: metered, under the client's name of the model.
-fn succeed(gate: &Gate, hold: Hold, message: &Message, head: &http::response::Parts, body: Bytes) -> Response<Reply> {
+fn succeed(gate: &Gate, active: &Active, hold: Hold, message: &Message, head: &http::response::Parts, body: Bytes) -> Response<Reply> {
     let to = message.to;
     let status = head.status.as_u16();
     let Some(read) = message.dialect.answer(&body) else {
         return failed(gate, hold, to, UpstreamFault::BadAnswer, Ended::Unknown { outcome: Outcome::NoUsage, status: Some(status) });
     };
     let body = match &read.model_span {
-        Some(span) => answer::splice_model(&body, span, client_model(&hold, message)),
+        Some(span) => answer::splice_model(&body, span, client_model(active, message)),
         None => body,
     };
     let ended = Ended::plain(status, read.usage, read.relayed_output_bytes);
-    let mut headers = headers::to_client(&head.headers);
+    let mut headers = answered(head, &hold);
     let streamed = is_unstreamed(&hold).then(|| message.dialect.as_stream(&body, message.request.asks_for_usage())).flatten();
     let body = streamed.map_or(body, |events| {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
@@ -247,11 +275,27 @@ fn is_unstreamed(hold: &Hold) -> bool {
     hold.permit.changed(Changed::Stream).is_some()
 }
 
-/// An error of the provider: passed on as it is, and charged unless it proves that nothing was billed.
-fn decline(gate: &Gate, hold: Hold, message: &Message, head: &http::response::Parts, body: Bytes) -> Response<Reply> {
-    let ended = Ended::declined(head.status.as_u16(), || message.dialect.answer(&body).is_some_and(|answer| answer.is_error));
-    settle(gate, hold, ended);
-    reply::whole(head.status, headers::to_client(&head.headers), body, message.to.request)
+/// An error of the provider: passed on as it is, and charged unless it proves that nothing was billed. Then another attempt may
+/// follow, where that can help.
+fn decline(gate: &Gate, hold: Hold, message: &Message, head: &http::response::Parts, body: Bytes, again: bool) -> Tried {
+    let status = head.status.as_u16();
+    let ended = Ended::declined(status, || message.dialect.answer(&body).is_some_and(|answer| answer.is_error));
+    let cause = matches!(ended, Ended::Refused { .. }).then(|| Cause::of_refusal(status, &head.headers)).flatten().filter(|_| again);
+    let (answer, card) = (reply::whole(head.status, answered(head, &hold), body, message.to.request), Arc::clone(&hold.card));
+    let entered = settle_and_go_on(gate, hold, ended);
+    match cause {
+        Some(cause) => Tried::Unserved(Box::new(Unserved { answer, entered, card, cause })),
+        None => Tried::Over(answer),
+    }
+}
+
+/// An answer's headers for the client, with the model that served it.
+fn answered(head: &http::response::Parts, hold: &Hold) -> HeaderMap {
+    let mut headers = headers::to_client(&head.headers);
+    if let Some(model) = &hold.card.shown {
+        headers.insert(reply::MODEL, model.clone());
+    }
+    headers
 }
 
 pub(super) fn refuse(denial: &Denial, to: Addressee) -> Response<Reply> {
@@ -272,10 +316,10 @@ fn stopped(gate: &Gate, hold: Hold, to: Addressee, status: Option<StatusCode>) -
     refuse(&denial, to)
 }
 
-/// The name that the client knows the model by.
-fn client_model<'a>(hold: &'a Hold, message: &'a Message) -> &'a str {
+/// The name that the client knows the model by, whichever serves it.
+fn client_model<'a>(active: &'a Active, message: &'a Message) -> &'a str {
     let asked = &message.request.ask.model;
-    if asked.is_empty() { &hold.card.card.name } else { asked }
+    if asked.is_empty() { &active.config.catalog.default_model } else { asked }
 }
 
 fn is_stream(headers: &HeaderMap) -> bool {
@@ -295,130 +339,17 @@ struct Received {
 async fn read(active: &Active, received: Received, body: Incoming) -> Result<Message, Denial> {
     let Received { line, dialect, to, head: http::request::Parts { uri, headers, .. } } = received;
     if headers::is_encoded(&headers) {
-        skip_unasked(&headers, body).await;
+        body::skip_unasked(&headers, body).await;
         return Err(Denial::Malformed {
             message: "a body with a `content-encoding` is not taken: send it as it is".to_owned(),
             param: None,
         });
     }
-    let limit = active.config.settings.max_body.value;
-    if hyper::body::Body::size_hint(&body).lower() > u64::try_from(limit).unwrap_or(u64::MAX) {
-        skip_unasked(&headers, body).await;
-        return Err(too_large(limit));
-    }
-    let body = read_body(body, &active.config.settings).await?;
+    let body = body::read(&headers, body, &active.config.settings).await?;
     let provider_key = headers::provider_key(&headers, dialect.protocol())
         .map_err(|()| Denial::Malformed { message: "the provider key that the call brings is none".to_owned(), param: None })?;
     match dialect.read(&body) {
         Ok(request) => Ok(Message { line, provider_key, uri, headers, body, dialect, to, request }),
         Err(Malformed { message, param }) => Err(Denial::Malformed { message, param }),
-    }
-}
-
-async fn read_body(mut body: Incoming, settings: &Settings) -> Result<Bytes, Denial> {
-    let (limit, idle) = (settings.max_body.value, settings.body_idle.value);
-    let broken = |message: &str| Denial::Malformed { message: message.to_owned(), param: None };
-    let begun = clock::mono();
-    let mut whole = Joined::default();
-    loop {
-        let next = tokio::time::timeout(idle, body.frame()).await.map_err(|_| broken("the body did not arrive in time"))?;
-        let Some(frame) = next else { return Ok(whole.freeze()) };
-        let frame = frame.map_err(|_| broken("the body broke off"))?;
-        if let Ok(bytes) = frame.into_data() {
-            whole.push(bytes);
-        }
-        if whole.len() > limit {
-            skip(body).await;
-            return Err(too_large(limit));
-        }
-        if clock::mono().saturating_sub(begun) > BODY_LASTS {
-            return Err(broken("the body did not arrive in time"));
-        }
-    }
-}
-
-fn too_large(limit: usize) -> Denial {
-    Denial::TooLarge { limit: u64::try_from(limit).unwrap_or(u64::MAX) }
-}
-
-/// Drops a body that is on its way. A client that asked first (`expect: 100-continue`) is told no instead, and sends none.
-pub(super) async fn skip_unasked(headers: &HeaderMap, body: Incoming) {
-    if !headers.contains_key(header::EXPECT) {
-        skip(body).await;
-    }
-}
-
-/// Reads and drops some of a body that nobody wants: a client that is still sending would not see the answer before the
-/// connection closes.
-async fn skip(mut body: Incoming) {
-    let reading = async {
-        let mut seen = 0;
-        while let Some(Ok(frame)) = body.frame().await {
-            seen += frame.data_ref().map_or(0, Bytes::len);
-            if seen > MAX_UNREAD {
-                return;
-            }
-        }
-    };
-    // A client that takes longer gets its answer and a closed connection.
-    let _in_time = tokio::time::timeout(UNREAD_FOR, reading).await;
-}
-
-/// Why an answer was not read whole.
-pub(super) enum Uncollected {
-    Stopped,
-    Fault(UpstreamFault),
-}
-
-/// Reads a plain answer to its end.
-pub(super) async fn collect(mut source: Source, idle: Duration, stop: &StopFlag) -> Result<Bytes, Uncollected> {
-    let begun = clock::mono();
-    let mut whole = Joined::default();
-    loop {
-        let next = tokio::select! {
-            biased;
-            next = tokio::time::timeout(idle, std::future::poll_fn(|cx| source.poll_bytes(cx))) => next,
-            () = stop.raised() => return Err(Uncollected::Stopped),
-        };
-        match next {
-            Err(_) => return Err(Uncollected::Fault(UpstreamFault::IdleTimeout)),
-            Ok(Some(Err(fault))) => return Err(Uncollected::Fault(fault)),
-            Ok(None) => return Ok(whole.freeze()),
-            Ok(Some(Ok(bytes))) => whole.push(bytes),
-        }
-        if whole.len() > MAX_ANSWER {
-            return Err(Uncollected::Fault(UpstreamFault::AnswerTooLarge));
-        }
-        if clock::mono().saturating_sub(begun) > CALL_LASTS {
-            return Err(Uncollected::Fault(UpstreamFault::IdleTimeout));
-        }
-    }
-}
-
-/// Bytes in a row. One frame is the common case, and is not copied.
-#[derive(Default)]
-struct Joined {
-    first: Bytes,
-    all: BytesMut,
-}
-
-impl Joined {
-    fn len(&self) -> usize {
-        self.first.len() + self.all.len()
-    }
-
-    fn push(&mut self, bytes: Bytes) {
-        if self.len() == 0 {
-            self.first = bytes;
-            return;
-        }
-        if self.all.is_empty() {
-            self.all.extend_from_slice(&std::mem::take(&mut self.first));
-        }
-        self.all.extend_from_slice(&bytes);
-    }
-
-    fn freeze(self) -> Bytes {
-        if self.all.is_empty() { self.first } else { self.all.freeze() }
     }
 }

@@ -1,10 +1,11 @@
 //! Answers that a provider has stored: looked at, deleted or cancelled by the agent that got them, and by nobody else. It costs
 //! nothing and calls no model, so nothing is held for it; tokens, states and rates hold as for a call.
 
+use super::body::{Uncollected, collect, skip_unasked};
 use super::dispatch;
 use super::headers;
 use super::reply::{self, Reply};
-use super::serve::{Uncollected, collect, refuse, skip_unasked};
+use super::serve::refuse;
 use super::upstream::{self, Answer, SendFault};
 use crate::config::{Provider, ProviderKind};
 use crate::gate::{Active, Entered, Evidence, Gate};

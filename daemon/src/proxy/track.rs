@@ -4,8 +4,8 @@
 //! the call become a task, so that it ends in good order.
 
 use crate::gate::{Call, Gate};
-use aex_core::books::HoldKey;
 use aex_core::event::Outcome;
+use aex_proto::value::RequestId;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -17,7 +17,7 @@ type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 pub(super) struct Tracked<T: Send + 'static> {
     work: Option<Work<T>>,
     gate: Gate,
-    key: HoldKey,
+    request: RequestId,
     call: Option<Call>,
     /// Told when the client leaves; a call for a stream ends then, a plain one goes on.
     client: Option<oneshot::Sender<()>>,
@@ -27,11 +27,11 @@ impl<T: Send + 'static> Tracked<T> {
     /// Tracks the work of a call. `client` is told when the client leaves.
     pub(super) fn new(
         gate: &Gate,
-        key: HoldKey,
+        request: RequestId,
         client: oneshot::Sender<()>,
         work: impl Future<Output = T> + Send + 'static,
     ) -> Tracked<T> {
-        Tracked { work: Some(Box::pin(work)), gate: gate.clone(), key, call: Some(gate.track(key)), client: Some(client) }
+        Tracked { work: Some(Box::pin(work)), gate: gate.clone(), request, call: Some(gate.track(request)), client: Some(client) }
     }
 }
 
@@ -54,17 +54,17 @@ impl<T: Send + 'static> Drop for Tracked<T> {
     fn drop(&mut self) {
         let Some(work) = self.work.take() else { return };
         if std::thread::panicking() {
-            self.gate.end_unknown(self.key, Outcome::Panic);
+            self.gate.end_lost(self.request, Outcome::Panic);
             return;
         }
         let Some(client) = self.client.take() else {
             // The runtime ends before the call did.
-            self.gate.end_unknown(self.key, Outcome::Stopped);
+            self.gate.end_lost(self.request, Outcome::Stopped);
             return;
         };
         // The work may be past the point where it listens.
         client.send(()).unwrap_or_default();
-        let rest = Tracked { work: Some(work), gate: self.gate.clone(), key: self.key, call: self.call.take(), client: None };
+        let rest = Tracked { work: Some(work), gate: self.gate.clone(), request: self.request, call: self.call.take(), client: None };
         tokio::spawn(async move { drop(rest.await) });
     }
 }

@@ -13,14 +13,17 @@ pub use answer::{Addressee, Refusal};
 pub use fault::{Misdirected, UpstreamFault, misdirected, upstream};
 pub use stream::{stream_denial, stream_fault};
 
-use aex_core::decision::{AccountState, AuthCause, Denial, Named, RateKind};
+use aex_core::decision::{AccountState, AuthCause, Denial, KeyUse, Named, RateKind};
 use aex_core::price::Unbounded;
 use aex_core::window::Period;
+use aex_proto::value::RequestId;
 use policy::{policy, ruled_out};
 use whose::{called, inspect, is_run, reference, resume, subject};
 
 /// The wait that is told when the ledger is away or the daemon is leaving.
 const AWAY_RETRY_MS: u64 = 1_000;
+/// The wait that is told when the first call with an idempotency key is under way.
+const KEY_RETRY_MS: u64 = 1_000;
 
 const INVALID_REQUEST: &str = "invalid_request_error";
 const PERMISSION: &str = "permission_error";
@@ -79,6 +82,13 @@ fn refusal(denial: &Denial) -> Refusal {
              --allow-passthrough`."
                 .to_owned(),
         ),
+        Denial::ProviderDown { provider, retry_after_ms } => Refusal::passing(
+            503,
+            "upstream_error",
+            "upstream_unavailable",
+            *retry_after_ms,
+            format!("Provider `{provider}` has failed again and again and is not called for now: wait {}.", seconds(*retry_after_ms)),
+        ),
         Denial::Budget { account, asked, left, limit, period, resets_at } => {
             let when = resets_at.map_or_else(|| "It does not reset".to_owned(), |at| format!("It resets at {at}"));
             let of = called(account);
@@ -108,6 +118,14 @@ fn refusal(denial: &Denial) -> Refusal {
         Denial::NotStored { item: true, name } => {
             Refusal::lasting(404, INVALID_REQUEST, "item_not_found", format!("Item with id '{name}' not found: this agent got none."))
         }
+        Denial::Idempotency { cause, first } => key_used(*cause, *first),
+        Denial::IdempotencyFull { limit } => Refusal::passing(
+            503,
+            "api_error",
+            "idempotency_keys_full",
+            answer::MAX_RETRY_MS,
+            format!("{limit} idempotency keys of the last 24 hours are kept, and no more can be: call without one, or raise `idempotency_keys` in aexd.yaml."),
+        ),
         Denial::LedgerUnavailable => Refusal::passing(
             503,
             "api_error",
@@ -118,6 +136,30 @@ fn refusal(denial: &Denial) -> Refusal {
         Denial::Draining => {
             Refusal::passing(503, "api_error", "shutting_down", AWAY_RETRY_MS, "aexd is shutting down and admits no new call: try again when it is back.".to_owned())
         }
+    }
+}
+
+fn key_used(cause: KeyUse, first: RequestId) -> Refusal {
+    let lasting = |code, message| Refusal::lasting(409, INVALID_REQUEST, code, message);
+    match cause {
+        KeyUse::Running => Refusal::passing(
+            409,
+            INVALID_REQUEST,
+            "idempotency_key_in_use",
+            KEY_RETRY_MS,
+            format!("The first call with this `idempotency-key`, {first}, is still under way: ask again for its answer."),
+        ),
+        KeyUse::OtherRequest => lasting(
+            "idempotency_key_reused",
+            format!("This `idempotency-key` belongs to call {first}, which had another path or body: use a new key for each call."),
+        ),
+        KeyUse::AnswerGone => lasting(
+            "idempotency_answer_gone",
+            format!(
+                "Call {first} with this `idempotency-key` was charged, and its answer is no longer kept: `aexctl explain {first}` tells what became of \
+                 it; use a new key to call, and pay, again."
+            ),
+        ),
     }
 }
 

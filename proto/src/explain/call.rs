@@ -233,6 +233,37 @@ pub struct Ended {
     pub unknown_usage: Vec<(String, String)>,
 }
 
+/// One of several attempts of a call, or a model that it did not go to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptTold {
+    /// Which attempt, from 0; absent for a model that was passed over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u8>,
+    /// What was charged for it.
+    pub charge_pico: Pico,
+    /// The same in USD.
+    pub charge_usd: String,
+    /// The events that it rests on.
+    pub events: Vec<EventSeen>,
+    /// What was held for it.
+    pub held_pico: Pico,
+    /// The same in USD.
+    pub held_usd: String,
+    /// The model.
+    pub model: String,
+    /// Why it ended so; for a model that was passed over, the rule that kept the call from it. Absent while it is in flight.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<String>,
+    /// The provider; absent where its card is not kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
+    /// exact, estimated, worst_case, released, in_flight, or passed_over.
+    pub state: String,
+    /// The status of the provider's answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+}
+
 /// Something that was computed again from the stored inputs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recomputed {
@@ -287,6 +318,9 @@ pub struct CallStory {
     /// When the daemon ends it at the latest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Stamp>,
+    /// All attempts, when there was more than one, and the models that were passed over: the last attempt is the one told here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attempts: Vec<AttemptTold>,
     /// What was computed again for this story.
     pub recomputed: Vec<Recomputed>,
     /// The events that it rests on.

@@ -5,7 +5,7 @@ use crate::units::{count, grouped, instant};
 use crate::view::Paint;
 use aex_core::ask::Ask;
 use aex_core::decision::{Denial, RateKind};
-use aex_proto::explain::{BoundPart, BoundTold, CallStory, Check, Edit, Ended, RuleSeen, SentTo, Verdict};
+use aex_proto::explain::{AttemptTold, BoundPart, BoundTold, CallStory, Check, Edit, Ended, RuleSeen, SentTo, Verdict};
 use aex_proto::value::Pico;
 
 pub(super) fn text(story: &CallStory, paint: Paint) -> String {
@@ -43,6 +43,7 @@ pub(super) fn tell(story: &CallStory, paint: Paint, page: &mut Page) {
     if let Some(ask) = story.asked.as_ref().and_then(|asked| serde_json::from_value::<Ask>(asked.clone()).ok()) {
         page.fact("asked for", asked(&ask));
     }
+    tried(&story.attempts, page);
     page.head("Checks, in their order");
     story.checks.iter().for_each(|check| page.row(line(check, paint)));
     if story.checks.iter().any(|check| check.verdict == Verdict::Denied) {
@@ -82,6 +83,38 @@ pub(super) fn tell(story: &CallStory, paint: Paint, page: &mut Page) {
         page.row("such as a count, a state or a key. `aexctl audit` holds it against the account's history.");
     }
     page.events(&story.events);
+}
+
+/// The attempts, and the models that were passed over.
+fn tried(attempts: &[AttemptTold], page: &mut Page) {
+    if attempts.is_empty() {
+        return;
+    }
+    page.head("Attempts, in their order; the last one is told below");
+    for told in attempts {
+        let Some(number) = told.attempt else {
+            page.fact("passed over", format!("{}: {}", told.model, passed_over(told.outcome.as_deref().unwrap_or_default())));
+            continue;
+        };
+        let at = told.provider.as_ref().map(|provider| format!(" at {provider}")).unwrap_or_default();
+        let status = told.status.map(|status| format!(" (status {status})")).unwrap_or_default();
+        let became = match told.outcome.as_deref() {
+            Some(word) => format!("{}{status}; charged {} of {} held", outcome(&told.state, word), told.charge_pico, told.held_pico),
+            None => format!("in flight; {} held", told.held_pico),
+        };
+        page.fact(&format!("attempt {}", u32::from(number) + 1), format!("{}{at}: {became}", told.model));
+    }
+}
+
+/// Why a call did not go to a model.
+fn passed_over(rule: &str) -> String {
+    match rule {
+        "provider_down" => "its provider had failed again and again, and was given a rest".to_owned(),
+        "dialect" => "its provider does not speak what the client speaks".to_owned(),
+        "allow_passthrough" => "the client's own provider key is for another provider".to_owned(),
+        "budget" => "the budget had no room for it".to_owned(),
+        rule => format!("denied by {rule}"),
+    }
 }
 
 fn asked(ask: &Ask) -> String {

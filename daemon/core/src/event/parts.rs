@@ -41,3 +41,13 @@ impl From<Head> for ChainEnd {
         ChainEnd { hash: head.hash, seq: head.seq }
     }
 }
+
+/// A model that a call did not go to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Skipped {
+    /// The model.
+    pub model: String,
+    /// The rule that kept it from there, as denials name it.
+    pub rule: String,
+}

@@ -27,6 +27,7 @@ fn a_body_is_canonical_and_is_read_back() {
         deadline: Stamp::new(5),
         epoch: 1,
         facts: Some(facts()),
+        idempotency: Some(Digest::ZERO),
         input: Digest::ZERO,
         input_tokens: 4,
         max_tokens: 5,
@@ -35,6 +36,7 @@ fn a_body_is_canonical_and_is_read_back() {
         request: RequestId::new(1, 1),
         rule: Some("short".to_owned()),
         sent: true,
+        skipped: vec![Skipped { model: "m".to_owned(), rule: "provider_down".to_owned() }],
     };
     let settled = CallSettled {
         attempt: 0,

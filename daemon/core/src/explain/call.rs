@@ -1,5 +1,6 @@
 //! The story of one request: decided, bound and priced again from what its events name.
 
+use super::attempts::{Attempt, attempts};
 use super::checks::{Seen, checks};
 use super::{caller, json, money, name, seen};
 use crate::ask::Ask;
@@ -18,6 +19,10 @@ pub struct CallDossier<'a> {
     pub decided: &'a Record,
     /// `call.settled` or `call.released`.
     pub end: Option<&'a Record>,
+    /// All its attempts, this one last.
+    pub attempts: &'a [Attempt],
+    /// The denial of a further one.
+    pub unmet: Option<&'a Record>,
     /// The agent's suspension for its bill.
     pub suspended: Option<&'a Record>,
     /// The configurations that came into force last before it, newest first: in the moment of a reload it was decided by the one
@@ -161,6 +166,7 @@ fn admitted(dossier: &CallDossier<'_>, held: &CallHeld) -> Result<CallStory, Str
         sent: card.map(|card| sent(dossier, held, card)),
         deadline: end.is_none().then_some(held.deadline),
         end,
+        attempts: attempts(dossier.attempts, dossier.unmet, dossier.audit),
         recomputed,
         events: events(dossier),
     })
@@ -223,6 +229,7 @@ fn refused(dossier: &CallDossier<'_>, denied: &CallDenied) -> CallStory {
         sent: None,
         end: None,
         deadline: None,
+        attempts: Vec::new(),
         recomputed: recomputed.or_else(|| unknown_again(dossier, &denied.denial)).into_iter().collect(),
         events: events(dossier),
     }

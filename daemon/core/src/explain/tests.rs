@@ -122,6 +122,7 @@ impl Chain {
             deadline: NOON.offset(1_000_000),
             epoch: 1,
             facts: None,
+            idempotency: None,
             input: Digest::ZERO,
             input_tokens: bound.input_tokens,
             max_tokens: 1_000,
@@ -130,6 +131,7 @@ impl Chain {
             request: request(number),
             rule: None,
             sent: true,
+            skipped: Vec::new(),
         })
     }
 
@@ -185,6 +187,8 @@ impl Chain {
         let dossier = CallDossier {
             decided,
             end,
+            attempts: &[],
+            unmet: None,
             suspended: None,
             configs: std::slice::from_ref(self.at(2)),
             before: &before,

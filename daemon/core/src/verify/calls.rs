@@ -54,6 +54,10 @@ impl Audit {
         };
         let fresh = self.open.insert(key, Held { free_gateway_errors: self.configs.free_gateway_errors, moved_us: 0, row }).is_none();
         self.found.integrity.check(fresh, || format!("{place}: {} is held again", key.request));
+        let before = key.attempt.checked_sub(1).map(|attempt| HoldKey { attempt, ..key });
+        self.found.integrity.check(before.is_none_or(|before| !self.open.contains_key(&before)), || {
+            format!("{place}: {} is tried again while an attempt of it is held", key.request)
+        });
     }
 
     /// A hold counts on every balance of its path, and fits all of them.

@@ -227,7 +227,12 @@ impl Scribe {
     fn call(&mut self, account: i64, output: u64, sent: bool) -> Option<HoldKey> {
         self.requests += 1;
         let request = RequestId::new(self.epoch, self.requests);
-        let key = HoldKey { request, attempt: 0 };
+        self.attempt(HoldKey { request, attempt: 0 }, account, output, sent)
+    }
+
+    /// Asks for one attempt of a call.
+    fn attempt(&mut self, key: HoldKey, account: i64, output: u64, sent: bool) -> Option<HoldKey> {
+        let HoldKey { request, attempt } = key;
         let (account, ask, deadline) = (AccountId::new(account), ask(output), self.now.offset(HOUR));
         let (card_digest, policy) = (card().snapshot().1, seed().snapshot().1);
         let refused = |denial: Denial| CallDenied {
@@ -263,13 +268,14 @@ impl Scribe {
             account,
             amount: bound.amount,
             ask,
-            attempt: 0,
+            attempt,
             balances: placed.balances.clone(),
             card: card_digest,
             changes: Vec::new(),
             deadline,
             epoch: self.epoch,
             facts: None,
+            idempotency: None,
             input: Digest::ZERO,
             input_tokens: bound.input_tokens,
             max_tokens: limit,
@@ -278,6 +284,7 @@ impl Scribe {
             request,
             rule: None,
             sent,
+            skipped: Vec::new(),
         };
         let held_seq = self.write(held);
         let row = rows::Hold {
@@ -301,7 +308,7 @@ impl Scribe {
     fn send(&mut self, key: HoldKey) {
         self.books.mark_sent(key);
         self.holds.get_mut(&key).unwrap().sent = true;
-        self.write(CallSent { attempt: 0, request: key.request });
+        self.write(CallSent { attempt: key.attempt, request: key.request });
     }
 
     fn settle(&mut self, key: HoldKey, state: Settled, outcome: Outcome, usage: &Usage) {
@@ -313,7 +320,7 @@ impl Scribe {
             _ => (charge.lines, charge.total, i64::try_from(quantity).unwrap()),
         };
         let settled = CallSettled {
-            attempt: 0,
+            attempt: key.attempt,
             charge: total,
             lines,
             outcome,
@@ -328,7 +335,7 @@ impl Scribe {
     }
 
     fn release(&mut self, key: HoldKey, reason: Released, status: Option<u16>) {
-        let seq = self.write(CallReleased { attempt: 0, reason, request: key.request, status });
+        let seq = self.write(CallReleased { attempt: key.attempt, reason, request: key.request, status });
         self.end(key, None, Pico::ZERO, 0, seq);
     }
 

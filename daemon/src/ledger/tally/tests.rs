@@ -170,6 +170,8 @@ async fn call(ledger: &Ledger, account: AccountId, number: u64, ending: Ending) 
         max_tokens: 5,
         lasts_us: 1_000_000,
         sent: true,
+        idempotency: None,
+        skipped: Vec::new(),
     };
     ledger.hold(hold).await.unwrap().unwrap();
     ledger.end(key, ending).unwrap();

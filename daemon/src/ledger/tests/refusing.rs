@@ -41,6 +41,8 @@ async fn hold(house: &mut House, account: AccountId) -> Option<HoldKey> {
         max_tokens: 5,
         lasts_us: 3_600_000_000,
         sent: true,
+        idempotency: None,
+        skipped: Vec::new(),
     };
     house.ledger.hold(call).await.ok().map(|held| held.map(|_| key).unwrap())
 }

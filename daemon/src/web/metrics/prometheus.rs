@@ -24,6 +24,8 @@ pub struct Process {
     pub connections: usize,
     /// Calls can be admitted.
     pub is_available: bool,
+    /// Providers, and whether their calls are refused because they fail.
+    pub providers: Vec<(String, bool)>,
     /// Flushes of the ledger, and how long they took in all.
     pub flushes: (u64, Duration),
     /// What it takes of the machine.
@@ -188,6 +190,10 @@ fn daemon(text: &mut Text, figures: &Figures, process: &Process) {
     text.sample(&format!("{flush}_sum"), &[], micro(u64::try_from(process.flushes.1.as_micros()).unwrap_or(u64::MAX)));
     text.sample(&format!("{flush}_count"), &[], process.flushes.0);
     gauge(text, "aexd_connections", "Connections to the proxy.", process.connections);
+    let help = "1: the provider fails, and calls to it are refused or go to fallbacks; 0: they pass.";
+    family(text, "aexd_provider_down", help, process.providers.iter(), |text, (provider, is_down)| {
+        text.sample("aexd_provider_down", &[("provider", provider)], u8::from(*is_down));
+    });
     gauge(text, "process_start_time_seconds", "When the daemon started.", seconds(process.started_at));
     let cpu = micro(u64::try_from(process.usage.cpu.as_micros()).unwrap_or(u64::MAX));
     one(text, "process_cpu_seconds_total", Kind::Counter, "Processor time of the daemon.", &[], cpu);

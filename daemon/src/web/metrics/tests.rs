@@ -56,6 +56,7 @@ fn process() -> prometheus::Process {
         started_at: NOW.offset(-100_000_000),
         connections: 2,
         is_available: true,
+        providers: vec![("groq".to_owned(), false), ("mock".to_owned(), true)],
         flushes: (3, Duration::from_micros(4_500)),
         usage: Usage { cpu: Duration::from_millis(1_250), resident_bytes: Some(4_096), open_files: Some(9), max_files: None },
     }

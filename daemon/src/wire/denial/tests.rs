@@ -329,6 +329,30 @@ fn codex_alone_is_told_an_empty_budget_as_a_rate() {
 }
 
 #[test]
+fn a_provider_that_fails_is_told_with_the_wait() {
+    check(
+        &Denial::ProviderDown { provider: "mock".to_owned(), retry_after_ms: 9_500 },
+        r##"503 9500 retry {"error":{"Provider `mock` has failed again and again and is not called for now: wait 9.500 s.#","upstream_error","param":null,"code":"upstream_unavailable"}}"##,
+    );
+}
+
+#[test]
+fn a_key_that_was_used_names_the_first_call_and_only_a_running_one_is_worth_a_retry() {
+    let used = |cause| Denial::Idempotency { cause, first: RequestId::from_bits(0x0100_0000_0007) };
+    check(
+        &used(KeyUse::Running),
+        r##"409 1000 retry {"error":{"The first call with this `idempotency-key`, req_0000010000000007, is still under way: ask again for its answer.#","invalid_request_error","param":null,"code":"idempotency_key_in_use"}}"##,
+    );
+    for (cause, code) in [(KeyUse::OtherRequest, "idempotency_key_reused"), (KeyUse::AnswerGone, "idempotency_answer_gone")] {
+        let refusal = worded(&used(cause), TO);
+        assert_eq!((refusal.status, refusal.code, refusal.no_retry, refusal.retry_after_ms), (409, code, true, None));
+        assert!(refusal.message.contains("req_0000010000000007"), "{}", refusal.message);
+    }
+    let full = worded(&Denial::IdempotencyFull { limit: 5 }, TO);
+    assert_eq!((full.status, full.code, full.retry_after_ms), (503, "idempotency_keys_full", Some(60_000)));
+}
+
+#[test]
 fn the_field_at_fault_is_named_as_the_dialect_names_it() {
     let breach = |rule| Denial::Policy { also: vec![], breach: Breach { asked: "2".to_owned(), limit: "1".to_owned(), rule } };
     let param = |dialect, rule| worded(&breach(rule), Addressee { dialect: Some(dialect), ..TO }).param;

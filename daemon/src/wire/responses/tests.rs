@@ -3,9 +3,10 @@
 use super::*;
 use crate::wire::answer::Kept;
 use crate::wire::dialect::{Dialect, Shape};
+use crate::wire::edit::{Edits, edit};
 use crate::wire::stream::{Ending, StreamEditor, UsageChunk};
 use aex_core::ask::Ask;
-use aex_core::usage::{Bucket, Usage};
+use aex_core::usage::{Bucket, ToolName, Usage};
 use bytes::Bytes;
 use serde_json::Value;
 
@@ -80,17 +81,28 @@ fn absent_and_null_mean_the_same() {
 #[test]
 fn what_hides_its_price_is_told() {
     for (body, tool) in [
-        (r#"{"prompt":{"id":"pmpt_1"}}"#, "prompt"),
+        (r#"{"prompt":{"id":"pmpt_1"}}"#, "stored/prompt"),
         (r#"{"moderation":{"model":"m"}}"#, "moderation"),
         (r#"{"context_management":[{"type":"compaction"}]}"#, "context_management"),
         (r#"{"tools":[{"type":"file_search"}]}"#, "file_search"),
         (r#"{"tools":[{"type":"tool_search"}]}"#, "tool_search"),
-        (r#"{"tools":[{"type":"namespace","name":"n","tools":[{"type":"web_search"}]}]}"#, "web_search"),
-        (r#"{"input":[{"type":"additional_tools","role":"developer","tools":[{"type":"code_interpreter"}]}]}"#, "code_interpreter"),
+        (r#"{"tools":[{"type":"namespace","name":"n","tools":[{"type":"web_search"}]}]}"#, "nested/web_search"),
+        (r#"{"input":[{"type":"additional_tools","role":"developer","tools":[{"type":"code_interpreter"}]}]}"#, "nested/code_interpreter"),
         (r#"{"models":["a"]}"#, "models"),
     ] {
         assert_eq!(ask(body).hosted_tools, [tool], "{body}");
     }
+}
+
+/// Codex lists `web_search` with every call.
+#[test]
+fn a_tool_of_the_provider_can_be_taken_out_of_the_list() {
+    let body = Bytes::from_static(br#"{"model":"m","input":"a","tools":[{"type":"function","name":"f"},{"type":"web_search"}],"tool_choice":"auto","max_tool_calls":3}"#);
+    let request = read(&body).unwrap();
+    assert_eq!((request.ask.tools, request.ask.max_tool_calls), (2, Some(3)));
+    let edits = Edits { drop_tools: &["web_search"], ..Edits::default() };
+    let left = r#"{"model":"m","input":"a","tools":[{"type":"function","name":"f"}],"tool_choice":"auto","max_tool_calls":3}"#;
+    assert_eq!(edit(&body, &request, &edits), left);
 }
 
 #[test]
@@ -140,8 +152,12 @@ const USAGE: &str = r#"{"input_tokens":100,"input_tokens_details":{"cached_token
 fn usage() -> Usage {
     let mut usage = Usage::text(40, 30);
     usage.add(Bucket::CachedInput, 40);
-    usage.add(Bucket::CacheWrite, 20);
+    usage.add(Bucket::CacheWrite30m, 20);
     usage
+}
+
+fn quantities(usage: Option<Usage>) -> Vec<(Bucket, u64)> {
+    usage.map(|usage| usage.quantities).unwrap_or_default()
 }
 
 #[test]
@@ -152,8 +168,9 @@ fn a_plain_answer_is_metered_and_its_names_are_kept() {
         "tool_usage":{{"image_gen":{{"input_tokens":0}},"web_search":{{"num_requests":2}}}},"metadata":{{"model":"x"}}}}"#
     );
     let answer = Dialect::Responses.answer(body.as_bytes()).unwrap();
-    let unknown = vec![("tool_usage.web_search.num_requests".to_owned(), "2".to_owned())];
-    assert_eq!(answer.usage, Some(Usage { unknown, ..usage() }));
+    let mut used = usage();
+    used.add(Bucket::Tool(ToolName::new("web_search").unwrap()), 2);
+    assert_eq!(quantities(answer.usage), used.quantities);
     assert_eq!(answer.relayed_output_bytes, 2 + 2 + count("[]".len()));
     let items = vec!["rs_1".to_owned(), "fc_1".to_owned()];
     assert_eq!(answer.kept, Some(Box::new(Kept { id: "resp_1".to_owned(), items, created_at: 7 })));
@@ -189,7 +206,7 @@ fn a_stream_is_the_providers_but_for_the_model_and_ends_with_its_last_event() {
         assert!(editor.meter().done);
         let Ending { complete, meter, .. } = editor.finish();
         assert!(complete);
-        assert_eq!((meter.usage, meter.relayed_output_bytes, meter.next_sequence), (Some(usage()), 2 + 20, 5));
+        assert_eq!((quantities(meter.usage), meter.relayed_output_bytes, meter.next_sequence), (usage().quantities, 2 + 20, 5));
         assert_eq!(meter.kept.map(|kept| (kept.id, kept.items)), Some(("resp_1".to_owned(), vec!["fc_1".to_owned()])));
     }
 }
@@ -239,7 +256,7 @@ fn a_whole_response_becomes_events_that_say_the_same() {
     let mut editor = StreamEditor::new(Dialect::Responses, "mine", 1, UsageChunk::Pass);
     assert!(editor.push(events).fault.is_none());
     let Ending { complete, meter, .. } = editor.finish();
-    assert_eq!((complete, meter.usage, meter.relayed_output_bytes), (true, Some(usage()), 4 + 2 + 2));
+    assert_eq!((complete, quantities(meter.usage), meter.relayed_output_bytes), (true, usage().quantities, 4 + 2 + 2));
     for body in ["[]", "{}", r#"{"error":{}}"#, "<html>"] {
         assert_eq!(Dialect::Responses.as_stream(body.as_bytes(), true), None);
     }

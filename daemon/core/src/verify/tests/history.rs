@@ -127,3 +127,20 @@ proptest! {
         prop_assert_eq!(scribe.broken(), Vec::<String>::new());
     }
 }
+
+#[test]
+fn attempts_of_a_call_follow_one_another_and_are_never_held_at_once() {
+    let mut scribe = Scribe::new("UTC");
+    scribe.account(Some(1), AccountKind::Agent, &[(Period::Total, 50_000)]);
+    let first = scribe.call(2, 50, true).unwrap();
+    scribe.release(first, Released::Refused, Some(429));
+    let second = scribe.attempt(HoldKey { attempt: 1, ..first }, 2, 50, true).unwrap();
+    scribe.settle(second, Settled::Exact, Outcome::Answered, &Usage::text(9, 20));
+    assert_eq!(scribe.broken(), Vec::<String>::new());
+    let third = scribe.call(2, 50, true).unwrap();
+    let fourth = scribe.attempt(HoldKey { attempt: 1, ..third }, 2, 50, true).unwrap();
+    scribe.release(third, Released::NeverSent, None);
+    scribe.settle(fourth, Settled::Exact, Outcome::Answered, &Usage::text(9, 20));
+    let broken = scribe.broken();
+    assert!(broken.len() == 1 && broken[0].contains("is tried again while an attempt of it is held"), "{broken:?}");
+}

@@ -1,0 +1,137 @@
+//! Bodies, read whole: of requests under their limits, of plain answers under theirs; and what is dropped of those that nobody
+//! wants. Must not: look into one.
+
+use super::dispatch::Source;
+use crate::config::Settings;
+use crate::gate::CALL_LASTS;
+use crate::ledger::StopFlag;
+use crate::os::clock;
+use crate::wire::denial::UpstreamFault;
+use aex_core::decision::Denial;
+use bytes::{Bytes, BytesMut};
+use http::header::{self, HeaderMap};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use std::time::Duration;
+
+/// The largest plain answer that is read, in bytes.
+const MAX_ANSWER: usize = 64 << 20;
+/// How long a request's body may take in all.
+const BODY_LASTS: Duration = Duration::from_secs(300);
+/// What is read of a refused request's body, so that the client gets to read the refusal.
+const MAX_UNREAD: usize = 4 << 20;
+/// How long that may take in all.
+const UNREAD_FOR: Duration = Duration::from_secs(2);
+
+/// Reads a request's body, under the limits of the settings.
+pub(super) async fn read(headers: &HeaderMap, mut body: Incoming, settings: &Settings) -> Result<Bytes, Denial> {
+    let (limit, idle) = (settings.max_body.value, settings.body_idle.value);
+    if hyper::body::Body::size_hint(&body).lower() > u64::try_from(limit).unwrap_or(u64::MAX) {
+        skip_unasked(headers, body).await;
+        return Err(too_large(limit));
+    }
+    let broken = |message: &str| Denial::Malformed { message: message.to_owned(), param: None };
+    let begun = clock::mono();
+    let mut whole = Joined::default();
+    loop {
+        let next = tokio::time::timeout(idle, body.frame()).await.map_err(|_| broken("the body did not arrive in time"))?;
+        let Some(frame) = next else { return Ok(whole.freeze()) };
+        let frame = frame.map_err(|_| broken("the body broke off"))?;
+        if let Ok(bytes) = frame.into_data() {
+            whole.push(bytes);
+        }
+        if whole.len() > limit {
+            skip(body).await;
+            return Err(too_large(limit));
+        }
+        if clock::mono().saturating_sub(begun) > BODY_LASTS {
+            return Err(broken("the body did not arrive in time"));
+        }
+    }
+}
+
+fn too_large(limit: usize) -> Denial {
+    Denial::TooLarge { limit: u64::try_from(limit).unwrap_or(u64::MAX) }
+}
+
+/// Drops a body that is on its way. A client that asked first (`expect: 100-continue`) is told no instead, and sends none.
+pub(super) async fn skip_unasked(headers: &HeaderMap, body: Incoming) {
+    if !headers.contains_key(header::EXPECT) {
+        skip(body).await;
+    }
+}
+
+/// Reads and drops some of a body that nobody wants: a client that is still sending would not see the answer before the
+/// connection closes.
+async fn skip(mut body: Incoming) {
+    let reading = async {
+        let mut seen = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            seen += frame.data_ref().map_or(0, Bytes::len);
+            if seen > MAX_UNREAD {
+                return;
+            }
+        }
+    };
+    // A client that takes longer gets its answer and a closed connection.
+    let _in_time = tokio::time::timeout(UNREAD_FOR, reading).await;
+}
+
+/// Why an answer was not read whole.
+pub(super) enum Uncollected {
+    Stopped,
+    Fault(UpstreamFault),
+}
+
+/// Reads a plain answer to its end.
+pub(super) async fn collect(mut source: Source, idle: Duration, stop: &StopFlag) -> Result<Bytes, Uncollected> {
+    let begun = clock::mono();
+    let mut whole = Joined::default();
+    loop {
+        let next = tokio::select! {
+            biased;
+            next = tokio::time::timeout(idle, std::future::poll_fn(|cx| source.poll_bytes(cx))) => next,
+            () = stop.raised() => return Err(Uncollected::Stopped),
+        };
+        match next {
+            Err(_) => return Err(Uncollected::Fault(UpstreamFault::IdleTimeout)),
+            Ok(Some(Err(fault))) => return Err(Uncollected::Fault(fault)),
+            Ok(None) => return Ok(whole.freeze()),
+            Ok(Some(Ok(bytes))) => whole.push(bytes),
+        }
+        if whole.len() > MAX_ANSWER {
+            return Err(Uncollected::Fault(UpstreamFault::AnswerTooLarge));
+        }
+        if clock::mono().saturating_sub(begun) > CALL_LASTS {
+            return Err(Uncollected::Fault(UpstreamFault::IdleTimeout));
+        }
+    }
+}
+
+/// Bytes in a row. One frame is the common case, and is not copied.
+#[derive(Default)]
+struct Joined {
+    first: Bytes,
+    all: BytesMut,
+}
+
+impl Joined {
+    fn len(&self) -> usize {
+        self.first.len() + self.all.len()
+    }
+
+    fn push(&mut self, bytes: Bytes) {
+        if self.len() == 0 {
+            self.first = bytes;
+            return;
+        }
+        if self.all.is_empty() {
+            self.all.extend_from_slice(&std::mem::take(&mut self.first));
+        }
+        self.all.extend_from_slice(&bytes);
+    }
+
+    fn freeze(self) -> Bytes {
+        if self.all.is_empty() { self.first } else { self.all.freeze() }
+    }
+}
