@@ -82,7 +82,9 @@ impl Notes {
             Kind::Number => !matches!(scanner.number()?, Number::Natural(0) | Number::Zero),
             // What lies deeper is not looked at: any content counts.
             Kind::Object | Kind::List => scanner.skip()?.len() > "{}".len(),
-            Kind::Text | Kind::True | Kind::False | Kind::Null => {
+            // A text may hold a count, or a sum; a word holds none.
+            Kind::Text => scanner.text()?.unescape().chars().any(|char| char.is_numeric() && char != '0'),
+            Kind::True | Kind::False | Kind::Null => {
                 scanner.skip()?;
                 false
             }

@@ -86,10 +86,11 @@ fn parts_beyond_their_whole_are_added_never_cut() {
 fn what_is_not_known_is_told_with_its_value_when_it_counts() {
     check(r#"{"prompt_tokens":1,"completion_tokens":1,"queue_time":0.02,"total_time":1.5}"#, &[(Input, 1), (Output, 1)], &[]);
     check(
-        r#"{"prompt_tokens":1,"completion_tokens":1,"fee": 5.0e-1 ,"free":0,"none":0.0,"tier":"x","prompt_tokens_details":{"video_tokens":7},"tools":{"searches":2,"other":0,"deep":{"a":1}},"l":[1],"e":[]}"#,
+        r#"{"prompt_tokens":1,"completion_tokens":1,"fee": 5.0e-1 ,"free":0,"none":0.0,"tier":"x","x_tokens":"900","zeros":"0.00","prompt_tokens_details":{"video_tokens":7},"tools":{"searches":2,"other":0,"deep":{"a":1}},"l":[1],"e":[]}"#,
         &[(Input, 1), (Output, 1)],
         &[
             ("fee", "5.0e-1"),
+            ("x_tokens", r#""900""#),
             ("prompt_tokens_details.video_tokens", "7"),
             ("tools.searches", "2"),
             ("tools.deep", r#"{"a":1}"#),
@@ -147,9 +148,15 @@ fn one_count_under_several_names_is_counted_once() {
 
 #[test]
 fn embeddings_have_no_output_and_chat_has() {
-    let text = br#"{"prompt_tokens":8,"total_tokens":8}"#;
-    let mut scanner = Scanner::new(text).unwrap();
-    assert_eq!(embeddings(&mut scanner).unwrap(), Some(Usage::text(8, 0)));
+    let read_embeddings = |text: &str| embeddings(&mut Scanner::new(text.as_bytes()).unwrap()).unwrap();
+    for (text, wanted) in [
+        (r#"{"prompt_tokens":8,"total_tokens":8}"#, Usage::text(8, 0)),
+        (r#"{"prompt_tokens":0,"total_tokens":5000}"#, Usage::text(5_000, 0)),
+        (r#"{"prompt_tokens":8,"total_tokens":0}"#, Usage::text(8, 0)),
+        (r#"{"prompt_tokens":8,"completion_tokens":2,"total_tokens":10}"#, Usage::text(8, 2)),
+    ] {
+        assert_eq!(read_embeddings(text), Some(wanted), "{text}");
+    }
     assert_eq!(read(r#"{"prompt_tokens":8,"total_tokens":8}"#), None);
 }
 
