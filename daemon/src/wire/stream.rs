@@ -4,10 +4,9 @@
 //! Fails closed: a payload that is no JSON ends the relay. Holds at most one event that is not complete, with a cap.
 
 use super::answer::{Answer, Kept};
-use super::dialect::Dialect;
+use super::dialect::{Dialect, Told};
 use super::edit::{quoted, spliced};
 use super::json::{Kind, Scanner};
-use super::messages::answer::Told;
 use super::sse::{Event, Piece, Splitter};
 use super::usage;
 use aex_core::price::is_standard_tier;
@@ -244,7 +243,7 @@ impl StreamEditor {
         };
         self.note(&answer);
         if let Some(kept) = answer.kept.take() {
-            self.meter.kept = Some(kept);
+            self.meter.kept.get_or_insert_default().add(*kept);
         }
         if self.usage_chunk == UsageChunk::Strip && answer.no_choices && answer.has_usage && !answer.is_error {
             self.stripped = true;
