@@ -51,7 +51,7 @@ pub struct Relay {
 /// What was read in a stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Meter {
-    /// The usage that the provider reported last; reports are cumulative.
+    /// The usage that the provider reported last; reports are cumulative, and what falls in a later one stays.
     pub usage: Option<Usage>,
     /// That is not the last report, and the provider's dialect says so.
     pub usage_goes_on: bool,
@@ -273,7 +273,7 @@ impl StreamEditor {
         self.meter.done |= answer.ends;
         self.meter.next_sequence = answer.sequence.map_or(self.meter.next_sequence, |number| number.saturating_add(1));
         if let Some(usage) = &answer.usage {
-            self.meter.usage = Some(usage.clone());
+            self.meter.usage = Some(self.meter.usage.as_ref().map_or_else(|| usage.clone(), |before| usage::later(before, usage)));
             self.meter.usage_goes_on = answer.usage_goes_on;
         }
         if answer.service_tier.is_some() && self.service_tier.as_deref().is_none_or(is_standard_tier) {

@@ -190,6 +190,55 @@ fn what_a_delta_says_replaces_and_what_it_leaves_out_stays() {
 }
 
 #[test]
+fn a_count_that_falls_stays_and_is_noted() {
+    let note = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let start = r#"{"input_tokens":300,"cache_read_input_tokens":7,"cache_creation":{"ephemeral_1h_input_tokens":3},"output_tokens":1}"#;
+    let zeros = r#"{"input_tokens":0,"cache_read_input_tokens":0,"cache_creation":{"ephemeral_1h_input_tokens":0},"output_tokens":9}"#;
+    let usage = messages(&[start, zeros]).unwrap();
+    assert_eq!(usage.quantities, [(Input, 300), (CachedInput, 7), (Bucket::CacheWrite1h, 3), (Output, 9)]);
+    let fell = [
+        note("input_tokens.fell", "[300,0]"),
+        note("cache_read_input_tokens.fell", "[7,0]"),
+        note("ephemeral_1h_input_tokens.fell", "[3,0]"),
+    ];
+    assert_eq!(usage.unknown, fell);
+    // Passes that were told are not taken back, one by one or all.
+    let passes = |count: u64| {
+        format!(r#"{{"input_tokens":1,"output_tokens":1,"iterations":[{{"type":"compaction","input_tokens":{count},"output_tokens":2}}]}}"#)
+    };
+    let usage = messages(&[&passes(50), &passes(40), r#"{"iterations":[]}"#]).unwrap();
+    assert_eq!((usage.quantities, usage.unknown), (vec![(Input, 51), (Output, 3)], vec![note("input_tokens.fell", "[50,40]")]));
+}
+
+#[test]
+fn of_two_reports_of_a_stream_neither_side_falls() {
+    let text = |cached: u64, input: u64, output: u64| {
+        read(&format!(r#"{{"prompt_tokens":{input},"completion_tokens":{output},"prompt_tokens_details":{{"cached_tokens":{cached}}}}}"#))
+            .unwrap()
+    };
+    let check = |reports: &[Usage], wanted: &[(Bucket, u64)], fell: &[(&str, &str)]| {
+        let usage = reports.iter().skip(1).fold(reports[0].clone(), |before, report| later(&before, report));
+        assert_eq!(usage.quantities, wanted);
+        let noted: Vec<(&str, &str)> = usage.unknown.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        assert_eq!(noted, fell);
+    };
+    check(&[text(0, 300, 1), text(0, 300, 200)], &[(Input, 300), (Output, 200)], &[]);
+    // What turns out to be cached is no fall.
+    check(&[text(0, 300, 1), text(200, 300, 2)], &[(Input, 100), (CachedInput, 200), (Output, 2)], &[]);
+    let fell = [("input.fell", "[300,0]"), ("output.fell", "[200,0]")];
+    check(&[text(0, 300, 200), text(0, 0, 0)], &[(Input, 300), (Output, 200)], &fell);
+    // A rise behind it does not make it sound.
+    check(&[text(0, 300, 200), text(0, 0, 0), text(0, 310, 210)], &[(Input, 310), (Output, 210)], &fell);
+    check(&[text(9, 300, 200), text(0, 0, 201)], &[(Input, 291), (CachedInput, 9), (Output, 201)], &fell[..1]);
+    let search = ToolName::new("web_search").unwrap();
+    let mut searched = text(0, 1, 1);
+    searched.add_calls(search, 2);
+    let mut none = text(0, 1, 1);
+    none.add_calls(search, 0);
+    check(&[searched, none], &[(Input, 1), (Output, 1), (Tool(search), 2)], &[("tool:web_search.fell", "[2,0]")]);
+}
+
+#[test]
 fn passes_that_compact_the_conversation_are_added_and_those_of_others_are_not_known() {
     let usage = messages(&[
         r#"{"input_tokens":23000,"output_tokens":1000,"iterations":[{"type":"compaction","input_tokens":180000,"output_tokens":3500},
