@@ -86,6 +86,24 @@ pub struct Kept {
 impl Kept {
     /// Items of one response that are kept by name.
     pub const MOST_ITEMS: usize = 1_024;
+
+    /// Adds an item, once.
+    pub(super) fn add_item(&mut self, item: String) {
+        if self.items.len() < Kept::MOST_ITEMS && !self.items.contains(&item) {
+            self.items.push(item);
+        }
+    }
+
+    /// Adds what a later event tells.
+    pub(super) fn add(&mut self, later: Kept) {
+        if !later.id.is_empty() {
+            self.id = later.id;
+        }
+        if later.created_at > 0 {
+            self.created_at = later.created_at;
+        }
+        later.items.into_iter().for_each(|item| self.add_item(item));
+    }
 }
 
 impl Answer {

@@ -6,7 +6,6 @@
 use super::answer::Answer;
 use super::edit::LimitField;
 use super::json::{Fault, Kind, Scanner};
-use super::messages::answer::Told;
 use super::request::{Malformed, Request};
 use super::{chat, completions, embeddings, messages, responses, unstream};
 use aex_core::decision::Protocol;
@@ -28,6 +27,13 @@ pub enum Dialect {
     Messages,
     /// OpenAI's responses.
     Responses,
+}
+
+/// What the events of one stream have told, where later ones only add to it.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    messages: messages::answer::Told,
+    responses: responses::answer::Told,
 }
 
 /// Whose errors a client reads.
@@ -265,9 +271,9 @@ impl Dialect {
     pub(super) fn event(self, told: &mut Told, scanner: &mut Scanner<'_>, client_model: &str) -> Result<Answer, Fault> {
         match self {
             Dialect::Chat | Dialect::Completions => chat::answer::object(scanner, Some(client_model)),
-            Dialect::CountTokens | Dialect::Messages => messages::answer::event(told, scanner, client_model),
+            Dialect::CountTokens | Dialect::Messages => messages::answer::event(&mut told.messages, scanner, client_model),
             Dialect::Embeddings => embeddings::answer(scanner, Some(client_model)),
-            Dialect::Responses => responses::answer::event(scanner, client_model),
+            Dialect::Responses => responses::answer::event(&mut told.responses, scanner, client_model),
         }
     }
 

@@ -27,6 +27,16 @@ impl Event {
     pub(super) fn only_line(&self) -> Option<&Range<usize>> {
         self.first.as_ref().filter(|_| self.more.is_empty())
     }
+
+    /// The event as it is complete: its lines, which counted from its start, count as its span does.
+    fn ended(mut self, end: usize) -> Event {
+        self.span.end = end;
+        let start = self.span.start;
+        for line in self.first.iter_mut().chain(&mut self.more) {
+            *line = start + line.start..start + line.end;
+        }
+        self
+    }
 }
 
 /// What a [`Splitter`] found.
@@ -45,7 +55,7 @@ pub(super) struct Splitter {
     line: usize,
     /// No line ends between `line` and here.
     searched: usize,
-    /// The event that is not complete yet.
+    /// The event that is not complete yet. Its lines count from its start: bytes that go from the front leave them as they are.
     open: Option<Event>,
     /// The last byte was a carriage return: a line feed may still belong to it.
     after_return: bool,
@@ -100,9 +110,7 @@ impl Splitter {
         if !line.is_empty() {
             self.read_line(bytes, line);
         }
-        let mut event = self.open.take()?;
-        event.span.end = bytes.len();
-        Some(event)
+        self.open.take().map(|event| event.ended(bytes.len()))
     }
 
     /// Bytes before here are done with: neither an event nor a line is open in them.
@@ -121,9 +129,6 @@ impl Splitter {
         self.searched -= bytes;
         if let Some(event) = &mut self.open {
             event.span.start -= bytes;
-            for line in event.first.iter_mut().chain(&mut event.more) {
-                *line = line.start - bytes..line.end - bytes;
-            }
         }
     }
 
@@ -135,9 +140,7 @@ impl Splitter {
         }
         match line.first() {
             None => {
-                let mut event = self.open.take()?;
-                event.span.end = self.line;
-                return Some(event);
+                return self.open.take().map(|event| event.ended(self.line));
             }
             // A comment before an event is no part of it: it passes at once.
             Some(b':') => return None,
@@ -151,7 +154,8 @@ impl Splitter {
         let value = value.strip_prefix(b" ").unwrap_or(value);
         match name {
             b"data" => {
-                let value = span.end - value.len()..span.end;
+                let end = span.end - event.span.start;
+                let value = end - value.len()..end;
                 match event.first {
                     None => event.first = Some(value),
                     Some(_) => event.more.push(value),
@@ -161,5 +165,43 @@ impl Splitter {
             _ => {}
         }
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A shift comes with each frame: what it did to each line of an open event would be done lines × frames times.
+    #[test]
+    fn what_goes_from_the_front_leaves_the_lines_of_an_open_event_as_they_are() {
+        let before = b": ping\n";
+        let mut bytes = [before.as_slice(), b"id: 7\ndata: a\ndata:bc\n"].concat();
+        let mut splitter = Splitter::default();
+        assert!(splitter.next(&bytes).is_none());
+        assert_eq!(splitter.settled(), before.len());
+        let lines = |splitter: &Splitter| splitter.open.as_ref().unwrap().lines().cloned().collect::<Vec<_>>();
+        let stored = lines(&splitter);
+        assert_eq!(stored, [12..13, 19..21]);
+        bytes.drain(..before.len());
+        splitter.shift(before.len());
+        assert_eq!(lines(&splitter), stored);
+        splitter.shift(0);
+        bytes.extend_from_slice(b"data: d\n\n");
+        let Some(Piece::Event(event)) = splitter.next(&bytes) else { panic!("no event") };
+        let texts: Vec<&[u8]> = event.lines().map(|line| &bytes[line.clone()]).collect();
+        assert_eq!((texts, event.span), (vec![b"a".as_slice(), b"bc", b"d"], 0..bytes.len()));
+    }
+
+    /// The lines of an event count as its span does, wherever in the bytes it begins.
+    #[test]
+    fn an_event_behind_another_has_its_own_lines() {
+        let bytes = b"data: a\n\ndata: b\ndata: c";
+        let mut splitter = Splitter::default();
+        let Some(Piece::Event(first)) = splitter.next(bytes) else { panic!("no event") };
+        assert!(splitter.next(bytes).is_none());
+        let last = splitter.last(bytes).unwrap();
+        let texts: Vec<&[u8]> = first.lines().chain(last.lines()).map(|line| &bytes[line.clone()]).collect();
+        assert_eq!(texts, [b"a", b"b", b"c"]);
     }
 }

@@ -4,10 +4,9 @@
 //! Fails closed: a payload that is no JSON ends the relay. Holds at most one event that is not complete, with a cap.
 
 use super::answer::{Answer, Kept};
-use super::dialect::Dialect;
+use super::dialect::{Dialect, Told};
 use super::edit::{quoted, spliced};
 use super::json::{Kind, Scanner};
-use super::messages::answer::Told;
 use super::sse::{Event, Piece, Splitter};
 use super::usage;
 use aex_core::price::is_standard_tier;
@@ -52,7 +51,7 @@ pub struct Relay {
 /// What was read in a stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Meter {
-    /// The usage that the provider reported last; reports are cumulative.
+    /// The usage that the provider reported last; reports are cumulative, and what falls in a later one stays.
     pub usage: Option<Usage>,
     /// That is not the last report, and the provider's dialect says so.
     pub usage_goes_on: bool,
@@ -244,7 +243,7 @@ impl StreamEditor {
         };
         self.note(&answer);
         if let Some(kept) = answer.kept.take() {
-            self.meter.kept = Some(kept);
+            self.meter.kept.get_or_insert_default().add(*kept);
         }
         if self.usage_chunk == UsageChunk::Strip && answer.no_choices && answer.has_usage && !answer.is_error {
             self.stripped = true;
@@ -274,7 +273,7 @@ impl StreamEditor {
         self.meter.done |= answer.ends;
         self.meter.next_sequence = answer.sequence.map_or(self.meter.next_sequence, |number| number.saturating_add(1));
         if let Some(usage) = &answer.usage {
-            self.meter.usage = Some(usage.clone());
+            self.meter.usage = Some(self.meter.usage.as_ref().map_or_else(|| usage.clone(), |before| usage::later(before, usage)));
             self.meter.usage_goes_on = answer.usage_goes_on;
         }
         if answer.service_tier.is_some() && self.service_tier.as_deref().is_none_or(is_standard_tier) {

@@ -15,7 +15,7 @@ use super::json::{Fault, Kind, Number, Scanner};
 use super::request::shortened;
 use aex_core::ask::NAMES_KEPT;
 use aex_core::price::tier;
-use aex_core::usage::Usage;
+use aex_core::usage::{Bucket, Usage};
 
 /// The largest count: quantities are JSON numbers in the ledger, which are exact up to here.
 const MAX_COUNT: u64 = (1 << 53) - 1;
@@ -24,6 +24,46 @@ const MAX_COUNT: u64 = (1 << 53) - 1;
 pub(super) fn tiered(usage: &mut Usage, name: &str) {
     if !name.is_empty() {
         usage.tier = Some(tier([Some(name)]).unwrap_or_else(|| name.to_owned()));
+    }
+}
+
+/// How a count that fell is called among what is not known, where it makes of the charge an estimate.
+fn fallen(name: &str) -> String {
+    format!("{name}.fell")
+}
+
+/// The later of two reports of one stream, each of which counts from its beginning. Input, output or calls of a tool of which it
+/// counts fewer stay as they were before, and that they fell is noted; so does what nobody knows.
+pub(super) fn later(before: &Usage, later: &Usage) -> Usage {
+    let mut usage = Usage { quantities: Vec::new(), tier: later.tier.clone().or_else(|| before.tier.clone()), ..later.clone() };
+    for (name, value) in &before.unknown {
+        note(&mut usage.unknown, name, value);
+    }
+    for (name, counts) in [("input", Bucket::is_input as fn(Bucket) -> bool), ("output", Bucket::is_output)] {
+        let of = |usage: &Usage| usage.quantities.iter().copied().filter(|(bucket, _)| counts(*bucket)).collect::<Vec<_>>();
+        let sum = |parts: &[(Bucket, u64)]| parts.iter().fold(0, |sum: u64, (_, part)| sum.saturating_add(*part));
+        let (held, told) = (of(before), of(later));
+        let falls = sum(&told) < sum(&held);
+        if falls {
+            note(&mut usage.unknown, &fallen(name), &format!("[{},{}]", sum(&held), sum(&told)));
+        }
+        (if falls { held } else { told }).into_iter().for_each(|(bucket, part)| usage.add(bucket, part));
+    }
+    let others = before.quantities.iter().chain(&later.quantities).filter(|(bucket, _)| !bucket.is_tokens());
+    for (bucket, _) in others {
+        let (held, told) = (before.get(*bucket), later.get(*bucket));
+        if told < held {
+            note(&mut usage.unknown, &fallen(&bucket.name()), &format!("[{held},{told}]"));
+        }
+        usage.add(*bucket, held.max(told).saturating_sub(usage.get(*bucket)));
+    }
+    usage
+}
+
+/// Notes what is not known, once.
+fn note(unknown: &mut Vec<(String, String)>, name: &str, value: &str) {
+    if unknown.len() < NAMES_KEPT && unknown.iter().all(|(known, _)| known != name) {
+        unknown.push((name.to_owned(), value.to_owned()));
     }
 }
 
@@ -63,6 +103,15 @@ impl Notes {
         Ok(())
     }
 
+    /// Replaces a cumulative count by a later one. One that falls is not to be trusted: the larger stays, and that it fell is noted.
+    fn rise(&mut self, name: &str, count: &mut Option<u64>, later: Option<u64>) {
+        match (*count, later) {
+            (Some(before), Some(later)) if later < before => self.note(&fallen(name), &format!("[{before},{later}]")),
+            (_, None) => {}
+            (_, later) => *count = later,
+        }
+    }
+
     /// Notes an unknown field when it is, or holds, anything but zero.
     fn unknown(&mut self, scanner: &mut Scanner<'_>, name: &str) -> Result<(), Fault> {
         if scanner.kind()? != Kind::Object {
@@ -82,7 +131,9 @@ impl Notes {
             Kind::Number => !matches!(scanner.number()?, Number::Natural(0) | Number::Zero),
             // What lies deeper is not looked at: any content counts.
             Kind::Object | Kind::List => scanner.skip()?.len() > "{}".len(),
-            Kind::Text | Kind::True | Kind::False | Kind::Null => {
+            // A text may hold a count, or a sum; a word holds none.
+            Kind::Text => scanner.text()?.unescape().chars().any(|char| char.is_numeric() && char != '0'),
+            Kind::True | Kind::False | Kind::Null => {
                 scanner.skip()?;
                 false
             }

@@ -1,8 +1,45 @@
 //! A response, whole or an event of its stream, read in one pass: its name, its model, its usage, an error, what it says.
 
-use crate::wire::answer::{self, Answer, Kept, value_bytes};
+use crate::wire::answer::{self, Answer, value_bytes};
 use crate::wire::json::{Fault, Kind, Number, Scanner};
-use crate::wire::usage;
+use crate::wire::usage::{self, HostedTools};
+use aex_core::usage::Usage;
+
+/// What the events of one stream have told of items: the list in the last event may be empty (ChatGPT's backend for Codex), or leave some out.
+#[derive(Debug, Default)]
+pub(in crate::wire) struct Told {
+    begun: Items,
+    done: Items,
+}
+
+/// Items at one of their two events.
+#[derive(Debug, Default)]
+struct Items {
+    count: u64,
+    tools: HostedTools,
+}
+
+impl Items {
+    fn add(&mut self, kind: &str) {
+        self.count = self.count.saturating_add(1);
+        self.tools.item(kind);
+    }
+}
+
+impl Told {
+    /// Adds the calls of tools. Where all items that began came to their end, those are all calls; otherwise there may be more.
+    fn add_to(&self, usage: &mut Usage) {
+        let told = usage.told.clone();
+        [&self.begun, &self.done].into_iter().for_each(|items| items.tools.clone().add_to(usage));
+        if self.done.count > 0 && self.begun.count <= self.done.count {
+            let mut all = HostedTools::default();
+            all.all_items_seen();
+            all.add_to(usage);
+        } else {
+            usage.told = told;
+        }
+    }
+}
 
 /// Reads a plain answer.
 pub(in crate::wire) fn object(scanner: &mut Scanner<'_>, client_model: Option<&str>) -> Result<Answer, Fault> {
@@ -44,7 +81,9 @@ fn items(answer: &mut Answer, scanner: &mut Scanner<'_>, output: Output) -> Resu
         return scanner.pass();
     }
     let mut list = scanner.list()?;
+    let mut is_empty = true;
     while scanner.item(&mut list)? {
+        is_empty = false;
         if scanner.kind()? != Kind::Object {
             scanner.pass()?;
             continue;
@@ -54,7 +93,7 @@ fn items(answer: &mut Answer, scanner: &mut Scanner<'_>, output: Output) -> Resu
             match &*key.unescape() {
                 "id" if scanner.kind()? == Kind::Text => {
                     let id = scanner.text()?.unescape().into_owned();
-                    keep(answer.kept.get_or_insert_default(), id);
+                    answer.kept.get_or_insert_default().add_item(id);
                 }
                 "type" if scanner.kind()? == Kind::Text => {
                     let kind = scanner.text()?;
@@ -70,20 +109,17 @@ fn items(answer: &mut Answer, scanner: &mut Scanner<'_>, output: Output) -> Resu
             }
         }
     }
-    answer.tools.all_items_seen();
+    // In a stream an empty list is told of responses with items, too.
+    if output == Output::Counts || !is_empty {
+        answer.tools.all_items_seen();
+    }
     Ok(())
 }
 
-fn keep(kept: &mut Kept, item: String) {
-    if kept.items.len() < Kept::MOST_ITEMS {
-        kept.items.push(item);
-    }
-}
-
 /// Reads an event of a stream.
-pub(in crate::wire) fn event(scanner: &mut Scanner<'_>, client_model: &str) -> Result<Answer, Fault> {
+pub(in crate::wire) fn event(told: &mut Told, scanner: &mut Scanner<'_>, client_model: &str) -> Result<Answer, Fault> {
     let mut kind = Event::Other;
-    let mut name_bytes = 0;
+    let mut item = Item::default();
     let mut answer = answer::object(scanner, |answer, name, scanner| {
         match name {
             "type" if scanner.kind()? == Kind::Text => kind = Event::of(&scanner.text()?.unescape()),
@@ -104,10 +140,7 @@ pub(in crate::wire) fn event(scanner: &mut Scanner<'_>, client_model: &str) -> R
                 answer.add(bytes);
             }
             "item" if scanner.kind()? == Kind::Object => {
-                let mut open = scanner.object()?;
-                while let Some(key) = scanner.key(&mut open)? {
-                    if key.is("name") { name_bytes = value_bytes(scanner)? } else { scanner.pass()? }
-                }
+                item = Item::read(scanner)?;
             }
             _ => scanner.pass()?,
         }
@@ -118,10 +151,45 @@ pub(in crate::wire) fn event(scanner: &mut Scanner<'_>, client_model: &str) -> R
         Event::Failed => (answer.ends, answer.is_error) = (true, true),
         Event::Error => answer.is_error = true,
         // The name of a function that is called stands in no delta.
-        Event::ItemAdded => answer.add(name_bytes),
+        Event::ItemAdded => {
+            answer.add(item.name_bytes);
+            told.begun.add(&item.kind);
+        }
+        Event::ItemDone => {
+            told.done.add(&item.kind);
+            item.id.into_iter().for_each(|id| answer.kept.get_or_insert_default().add_item(id));
+        }
         Event::Other => {}
     }
+    if let Some(usage) = &mut answer.usage {
+        told.add_to(usage);
+    }
     Ok(answer)
+}
+
+/// An item that an event is about.
+#[derive(Default)]
+struct Item {
+    id: Option<String>,
+    kind: String,
+    /// The size of the name of what it calls.
+    name_bytes: usize,
+}
+
+impl Item {
+    fn read(scanner: &mut Scanner<'_>) -> Result<Item, Fault> {
+        let mut item = Item::default();
+        let mut open = scanner.object()?;
+        while let Some(key) = scanner.key(&mut open)? {
+            match &*key.unescape() {
+                "id" if scanner.kind()? == Kind::Text => item.id = Some(scanner.text()?.unescape().into_owned()),
+                "type" if scanner.kind()? == Kind::Text => item.kind = scanner.text()?.unescape().into_owned(),
+                "name" => item.name_bytes = value_bytes(scanner)?,
+                _ => scanner.pass()?,
+            }
+        }
+        Ok(item)
+    }
 }
 
 /// Events that mean something to a meter.
@@ -131,6 +199,7 @@ enum Event {
     Failed,
     Error,
     ItemAdded,
+    ItemDone,
     Other,
 }
 
@@ -141,6 +210,7 @@ impl Event {
             "response.failed" => Event::Failed,
             "error" => Event::Error,
             "response.output_item.added" => Event::ItemAdded,
+            "response.output_item.done" => Event::ItemDone,
             _ => Event::Other,
         }
     }

@@ -231,6 +231,46 @@ fn a_stream_that_fails_or_breaks_off_is_not_whole_and_knows_where_it_was() {
     assert_eq!((error.complete, error.meter.provider_error), (false, true));
 }
 
+/// What the last event of a stream leaves out of its list of items was told by the events before it.
+#[test]
+fn items_of_a_stream_count_whether_its_last_event_lists_them_or_not() {
+    let search = ToolName::new("web_search").unwrap();
+    let item = |event: &str, id: &str, kind: &str| {
+        format!("data: {{\"type\":\"response.output_item.{event}\",\"item\":{{\"id\":\"{id}\",\"type\":\"{kind}\"}}}}\n\n")
+    };
+    let last = |output: &str| {
+        let usage = USAGE.replace("\n    ", "");
+        format!(
+            "data: {{\"type\":\"response.completed\",\"response\":{{\"id\":\"resp_1\",\"created_at\":7,\"output\":{output},\"usage\":{usage}}}}}\n\n"
+        )
+    };
+    #[track_caller]
+    fn check(sent: &str, search: ToolName, calls: u64, is_told: bool, items: &[&str]) {
+        let mut editor = StreamEditor::new(Dialect::Responses, "mine", 1, UsageChunk::Pass);
+        assert_eq!(editor.push(Bytes::from(sent.to_owned())).fault, None);
+        let meter = editor.finish().meter;
+        let used = meter.usage.unwrap();
+        assert_eq!((used.get(Bucket::Tool(search)), used.told.contains(&search)), (calls, is_told), "{sent}");
+        let kept = meter.kept.unwrap();
+        assert_eq!((kept.id.as_str(), kept.created_at), ("resp_1", 7), "{sent}");
+        assert_eq!(kept.items, items, "{sent}");
+    }
+    let (one, two) = (item("done", "ws_1", "web_search_call"), item("done", "ws_2", "web_search_call"));
+    let said = item("done", "msg_1", "message");
+    check(&[&*one, &two, &said, &last("[]")].concat(), search, 2, true, &["ws_1", "ws_2", "msg_1"]);
+    check(&[&*said, &last("[]")].concat(), search, 0, true, &["msg_1"]);
+    // Listed again, they count once; and the list may have more than the events.
+    let listed = r#"[{"id":"ws_1","type":"web_search_call"},{"id":"ws_3","type":"web_search_call"}]"#;
+    check(&[&*one, &two, &last(listed)].concat(), search, 2, true, &["ws_1", "ws_2", "ws_3"]);
+    check(&[&*one, &last(listed)].concat(), search, 2, true, &["ws_1", "ws_3"]);
+    // No item was seen, or one that never came to its end: nobody knows how many there were.
+    check(&last("[]"), search, 0, false, &[]);
+    let begun = item("added", "ws_1", "web_search_call");
+    check(&[&*begun, &last("[]")].concat(), search, 1, false, &[]);
+    check(&[&*begun, &one, &last("[]")].concat(), search, 1, true, &["ws_1"]);
+    check(&[&*begun, &last(r#"[{"id":"msg_1","type":"message"}]"#)].concat(), search, 1, true, &["msg_1"]);
+}
+
 #[test]
 fn a_whole_response_becomes_events_that_say_the_same() {
     let body = format!(

@@ -56,13 +56,25 @@ fn the_usage_chunk_is_metered_and_taken_out_unless_it_was_asked_for() {
 }
 
 #[test]
+fn a_report_that_takes_back_what_an_earlier_one_told_takes_nothing_off_the_charge() {
+    let report = |input: u64, output: u64| {
+        format!(r#"data: {{"model":"mine","choices":[],"usage":{{"prompt_tokens":{input},"completion_tokens":{output}}}}}"#)
+    };
+    let usage = |events: &[&str]| run(1, UsageChunk::Pass, &[stream(events).as_bytes()]).meter.usage.unwrap();
+    let fallen = usage(&[TEXT, &report(300, 200), STOP, &report(0, 0), DONE]);
+    assert_eq!(fallen.quantities, Usage::text(300, 200).quantities);
+    assert!(!fallen.unknown.is_empty(), "an exact charge would rest on it");
+    assert_eq!(usage(&[TEXT, &report(300, 1), STOP, &report(300, 200), DONE]), Usage::text(300, 200));
+}
+
+#[test]
 fn usage_is_read_wherever_a_provider_puts_it() {
     let groq =
         r#"data: {"x_groq":{"id":"r","usage":{"prompt_tokens":3,"completion_tokens":1}},"choices":[{"delta":{},"finish_reason":"stop"}]}"#;
     assert_eq!(run(1, UsageChunk::Strip, &[stream(&[groq]).as_bytes()]).meter.usage, Some(Usage::text(3, 1)));
-    let last = r#"data: {"usage":{"prompt_tokens":4,"completion_tokens":0},"choices":[{"delta":{},"finish_reason":"stop"}]}"#;
+    let last = r#"data: {"usage":{"prompt_tokens":4,"completion_tokens":2},"choices":[{"delta":{},"finish_reason":"stop"}]}"#;
     let outcome = run(1, UsageChunk::Strip, &[stream(&[groq, last]).as_bytes()]);
-    assert_eq!(outcome.meter.usage, Some(Usage::text(4, 0)));
+    assert_eq!(outcome.meter.usage, Some(Usage::text(4, 2)));
     assert_eq!(outcome.bytes, stream(&[groq, last]));
 }
 

@@ -1,5 +1,5 @@
 //! Usage as Anthropic counts it: input without what was read from and written to caches, in one object or, in a stream, in several of
-//! which each replaces what the ones before it said.
+//! which each counts from the beginning of the message.
 
 use super::tools::HostedTools;
 use super::{MAX_COUNT, Notes, members, word};
@@ -32,7 +32,8 @@ pub struct Messages {
 }
 
 impl Messages {
-    /// Reads the value at the scanner's place. Counts are cumulative: they replace; what is absent or null stays as it was.
+    /// Reads the value at the scanner's place. Counts are cumulative: they replace, and never fall; what is absent or null stays as it
+    /// was. One that falls stays, too, and is noted.
     ///
     /// # Errors
     /// When the text is not JSON here.
@@ -60,7 +61,7 @@ impl Messages {
             scanner.skip()?;
             return Ok(());
         }
-        self.compactions.clear();
+        let mut seen = 0;
         let mut list = scanner.list()?;
         while scanner.item(&mut list)? {
             let mut counts = Counts::default();
@@ -79,7 +80,13 @@ impl Messages {
             })?;
             match kind.as_deref() {
                 Some("message") => {}
-                Some("compaction") => self.compactions.push(counts),
+                Some("compaction") => {
+                    match self.compactions.get_mut(seen) {
+                        Some(before) => before.rise_to(&counts, &mut self.notes),
+                        None => self.compactions.push(counts),
+                    }
+                    seen += 1;
+                }
                 _ => {
                     let text = scanner.whole().get(start..scanner.at()).unwrap_or_default();
                     self.notes.note("iterations", text.trim_start_matches([',', ' ']));
@@ -127,7 +134,8 @@ impl Counts {
                         "ephemeral_1h_input_tokens" => &mut self.cache_write_1h,
                         _ => return notes.unknown(scanner, &format!("{name}.{lifetime}")),
                     };
-                    *count = notes.number(scanner)?.or(*count);
+                    let later = notes.number(scanner)?;
+                    notes.rise(lifetime, count, later);
                     Ok(())
                 })?;
                 return Ok(true);
@@ -139,8 +147,23 @@ impl Counts {
             }
             _ => return Ok(false),
         };
-        *count = notes.number(scanner)?.or(*count);
+        let later = notes.number(scanner)?;
+        notes.rise(name, count, later);
         Ok(true)
+    }
+
+    /// The same counts, told again.
+    fn rise_to(&mut self, later: &Counts, notes: &mut Notes) {
+        for (name, count, later) in [
+            ("input_tokens", &mut self.input, later.input),
+            ("output_tokens", &mut self.output, later.output),
+            ("cache_read_input_tokens", &mut self.cached, later.cached),
+            ("cache_creation_input_tokens", &mut self.cache_write, later.cache_write),
+            ("ephemeral_5m_input_tokens", &mut self.cache_write_5m, later.cache_write_5m),
+            ("ephemeral_1h_input_tokens", &mut self.cache_write_1h, later.cache_write_1h),
+        ] {
+            notes.rise(name, count, later);
+        }
     }
 
     fn add_to(&self, usage: &mut Usage) {

@@ -44,8 +44,9 @@ pub fn chat(scanner: &mut Scanner<'_>) -> Result<Option<Usage>, Fault> {
 /// When the text is not JSON here.
 pub fn embeddings(scanner: &mut Scanner<'_>) -> Result<Option<Usage>, Fault> {
     let mut counted = Counted::read(scanner)?;
-    counted.input = counted.input.or(counted.total);
     let output = counted.output.unwrap_or(0);
+    // What the total has beyond the prompt is input: it would be output elsewhere.
+    counted.input = counted.input.max(counted.total.map(|total| total.saturating_sub(output)));
     Ok(counted.usage(Some(output)))
 }
 

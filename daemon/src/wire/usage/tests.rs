@@ -86,10 +86,11 @@ fn parts_beyond_their_whole_are_added_never_cut() {
 fn what_is_not_known_is_told_with_its_value_when_it_counts() {
     check(r#"{"prompt_tokens":1,"completion_tokens":1,"queue_time":0.02,"total_time":1.5}"#, &[(Input, 1), (Output, 1)], &[]);
     check(
-        r#"{"prompt_tokens":1,"completion_tokens":1,"fee": 5.0e-1 ,"free":0,"none":0.0,"tier":"x","prompt_tokens_details":{"video_tokens":7},"tools":{"searches":2,"other":0,"deep":{"a":1}},"l":[1],"e":[]}"#,
+        r#"{"prompt_tokens":1,"completion_tokens":1,"fee": 5.0e-1 ,"free":0,"none":0.0,"tier":"x","x_tokens":"900","zeros":"0.00","prompt_tokens_details":{"video_tokens":7},"tools":{"searches":2,"other":0,"deep":{"a":1}},"l":[1],"e":[]}"#,
         &[(Input, 1), (Output, 1)],
         &[
             ("fee", "5.0e-1"),
+            ("x_tokens", r#""900""#),
             ("prompt_tokens_details.video_tokens", "7"),
             ("tools.searches", "2"),
             ("tools.deep", r#"{"a":1}"#),
@@ -147,9 +148,15 @@ fn one_count_under_several_names_is_counted_once() {
 
 #[test]
 fn embeddings_have_no_output_and_chat_has() {
-    let text = br#"{"prompt_tokens":8,"total_tokens":8}"#;
-    let mut scanner = Scanner::new(text).unwrap();
-    assert_eq!(embeddings(&mut scanner).unwrap(), Some(Usage::text(8, 0)));
+    let read_embeddings = |text: &str| embeddings(&mut Scanner::new(text.as_bytes()).unwrap()).unwrap();
+    for (text, wanted) in [
+        (r#"{"prompt_tokens":8,"total_tokens":8}"#, Usage::text(8, 0)),
+        (r#"{"prompt_tokens":0,"total_tokens":5000}"#, Usage::text(5_000, 0)),
+        (r#"{"prompt_tokens":8,"total_tokens":0}"#, Usage::text(8, 0)),
+        (r#"{"prompt_tokens":8,"completion_tokens":2,"total_tokens":10}"#, Usage::text(8, 2)),
+    ] {
+        assert_eq!(read_embeddings(text), Some(wanted), "{text}");
+    }
     assert_eq!(read(r#"{"prompt_tokens":8,"total_tokens":8}"#), None);
 }
 
@@ -180,6 +187,55 @@ fn what_a_delta_says_replaces_and_what_it_leaves_out_stays() {
     ] {
         assert_eq!(messages(broken), None, "{broken:?}");
     }
+}
+
+#[test]
+fn a_count_that_falls_stays_and_is_noted() {
+    let note = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let start = r#"{"input_tokens":300,"cache_read_input_tokens":7,"cache_creation":{"ephemeral_1h_input_tokens":3},"output_tokens":1}"#;
+    let zeros = r#"{"input_tokens":0,"cache_read_input_tokens":0,"cache_creation":{"ephemeral_1h_input_tokens":0},"output_tokens":9}"#;
+    let usage = messages(&[start, zeros]).unwrap();
+    assert_eq!(usage.quantities, [(Input, 300), (CachedInput, 7), (Bucket::CacheWrite1h, 3), (Output, 9)]);
+    let fell = [
+        note("input_tokens.fell", "[300,0]"),
+        note("cache_read_input_tokens.fell", "[7,0]"),
+        note("ephemeral_1h_input_tokens.fell", "[3,0]"),
+    ];
+    assert_eq!(usage.unknown, fell);
+    // Passes that were told are not taken back, one by one or all.
+    let passes = |count: u64| {
+        format!(r#"{{"input_tokens":1,"output_tokens":1,"iterations":[{{"type":"compaction","input_tokens":{count},"output_tokens":2}}]}}"#)
+    };
+    let usage = messages(&[&passes(50), &passes(40), r#"{"iterations":[]}"#]).unwrap();
+    assert_eq!((usage.quantities, usage.unknown), (vec![(Input, 51), (Output, 3)], vec![note("input_tokens.fell", "[50,40]")]));
+}
+
+#[test]
+fn of_two_reports_of_a_stream_neither_side_falls() {
+    let text = |cached: u64, input: u64, output: u64| {
+        read(&format!(r#"{{"prompt_tokens":{input},"completion_tokens":{output},"prompt_tokens_details":{{"cached_tokens":{cached}}}}}"#))
+            .unwrap()
+    };
+    let check = |reports: &[Usage], wanted: &[(Bucket, u64)], fell: &[(&str, &str)]| {
+        let usage = reports.iter().skip(1).fold(reports[0].clone(), |before, report| later(&before, report));
+        assert_eq!(usage.quantities, wanted);
+        let noted: Vec<(&str, &str)> = usage.unknown.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        assert_eq!(noted, fell);
+    };
+    check(&[text(0, 300, 1), text(0, 300, 200)], &[(Input, 300), (Output, 200)], &[]);
+    // What turns out to be cached is no fall.
+    check(&[text(0, 300, 1), text(200, 300, 2)], &[(Input, 100), (CachedInput, 200), (Output, 2)], &[]);
+    let fell = [("input.fell", "[300,0]"), ("output.fell", "[200,0]")];
+    check(&[text(0, 300, 200), text(0, 0, 0)], &[(Input, 300), (Output, 200)], &fell);
+    // A rise behind it does not make it sound.
+    check(&[text(0, 300, 200), text(0, 0, 0), text(0, 310, 210)], &[(Input, 310), (Output, 210)], &fell);
+    check(&[text(9, 300, 200), text(0, 0, 201)], &[(Input, 291), (CachedInput, 9), (Output, 201)], &fell[..1]);
+    let search = ToolName::new("web_search").unwrap();
+    let mut searched = text(0, 1, 1);
+    searched.add_calls(search, 2);
+    let mut none = text(0, 1, 1);
+    none.add_calls(search, 0);
+    check(&[searched, none], &[(Input, 1), (Output, 1), (Tool(search), 2)], &[("tool:web_search.fell", "[2,0]")]);
 }
 
 #[test]
