@@ -5,7 +5,7 @@ mod known;
 
 use super::content::{self, Contents};
 use super::json::Scanner;
-use super::request::{self, MAX_CHOICES, Malformed, Member, Reader, Request, natural, stated};
+use super::request::{self, Malformed, Member, Reader, Request, stated};
 use super::text::Text;
 use known::KNOWN;
 
@@ -27,6 +27,7 @@ enum Field {
     MaxTokens,
     MaxCompletionTokens,
     N,
+    BestOf,
     Tools,
     Functions,
     ToolChoice,
@@ -50,6 +51,7 @@ impl Member for Field {
             "max_tokens" => Field::MaxTokens,
             "max_completion_tokens" => Field::MaxCompletionTokens,
             "n" => Field::N,
+            "best_of" => Field::BestOf,
             "tools" => Field::Tools,
             "functions" => Field::Functions,
             "tool_choice" => Field::ToolChoice,
@@ -77,7 +79,9 @@ impl Member for Field {
             Field::MaxCompletionTokens => {
                 reader.places.max_completion_tokens = Some(reader.limit(scanner, key, "max_completion_tokens", 1)?);
             }
-            Field::N => reader.ask.choices = natural(scanner, "n", 1..=MAX_CHOICES)?.0.unwrap_or(1),
+            Field::N => reader.choices(scanner, "n")?,
+            // Of vLLM and others.
+            Field::BestOf => reader.choices(scanner, "best_of")?,
             Field::Tools => {
                 content::tools(scanner, &mut reader.ask, &mut reader.places.hosted)?;
                 reader.places.hosted.list(key, scanner.at());

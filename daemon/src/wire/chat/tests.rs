@@ -57,6 +57,17 @@ fn absent_and_null_mean_the_same() {
     assert_eq!(Ask { body_bytes: 0, ..bare }, Ask { body_bytes: 0, ..nulls });
 }
 
+/// Drawn choices are billed, whether they are sent or not.
+#[test]
+fn choices_are_the_larger_of_n_and_best_of() {
+    for (members, choices) in
+        [(r#""n":2"#, 2), (r#""best_of":5"#, 5), (r#""best_of":5,"n":2"#, 5), (r#""n":4,"best_of":2"#, 4), (r#""n":4,"best_of":null"#, 4)]
+    {
+        let ask = ask(&format!(r#"{{"messages":[],{members}}}"#));
+        assert_eq!((ask.choices, ask.unknown_fields), (choices, vec![]), "{members}");
+    }
+}
+
 #[test]
 fn what_hides_its_price_is_told() {
     assert_eq!(ask(r#"{"messages":[],"web_search_options":{}}"#).hosted_tools, ["web_search"]);
@@ -136,6 +147,8 @@ fn malformed_requests_are_refused_by_field() {
     refused(r#"{"messages":[],"max_completion_tokens":2147483649}"#, Some("max_completion_tokens"), "too large");
     refused(r#"{"messages":[],"n":0}"#, Some("n"), "at least 1");
     refused(r#"{"messages":[],"n":1000000000}"#, Some("n"), "too large");
+    refused(r#"{"messages":[],"best_of":129}"#, Some("best_of"), "too large");
+    refused(r#"{"messages":[],"n":2,"Best_Of":100}"#, Some("Best_Of"), "must be written `best_of`");
     refused(r#"{"messages":[],"tools":[{}]}"#, Some("tools[0].type"), "missing");
     refused(r#"{"messages":[],"tools":[{"type":"function","type":"custom"}]}"#, Some("tools[0].type"), "twice");
     refused(r#"{"messages":[],"tools":[{"type":"function","function":{"name":"a","name":"b"}}]}"#, Some("tools[0].function.name"), "twice");
