@@ -118,7 +118,7 @@ fn malformed_requests_are_refused_by_field() {
     refused("[]", None, "not a JSON object");
     refused(r#"{"messages":[]"#, None, "ends early");
     refused(r#"{"messages":[],"x":NaN}"#, None, "expected a value");
-    refused(&format!(r#"{{"messages":[],"x":{}{}}}"#, "[".repeat(100), "]".repeat(100)), None, "levels");
+    refused(&format!(r#"{{"messages":[],"x":{}{}}}"#, "[".repeat(127), "]".repeat(127)), None, "levels");
     refused(r#"{"model":"m"}"#, Some("messages"), "missing");
     refused(r#"{"messages":{}}"#, Some("messages"), "list");
     refused(r#"{"messages":[1]}"#, Some("messages[0]"), "object");
