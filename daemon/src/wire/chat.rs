@@ -4,8 +4,8 @@ pub(super) mod answer;
 mod known;
 
 use super::content::{self, Contents};
-use super::json::Scanner;
-use super::request::{self, Malformed, Member, Reader, Request, stated};
+use super::json::{Kind, Scanner};
+use super::request::{self, Malformed, Member, Reader, Request, keep, stated};
 use super::text::Text;
 use known::KNOWN;
 
@@ -37,6 +37,7 @@ enum Field {
     Modalities,
     Audio,
     Temperature,
+    ExtraBody,
 }
 
 impl Member for Field {
@@ -61,6 +62,7 @@ impl Member for Field {
             "modalities" => Field::Modalities,
             "audio" => Field::Audio,
             "temperature" => Field::Temperature,
+            "extra_body" => Field::ExtraBody,
             _ => return None,
         })
     }
@@ -94,6 +96,7 @@ impl Member for Field {
             Field::Modalities => content::modalities(scanner, &mut reader.ask)?,
             Field::Audio => reader.ask.audio_out |= stated(scanner)?,
             Field::Temperature => reader.temperature(scanner)?,
+            Field::ExtraBody => extra_body(reader, scanner)?,
         }
         Ok(())
     }
@@ -110,7 +113,39 @@ fn messages(reader: &mut Reader, scanner: &mut Scanner<'_>) -> Result<(), Malfor
     let Contents { messages, chars, images, audio, attachments, lifetimes } = content::messages(scanner)?;
     let ask = &mut reader.ask;
     lifetimes.iter().for_each(|lifetime| ask.write_cache(lifetime));
-    (ask.messages, ask.text_chars, ask.images, ask.audio_in, ask.attachments) = (messages, chars, images, audio, attachments);
+    (ask.messages, ask.text_chars, ask.images, ask.audio_in) = (messages, chars, images, audio);
+    ask.attachments += attachments;
+    Ok(())
+}
+
+/// Gemini's own fields, as its API for OpenAI's clients takes them: a cached content stands before the messages, and bytes do not show
+/// how long it is (ai.google.dev, "OpenAI compatibility"). The rest of it is as unknown as any other field.
+fn extra_body(reader: &mut Reader, scanner: &mut Scanner<'_>) -> Result<(), Malformed> {
+    keep(&mut reader.ask.unknown_fields, "extra_body");
+    members(scanner, |scanner, key| {
+        if !key.is("google") {
+            return Ok(scanner.pass()?);
+        }
+        members(scanner, |scanner, key| {
+            let is_named = key.is("cached_content") || key.is("cachedContent");
+            reader.ask.attachments += u64::from(stated(scanner)? && is_named);
+            Ok(())
+        })
+    })
+}
+
+/// Calls `read` at each member of an object; anything else is passed.
+fn members<'a>(
+    scanner: &mut Scanner<'a>,
+    mut read: impl FnMut(&mut Scanner<'a>, &Text<'a>) -> Result<(), Malformed>,
+) -> Result<(), Malformed> {
+    if scanner.kind()? != Kind::Object {
+        return Ok(scanner.pass()?);
+    }
+    let mut open = scanner.object()?;
+    while let Some(key) = scanner.key(&mut open)? {
+        read(scanner, &key)?;
+    }
     Ok(())
 }
 

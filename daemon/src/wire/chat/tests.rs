@@ -98,6 +98,23 @@ fn what_hides_its_price_is_told() {
     assert_eq!(ask(r#"{"messages":[{"c\u006fntent":"four"}]}"#).text_chars, 4);
 }
 
+/// Fields of one provider, whose size the bytes do not show: the model's context bounds them.
+#[test]
+fn what_a_provider_finds_beyond_the_bytes_is_an_attachment() {
+    let attachments = |body: &str| ask(body).attachments;
+    let cached = r#"{"extra_body":{"google":{"thinking_config":{},"cached_content":"cachedContents/1"}},"messages":[]}"#;
+    assert_eq!((attachments(cached), ask(cached).unknown_fields), (1, vec!["extra_body".to_owned()]));
+    assert_eq!(attachments(r#"{"messages":[{"content":[{"type":"file"}]}],"extra_body":{"google":{"cachedContent":"c"}}}"#), 2);
+    assert_eq!(attachments(r#"{"messages":[{"content":"a","images":["aGk="]},{"content":"b","images":["aGk="]}]}"#), 2);
+    for body in [
+        r#"{"messages":[{"content":"a","images":[]}],"extra_body":null}"#,
+        r#"{"messages":[{"content":"a","images":null}],"extra_body":{"google":{"cached_content":null}}}"#,
+        r#"{"messages":[],"extra_body":{"google":5,"cached_content":{}}}"#,
+    ] {
+        assert_eq!(attachments(body), 0, "{body}");
+    }
+}
+
 #[test]
 fn a_name_is_kept_short_and_equals_no_other() {
     let long = "x".repeat(1000);
