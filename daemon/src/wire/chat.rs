@@ -4,8 +4,8 @@ pub(super) mod answer;
 mod known;
 
 use super::content::{self, Contents};
-use super::json::Scanner;
-use super::request::{self, MAX_CHOICES, Malformed, Member, Reader, Request, natural, stated};
+use super::json::{Kind, Scanner};
+use super::request::{self, Malformed, Member, Reader, Request, keep, stated};
 use super::text::Text;
 use known::KNOWN;
 
@@ -27,6 +27,7 @@ enum Field {
     MaxTokens,
     MaxCompletionTokens,
     N,
+    BestOf,
     Tools,
     Functions,
     ToolChoice,
@@ -36,6 +37,7 @@ enum Field {
     Modalities,
     Audio,
     Temperature,
+    ExtraBody,
 }
 
 impl Member for Field {
@@ -50,6 +52,7 @@ impl Member for Field {
             "max_tokens" => Field::MaxTokens,
             "max_completion_tokens" => Field::MaxCompletionTokens,
             "n" => Field::N,
+            "best_of" => Field::BestOf,
             "tools" => Field::Tools,
             "functions" => Field::Functions,
             "tool_choice" => Field::ToolChoice,
@@ -59,6 +62,7 @@ impl Member for Field {
             "modalities" => Field::Modalities,
             "audio" => Field::Audio,
             "temperature" => Field::Temperature,
+            "extra_body" => Field::ExtraBody,
             _ => return None,
         })
     }
@@ -77,7 +81,9 @@ impl Member for Field {
             Field::MaxCompletionTokens => {
                 reader.places.max_completion_tokens = Some(reader.limit(scanner, key, "max_completion_tokens", 1)?);
             }
-            Field::N => reader.ask.choices = natural(scanner, "n", 1..=MAX_CHOICES)?.0.unwrap_or(1),
+            Field::N => reader.choices(scanner, "n")?,
+            // Of vLLM and others.
+            Field::BestOf => reader.choices(scanner, "best_of")?,
             Field::Tools => {
                 content::tools(scanner, &mut reader.ask, &mut reader.places.hosted)?;
                 reader.places.hosted.list(key, scanner.at());
@@ -90,6 +96,7 @@ impl Member for Field {
             Field::Modalities => content::modalities(scanner, &mut reader.ask)?,
             Field::Audio => reader.ask.audio_out |= stated(scanner)?,
             Field::Temperature => reader.temperature(scanner)?,
+            Field::ExtraBody => extra_body(reader, scanner)?,
         }
         Ok(())
     }
@@ -106,7 +113,39 @@ fn messages(reader: &mut Reader, scanner: &mut Scanner<'_>) -> Result<(), Malfor
     let Contents { messages, chars, images, audio, attachments, lifetimes } = content::messages(scanner)?;
     let ask = &mut reader.ask;
     lifetimes.iter().for_each(|lifetime| ask.write_cache(lifetime));
-    (ask.messages, ask.text_chars, ask.images, ask.audio_in, ask.attachments) = (messages, chars, images, audio, attachments);
+    (ask.messages, ask.text_chars, ask.images, ask.audio_in) = (messages, chars, images, audio);
+    ask.attachments += attachments;
+    Ok(())
+}
+
+/// Gemini's own fields, as its API for OpenAI's clients takes them: a cached content stands before the messages, and bytes do not show
+/// how long it is (ai.google.dev, "OpenAI compatibility"). The rest of it is as unknown as any other field.
+fn extra_body(reader: &mut Reader, scanner: &mut Scanner<'_>) -> Result<(), Malformed> {
+    keep(&mut reader.ask.unknown_fields, "extra_body");
+    members(scanner, |scanner, key| {
+        if !key.is("google") {
+            return Ok(scanner.pass()?);
+        }
+        members(scanner, |scanner, key| {
+            let is_named = key.is("cached_content") || key.is("cachedContent");
+            reader.ask.attachments += u64::from(stated(scanner)? && is_named);
+            Ok(())
+        })
+    })
+}
+
+/// Calls `read` at each member of an object; anything else is passed.
+fn members<'a>(
+    scanner: &mut Scanner<'a>,
+    mut read: impl FnMut(&mut Scanner<'a>, &Text<'a>) -> Result<(), Malformed>,
+) -> Result<(), Malformed> {
+    if scanner.kind()? != Kind::Object {
+        return Ok(scanner.pass()?);
+    }
+    let mut open = scanner.object()?;
+    while let Some(key) = scanner.key(&mut open)? {
+        read(scanner, &key)?;
+    }
     Ok(())
 }
 

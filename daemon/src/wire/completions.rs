@@ -2,7 +2,7 @@
 
 use super::inputs::inputs;
 use super::json::{Kind, Scanner};
-use super::request::{self, MAX_CHOICES, Malformed, Member, Reader, Request, count, flag, natural};
+use super::request::{self, Malformed, Member, Reader, Request, count, flag};
 use super::text::Text;
 
 /// Fields that are documented by OpenAI or the common servers of open models, and that cost nothing extra. Sorted.
@@ -75,9 +75,8 @@ impl Member for Field {
             Field::StreamOptions => reader.stream_options(scanner)?,
             // None at all is allowed here: with `echo` it asks for the logprobs of the prompt alone.
             Field::MaxTokens => reader.places.max_tokens = Some(reader.limit(scanner, key, "max_tokens", 0)?),
-            // Drawn choices are billed, whether they are sent or not.
-            Field::N => reader.ask.choices = natural(scanner, "n", 1..=MAX_CHOICES)?.0.unwrap_or(1).max(reader.ask.choices),
-            Field::BestOf => reader.ask.choices = natural(scanner, "best_of", 1..=MAX_CHOICES)?.0.unwrap_or(1).max(reader.ask.choices),
+            Field::N => reader.choices(scanner, "n")?,
+            Field::BestOf => reader.choices(scanner, "best_of")?,
             Field::Echo => reader.echo = flag(scanner, "echo")?.unwrap_or(false),
             Field::ServiceTier => reader.service_tier(scanner)?,
             Field::Temperature => reader.temperature(scanner)?,

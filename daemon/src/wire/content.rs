@@ -2,6 +2,7 @@
 //!
 //! Counts for the decision; keeps names of tools and nothing of the texts.
 
+use super::costly::asked_for;
 use super::hosted::HostedPlaces;
 use super::json::{Fault, Kind, Number, Scanner};
 use super::request::{Malformed, count, keep, shortened, stated};
@@ -63,6 +64,9 @@ fn message(scanner: &mut Scanner<'_>, contents: &mut Contents) -> Result<(), Mal
         } else if key.is("audio") {
             // An earlier answer, named by its id: how long it is does not show.
             contents.audio += u64::from(stated(scanner)?);
+        } else if key.is("images") {
+            // As ollama's own API has them: how many, and how large, nobody counts here.
+            contents.attachments += u64::from(asked_for(scanner, "images")?);
         } else if key.is("cache_control") {
             contents.keep_in_cache(scanner)?;
         } else {

@@ -178,6 +178,10 @@ mod tests {
         let body = Bytes::from_static(br#"{"messages":[],"max_tokens":9,"max_completion_tokens":5,"tools":[{"type":"mcp"}]}"#);
         let request = chat::read(&body).unwrap();
         assert_eq!(edit(&body, &request, &edits), r#"{"model":"m","messages":[],"max_tokens":7}"#);
+        // The other way round, behind what stays.
+        let body = Bytes::from_static(br#"{"model":"m","max_tokens":9,"messages":[],"tools":[{"type":"mcp"}],"max_completion_tokens":5}"#);
+        let request = chat::read(&body).unwrap();
+        assert_eq!(edit(&body, &request, &edits), r#"{"model":"m","max_tokens":7,"messages":[]}"#);
     }
 
     #[test]

@@ -11,8 +11,9 @@ use super::text::Text;
 use memchr::memchr2;
 use std::ops::Range;
 
-/// Levels of nesting; deeper text is refused. The skipper's stack of open brackets is one `u64`.
-pub const MAX_DEPTH: u32 = 64;
+/// Levels of nesting; deeper text is refused. As many as `serde_json` takes, so that what is read here can be read there; the skipper's
+/// stack of open brackets is one `u128`.
+pub const MAX_DEPTH: u32 = 127;
 /// Bytes of a string that are looked at eight by eight before `memchr` is worth its call.
 const NEAR: usize = 32;
 
@@ -186,7 +187,7 @@ impl<'a> Scanner<'a> {
         self.space();
         let start = self.at;
         let floor = self.depth;
-        let mut objects = 0_u64;
+        let mut objects = 0_u128;
         loop {
             match self.kind()? {
                 Kind::Object => {

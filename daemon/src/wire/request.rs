@@ -15,7 +15,7 @@ use std::ops::{Range, RangeInclusive};
 /// The largest output limit that a request may state, in tokens.
 const MAX_TOKENS_CEILING: u64 = 1 << 31;
 /// The most answers that one request may ask for: OpenAI's limit.
-pub(super) const MAX_CHOICES: u64 = 128;
+const MAX_CHOICES: u64 = 128;
 /// The longest name of a model, in bytes.
 const MAX_MODEL_NAME: usize = 256;
 /// Bytes of the longest governed field's name: `max_completion_tokens`, with room for others.
@@ -292,6 +292,12 @@ impl Reader {
         let (tokens, value) = natural(scanner, name, least..=MAX_TOKENS_CEILING)?;
         self.ask.max_tokens = self.ask.max_tokens.max(tokens);
         Ok(Limit { key: key.span(), value, tokens })
+    }
+
+    /// Reads how many answers are drawn, which are billed whether they are sent or not: the most that any field says.
+    pub(super) fn choices(&mut self, scanner: &mut Scanner<'_>, name: &str) -> Result<(), Malformed> {
+        self.ask.choices = self.ask.choices.max(natural(scanner, name, 1..=MAX_CHOICES)?.0.unwrap_or(1));
+        Ok(())
     }
 
     /// Kept as it is written: a limit may compare it, and an audit has to compare the same.

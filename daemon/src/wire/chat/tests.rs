@@ -57,6 +57,17 @@ fn absent_and_null_mean_the_same() {
     assert_eq!(Ask { body_bytes: 0, ..bare }, Ask { body_bytes: 0, ..nulls });
 }
 
+/// Drawn choices are billed, whether they are sent or not.
+#[test]
+fn choices_are_the_larger_of_n_and_best_of() {
+    for (members, choices) in
+        [(r#""n":2"#, 2), (r#""best_of":5"#, 5), (r#""best_of":5,"n":2"#, 5), (r#""n":4,"best_of":2"#, 4), (r#""n":4,"best_of":null"#, 4)]
+    {
+        let ask = ask(&format!(r#"{{"messages":[],{members}}}"#));
+        assert_eq!((ask.choices, ask.unknown_fields), (choices, vec![]), "{members}");
+    }
+}
+
 #[test]
 fn what_hides_its_price_is_told() {
     assert_eq!(ask(r#"{"messages":[],"web_search_options":{}}"#).hosted_tools, ["web_search"]);
@@ -87,6 +98,23 @@ fn what_hides_its_price_is_told() {
     assert_eq!(ask(r#"{"messages":[{"c\u006fntent":"four"}]}"#).text_chars, 4);
 }
 
+/// Fields of one provider, whose size the bytes do not show: the model's context bounds them.
+#[test]
+fn what_a_provider_finds_beyond_the_bytes_is_an_attachment() {
+    let attachments = |body: &str| ask(body).attachments;
+    let cached = r#"{"extra_body":{"google":{"thinking_config":{},"cached_content":"cachedContents/1"}},"messages":[]}"#;
+    assert_eq!((attachments(cached), ask(cached).unknown_fields), (1, vec!["extra_body".to_owned()]));
+    assert_eq!(attachments(r#"{"messages":[{"content":[{"type":"file"}]}],"extra_body":{"google":{"cachedContent":"c"}}}"#), 2);
+    assert_eq!(attachments(r#"{"messages":[{"content":"a","images":["aGk="]},{"content":"b","images":["aGk="]}]}"#), 2);
+    for body in [
+        r#"{"messages":[{"content":"a","images":[]}],"extra_body":null}"#,
+        r#"{"messages":[{"content":"a","images":null}],"extra_body":{"google":{"cached_content":null}}}"#,
+        r#"{"messages":[],"extra_body":{"google":5,"cached_content":{}}}"#,
+    ] {
+        assert_eq!(attachments(body), 0, "{body}");
+    }
+}
+
 #[test]
 fn a_name_is_kept_short_and_equals_no_other() {
     let long = "x".repeat(1000);
@@ -107,7 +135,7 @@ fn malformed_requests_are_refused_by_field() {
     refused("[]", None, "not a JSON object");
     refused(r#"{"messages":[]"#, None, "ends early");
     refused(r#"{"messages":[],"x":NaN}"#, None, "expected a value");
-    refused(&format!(r#"{{"messages":[],"x":{}{}}}"#, "[".repeat(100), "]".repeat(100)), None, "levels");
+    refused(&format!(r#"{{"messages":[],"x":{}{}}}"#, "[".repeat(127), "]".repeat(127)), None, "levels");
     refused(r#"{"model":"m"}"#, Some("messages"), "missing");
     refused(r#"{"messages":{}}"#, Some("messages"), "list");
     refused(r#"{"messages":[1]}"#, Some("messages[0]"), "object");
@@ -136,6 +164,8 @@ fn malformed_requests_are_refused_by_field() {
     refused(r#"{"messages":[],"max_completion_tokens":2147483649}"#, Some("max_completion_tokens"), "too large");
     refused(r#"{"messages":[],"n":0}"#, Some("n"), "at least 1");
     refused(r#"{"messages":[],"n":1000000000}"#, Some("n"), "too large");
+    refused(r#"{"messages":[],"best_of":129}"#, Some("best_of"), "too large");
+    refused(r#"{"messages":[],"n":2,"Best_Of":100}"#, Some("Best_Of"), "must be written `best_of`");
     refused(r#"{"messages":[],"tools":[{}]}"#, Some("tools[0].type"), "missing");
     refused(r#"{"messages":[],"tools":[{"type":"function","type":"custom"}]}"#, Some("tools[0].type"), "twice");
     refused(r#"{"messages":[],"tools":[{"type":"function","function":{"name":"a","name":"b"}}]}"#, Some("tools[0].function.name"), "twice");

@@ -44,8 +44,13 @@ fn what_is_no_json_is_refused_by_its_flaw() {
 #[test]
 fn nesting_ends_at_the_limit() {
     let nested = |levels: usize| "[{\"a\":".repeat(levels / 2) + "1" + &"}]".repeat(levels / 2);
-    check(&nested(64), None);
-    check(&nested(66), Some(Flaw::TooDeep));
+    check(&nested(126), None);
+    check(&format!("[{}]", nested(126)), None);
+    check(&nested(128), Some(Flaw::TooDeep));
+    // Which bracket closes is known at every level.
+    check(&(nested(126).trim_end_matches(']').to_owned() + "}"), Some(Flaw::Expected("`,` or `]`")));
+    check(&format!("{{\"a\":{}]", nested(126)), Some(Flaw::Expected("`,` or `}`")));
+    assert!(serde_json::from_str::<serde_json::Value>(&format!("[{}]", nested(126))).is_ok());
     check(&"[".repeat(1_000_000), Some(Flaw::TooDeep));
 }
 
