@@ -257,6 +257,31 @@ fn a_client_may_bring_its_own_credentials_beside_the_token() {
 }
 
 #[test]
+fn no_token_reaches_a_provider_under_another_name() {
+    let scene = Scene::new();
+    let with = scene.daemon.agent("with", &["--allow-passthrough"]);
+    let send = |query: &str, headers: &[(&str, &str)]| {
+        client::post_bytes(&format!("{}/v1/messages{query}", scene.daemon.url()), headers, message().to_string().as_bytes())
+    };
+    let referer = format!("http://localhost/?k={}", scene.token);
+    let named =
+        [("x-api-key", with.as_str()), ("api-key", &with), ("x-goog-api-key", &scene.token), ("x-foo", &with), ("referer", &referer)];
+    assert_eq!(send("?beta=true", &named).status, 200);
+    let seen = scene.provider.last_request();
+    let told = format!("{} {:?}", seen.path, seen.headers);
+    assert!(!told.contains(&with) && !told.contains(&scene.token), "{told}");
+    let seen = scene.provider.requests().len();
+    for query in [format!("?k={with}"), format!("?beta=true&k={}", scene.token.replace('_', "%5f"))] {
+        denied(&scene, seen, &send(&query, &named[..1]), &wrong(&["the query holds a token"]), "");
+    }
+    for key in [scene.token.clone(), format!("Bearer {}", scene.token)] {
+        let answer = send("", &[("x-api-key", &with), ("x-aex-provider-key", &key)]);
+        denied(&scene, seen, &answer, &wrong(&["the provider key that the call brings is none"]), "");
+    }
+    ledger::audited(&scene.daemon);
+}
+
+#[test]
 fn each_protocol_goes_where_the_provider_speaks_it() {
     let chat = |daemon: &Daemon, token: &str| client::post_json(&daemon.chat_url(), token, &ask::chat());
     // Anthropic's alone.

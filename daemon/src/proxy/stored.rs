@@ -112,8 +112,8 @@ fn sent(
     place: &StoredPath,
     client: &request::Parts,
 ) -> Result<Option<Request<Full<Bytes>>>, Denial> {
-    let brought = headers::provider_key(&client.headers, Protocol::OpenAi)
-        .map_err(|()| Denial::Malformed { message: "the provider key that the call brings is none".to_owned(), param: None })?;
+    let brought = headers::provider_key(&client.headers, Protocol::OpenAi)?;
+    let query = headers::query(&client.uri, &client.headers)?;
     if brought.is_some() && !active.policy_of(&entered.view)?.effective.fields.allow_passthrough {
         return Err(Denial::Passthrough);
     }
@@ -122,7 +122,7 @@ fn sent(
         return Err(Denial::KeyMissing { provider: provider.name.clone(), variable: provider.key_variable.clone() });
     }
     let write = || {
-        let query = client.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+        let query = query.map(|query| format!("?{query}")).unwrap_or_default();
         let mut request = Request::new(Full::new(Bytes::new()));
         request.method_mut().clone_from(&client.method);
         *request.uri_mut() = provider.target(&format!("/responses/{}{}{query}", place.id, place.rest.name())).parse().ok()?;
