@@ -15,7 +15,7 @@ mod stored;
 mod tokens;
 
 pub use active::{Active, Card, Source};
-pub use admit::{Asked, CALL_LASTS, Decision, Exempt, Hold, Sending, Turned, Unmet, admit, exempt};
+pub use admit::{Asked, Brings, CALL_LASTS, Decision, Exempt, Hold, Sending, Turned, Unmet, admit, exempt};
 pub use enter::{Entered, Refused};
 pub use idempotency::{Answer, Begun, KeyLimits, KeyedCall, Recorder, Ticket};
 pub use live::Call;

@@ -257,6 +257,32 @@ fn a_client_may_bring_its_own_credentials_beside_the_token() {
 }
 
 #[test]
+fn a_clients_own_credentials_go_to_anthropic_alone() {
+    let (provider, other) = (Provider::start(), Provider::start());
+    let daemon = Daemon::start_with(Config::new(&provider).provider_line(&format!("anthropic_base_url: {}/anthropic", other.origin())));
+    let token = daemon.agent("bot", &["--allow-passthrough"]);
+    let send = |path: &str, name: &str, value: &str| {
+        let headers = [("x-aex-token", token.as_str()), (name, value)];
+        client::post_bytes(&format!("{}{path}", daemon.url()), &headers, message().to_string().as_bytes())
+    };
+    let wanted = lasting(403, "permission_error", &["`mock`", "`type: anthropic`", "`x-aex-provider-key`"]);
+    for path in ["/v1/messages", "/v1/messages/count_tokens"] {
+        for (name, value) in [("authorization", "Bearer sk-ant-oat01-secret"), ("x-api-key", "sk-ant-api03-secret")] {
+            let answer = send(path, name, value);
+            check(&answer, &wanted);
+            let story = daemon.ctl(["explain", answer.header("x-aex-request-id").expect("an id")]).ok();
+            assert!(story.stdout.contains("allow_passthrough") && story.stdout.contains("type: anthropic"), "{story:?}");
+        }
+    }
+    assert_eq!((provider.requests().len(), other.requests().len()), (0, 0));
+    // A key that is named as the provider's goes there on purpose.
+    assert_eq!(send("/v1/messages", "x-aex-provider-key", KEY).status, 200);
+    let bearer = format!("Bearer {KEY}");
+    assert_eq!(other.last_request().header("authorization"), Some(bearer.as_str()));
+    ledger::audited(&daemon);
+}
+
+#[test]
 fn no_token_reaches_a_provider_under_another_name() {
     let scene = Scene::new();
     let with = scene.daemon.agent("with", &["--allow-passthrough"]);

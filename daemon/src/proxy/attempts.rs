@@ -4,7 +4,7 @@
 //! First the same model again, after a wait, as often as its route says; then its fallbacks, each with retries of its own. Every
 //! attempt is admitted anew, and has a hold and an end of its own. Must not: send, settle, decide what a call may cost.
 
-use super::dispatch::{self, Message};
+use super::dispatch::{self, Brought, Message};
 use super::reply::{self, Reply};
 use crate::gate::{Active, Asked, Card, Entered, Gate, Hold, Turned, Unmet};
 use crate::wire::denial;
@@ -108,7 +108,7 @@ impl Attempts {
             protocol: message.dialect.protocol(),
             input: Digest::of(&message.body),
             refers: message.request.refers.clone(),
-            brings_key: message.provider_key.is_some(),
+            brings: message.provider_key.as_ref().map(Brought::kind),
             card: self.next.clone(),
             attempt: self.attempt,
             skipped: self.skipped.clone(),

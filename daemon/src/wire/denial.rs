@@ -82,6 +82,13 @@ fn refusal(denial: &Denial) -> Refusal {
              --allow-passthrough`."
                 .to_owned(),
         ),
+        Denial::PassthroughElsewhere { provider } => forbidden(
+            POLICY_VIOLATION,
+            format!(
+                "The client's own credentials beside `x-aex-token` go to a provider of `type: anthropic` alone, not to `{provider}`: leave \
+                 them out, or bring a key for `{provider}` in `x-aex-provider-key`."
+            ),
+        ),
         Denial::ProviderDown { provider, retry_after_ms } => Refusal::passing(
             503,
             "upstream_error",

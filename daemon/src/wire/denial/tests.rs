@@ -277,6 +277,7 @@ fn a_denial_has_the_status_type_and_envelope_of_anthropic() {
         (Denial::ReadOnlyToken, 403, "permission_error"),
         (account, 403, "permission_error"),
         (Denial::Passthrough, 403, "permission_error"),
+        (Denial::PassthroughElsewhere { provider: "p".to_owned() }, 403, "permission_error"),
         (Denial::UnknownModel { model: "m".to_owned() }, 404, "not_found_error"),
         (breach(Rule::AllowedModels), 404, "not_found_error"),
         (breach(Rule::AllowTools), 403, "permission_error"),
