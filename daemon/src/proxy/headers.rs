@@ -190,15 +190,22 @@ pub(super) fn to_provider(client: &HeaderMap) -> HeaderMap {
     passed
 }
 
-/// An answer's headers for the client.
+/// An answer's headers for the client: no hop-by-hop ones, and none that speak for the daemon.
 pub(super) fn to_client(provider: &HeaderMap) -> HeaderMap {
     let mut passed = HeaderMap::with_capacity(provider.len() + 4);
     for (name, value) in provider {
-        if passes(name, provider) && *name != header::SET_COOKIE {
+        if passes(name, provider) && !is_for_the_daemon_to_say(name) {
             passed.append(name, value.clone());
         }
     }
     passed
+}
+
+/// What a client would take for the daemon's own: which pages of the web may read its answers (it says none may), where else it is
+/// to be reached, cookies of its host, and our names.
+fn is_for_the_daemon_to_say(name: &HeaderName) -> bool {
+    let text = name.as_str();
+    [header::SET_COOKIE, header::ALT_SVC].contains(name) || text.starts_with("access-control-") || text.starts_with("x-aex-")
 }
 
 fn is_ours(name: &HeaderName) -> bool {
@@ -329,6 +336,21 @@ mod tests {
         }
         let key = provider_key(&map(&[("x-aex-provider-key", "sk-1")]), Protocol::OpenAi);
         assert!(matches!(key, Ok(Some(Brought::Key(key))) if key.expose() == "sk-1"));
+    }
+
+    #[test]
+    fn a_provider_does_not_speak_for_the_daemon() {
+        let provider = map(&[
+            ("access-control-allow-origin", "*"),
+            ("access-control-expose-headers", "x"),
+            ("alt-svc", "h3=\":443\""),
+            ("set-cookie", "session=1"),
+            ("x-aex-model", "another"),
+            ("x-aex-request-id", "req_0000010000000001"),
+            ("content-type", "application/json"),
+            ("x-ratelimit-remaining-requests", "9"),
+        ]);
+        assert_eq!(names(&to_client(&provider)), ["content-type", "x-ratelimit-remaining-requests"]);
     }
 
     #[test]
