@@ -152,6 +152,9 @@ fn what_was_charged_is_never_charged_again_even_without_an_answer_to_give() {
     let first = post("reset", false);
     let again = post("reset", false);
     assert_eq!((first.status, again.status, again.text()), (502, 502, first.text()));
+    // A client that tries again gets no other for as long as the key lasts.
+    assert_eq!((first.header("x-should-retry"), first.header("idempotent-replayed")), (None, None), "{first}");
+    assert_eq!((again.header("x-should-retry"), again.header("idempotent-replayed")), (Some("false"), Some("true")), "{again}");
     // A stream that broke off is none.
     house.provider.script(Script::cut(At::Chunk(3), How::Close));
     let first = post("broken", true);
