@@ -271,6 +271,26 @@ fn more_keys_than_are_remembered_are_refused() {
 }
 
 #[test]
+fn an_answer_is_given_again_after_its_model_was_taken_away_but_not_to_an_account_that_is_stopped() {
+    let house = House::new(|config| config);
+    let first = post(&house.daemon, &house.token, KEY, &body(false));
+    assert_eq!(first.status, 200, "{first}");
+    let again = || post_when_over(&house.daemon, &house.token, KEY, &body(false));
+    house.daemon.ctl(["agent", "update", "bot", "--allowed-models", "m2"]).ok();
+    assert_eq!(post(&house.daemon, &house.token, "another", &body(false)).status, 403);
+    assert_eq!((again().status, again().text()), (200, first.text()));
+    for (stop, code) in [("pause", "account_paused"), ("kill", "account_killed")] {
+        house.daemon.ctl(["agent", stop, "bot", "--reason", "test"]).ok();
+        let refused = again();
+        assert_eq!((refused.status, refused.code().as_str(), refused.header("idempotent-replayed")), (403, code, None), "{refused}");
+        house.daemon.ctl(["agent", "resume", "bot", "--reason", "test"]).ok();
+    }
+    assert_eq!(again().text(), first.text());
+    assert_eq!(house.provider.requests().len(), 1);
+    assert_eq!(settled_and_audited(&house.daemon, &house.provider).exact, 1);
+}
+
+#[test]
 fn every_endpoint_has_keys_and_a_key_belongs_to_the_path_that_it_was_used_on() {
     let house = House::new(|config| config);
     let bearer = format!("Bearer {}", house.token);
