@@ -38,7 +38,7 @@ impl Mark {
         // A string of JSON without the quotes around it.
         let quoted = |text: &str| {
             let text = serde_json::to_string(text).expect("JSON");
-            text[1..text.len() - 1].to_owned()
+            text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).expect("quotes").to_owned()
         };
         let mut forms = vec![
             ("plain", bytes.to_vec()),
@@ -46,7 +46,7 @@ impl Mark {
             ("HEX", each(hex).to_ascii_uppercase()),
             ("percent", each(|text, byte| percent(text, byte, true))),
             ("percent, all", each(|text, byte| percent(text, byte, false))),
-            ("JSON, \\u", each(|text, byte| write!(text, "\\u{:04x}", byte).expect("write to a string"))),
+            ("JSON, \\u", each(|text, byte| write!(text, "\\u{byte:04x}").expect("write to a string"))),
             ("JSON", quoted(secret).into_bytes()),
             ("JSON in JSON", quoted(&quoted(secret)).into_bytes()),
             ("JSON, \\/", secret.replace('/', "\\/").into_bytes()),

@@ -327,6 +327,6 @@ mod tests {
             Some(("a.com", "/anthropic/v1/messages", Auth::None)),
             Some(("b.com", "/v1/chat", Auth::None)),
         );
-        check("type: echo", None, Some(("", "/chat", Auth::None)));
+        check("type: echo", Some(("", "/messages", Auth::None)), Some(("", "/chat", Auth::None)));
     }
 }

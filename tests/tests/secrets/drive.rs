@@ -70,7 +70,9 @@ impl Scene {
         self.ctl(&["agent", "pause", "paused", "--reason", SEEN]);
         let expired = self.agent("expired", &[]);
         self.ctl(&["agent", "delete", "expired"]);
-        let unknown = format!("{}{}", &token[..token.len() - 1], if token.ends_with('0') { '1' } else { '0' });
+        let mut unknown = token.to_owned();
+        let last = unknown.pop();
+        unknown.push(if last == Some('0') { '1' } else { '0' });
         self.tokens.push(("a token that nobody has".to_owned(), unknown.clone()));
         for path in POSTS {
             let body = body(path, model_at(path));
@@ -95,7 +97,7 @@ impl Scene {
             }
             let bearer = format!("Bearer {token}");
             let text = body.to_string();
-            let cut = &text[..text.len() - 9];
+            let cut = text.trim_end_matches('}');
             let twice = text.replacen('{', &format!("{{\"model\":{},", serde_json::to_string(PROMPT).expect("JSON")), 1);
             for broken in [cut.as_bytes(), twice.as_bytes(), PROMPT.as_bytes(), &[PROMPT.as_bytes(), b"\xff"].concat(), b""] {
                 let status = self.post_as(path, &[("authorization", &bearer)], broken, Echo::Nothing);
