@@ -12,6 +12,7 @@ mod policy;
 mod refuse;
 mod settle;
 mod stored;
+mod tight;
 mod tokens;
 
 pub use active::{Active, Card, Source};
@@ -22,6 +23,7 @@ pub use live::Call;
 pub use policy::InForce;
 pub use refuse::Evidence;
 pub use settle::{Ended, Passed, settle, settle_and_go_on};
+pub use tight::Tight;
 
 use crate::config::ProviderKind;
 use crate::ledger::{Ledger, LedgerFault};

@@ -15,5 +15,6 @@ pub mod ledger;
 pub mod log;
 pub mod os;
 pub mod proxy;
+pub mod tokenizer;
 pub mod web;
 pub mod wire;

@@ -215,6 +215,7 @@ mod tests {
             provider: "p".to_owned(),
             provider_model: "m".to_owned(),
             reasoning,
+            tokenizer: None,
             tools: true,
             vision: false,
         }

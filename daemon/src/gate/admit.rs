@@ -3,7 +3,7 @@
 use super::circuit::Passage;
 use super::policy::{InForce, facts};
 use super::tokens::TakenTokens;
-use super::{Active, Card, Entered, Evidence, Gate};
+use super::{Active, Card, Entered, Evidence, Gate, Tight};
 use crate::ledger::{AccountView, Held, HoldCall, LedgerFault, Snapshot};
 use aex_core::ask::{Ask, Reference};
 use aex_core::books::HoldKey;
@@ -35,6 +35,8 @@ pub struct Turned {
     pub entered: Entered,
     /// Why not.
     pub unmet: Box<Unmet>,
+    /// The tokens of its prompt may fit where its bytes do not.
+    pub tight: Option<Box<Tight>>,
 }
 
 /// Why a call was not admitted, and what that was decided on.
@@ -237,7 +239,8 @@ pub async fn admit(gate: &Gate, active: &Active, entered: Entered, asked: Asked)
         }
         Err(denial) => {
             tokens.correct(0);
-            Ok(turned(entered, unmet(denial, ask, facts)))
+            let tight = Tight::of(&denial, active, &ask, &card, permit.max_tokens).map(Box::new);
+            Ok(Decision::Deny(Turned { entered, unmet: Box::new(unmet(denial, ask, facts)), tight }))
         }
     }
 }
@@ -255,7 +258,7 @@ pub async fn exempt(gate: &Gate, active: &Active, entered: Entered, asked: Asked
 }
 
 fn turned<P>(entered: Entered, unmet: Unmet) -> Decision<P> {
-    Decision::Deny(Turned { entered, unmet: Box::new(unmet) })
+    Decision::Deny(Turned { entered, unmet: Box::new(unmet), tight: None })
 }
 
 /// What the policy is asked.

@@ -124,7 +124,10 @@ async fn serve(
                     Tried::Unserved(unserved) => attempts.unserved(&gate, &active, &message, *unserved, &mut left).await,
                 }
             }
-            Ok(Decision::Deny(turned)) => attempts.turned(&gate, &active, &message, turned),
+            Ok(Decision::Deny(mut turned)) => match attempts.tightened(&message, &mut turned).await {
+                true => Next::Try(turned.entered),
+                false => attempts.turned(&gate, &active, &message, turned),
+            },
             Err(fault) => {
                 tracing::error!(%fault, request = %message.to.request, "no call can be admitted");
                 return refuse(&Denial::LedgerUnavailable, message.to);

@@ -79,8 +79,8 @@ pub enum Unbounded {
 /// What a bound is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reckoning {
-    /// Input that bytes show: what, how many of it, tokens at most for each.
-    pub shown: [(&'static str, u64, u64); 7],
+    /// Input that bytes and tokens show: what, how many of it, tokens at most for each.
+    pub shown: [(&'static str, u64, u64); 8],
     /// How often the model's context may be read, and its size: where the request has parts whose size does not show in bytes, or
     /// the provider runs tools, each call of which has the model read all of it again.
     pub context: Option<(u64, u64)>,
@@ -122,7 +122,7 @@ impl Reckoning {
 /// The parts of the bound of a call whose output is limited to `max_tokens` per choice.
 ///
 /// Input tokens never exceed the bytes of the request plus what a provider adds around it: a byte-level tokeniser has no
-/// token shorter than a byte. Each price is the dearest that could apply: of the standard tier and the one that is asked for, of
+/// token shorter than a byte. Texts that were tokenised count by their tokens instead. Each price is the dearest that could apply: of the standard tier and the one that is asked for, of
 /// all lengths of the input that the bound passes.
 ///
 /// # Errors
@@ -139,7 +139,9 @@ pub fn reckon(ask: &Ask, card: &ModelCard, max_tokens: u64) -> Result<Reckoning,
     let (mut input_unit, mut output_unit) = (price.dearest_input(ask)?, price.dearest_output(ask)?);
     let [request, hosted, message, tool] = card.overhead.around(ask);
     let known_tool = ("known_tool", ask.known_tool_tokens, 1);
-    let shown = [("byte", ask.body_bytes, 1), ("nfkc_byte", ask.nfkc_extra_bytes, 1), request, hosted, message, tool, known_tool];
+    let (bytes, tokens) = counted(ask, card);
+    let nfkc = ("nfkc_byte", ask.nfkc_extra_bytes, 1);
+    let shown = [("byte", bytes, 1), ("text_token", tokens, 1), nfkc, request, hosted, message, tool, known_tool];
     let hidden = ask.images > 0 || ask.attachments > 0 || ask.audio_in > 0 || !tools.is_empty();
     let steps = tools.iter().fold(1_u64, |steps, tool| steps.saturating_add(tool.calls));
     let context = if hidden { Some((steps, card.context_tokens.ok_or(Unbounded::ContextUnknown)?)) } else { None };
@@ -152,6 +154,13 @@ pub fn reckon(ask: &Ask, card: &ModelCard, max_tokens: u64) -> Result<Reckoning,
     }
     let output = [("choice", ask.choices.max(1), max_tokens), ("prediction_byte", ask.prediction_bytes, 1)];
     Ok(Reckoning { shown, context, input_unit, output, output_unit, call: price.call.unwrap_or(Pico::ZERO), tools })
+}
+
+/// The bytes and the tokens that an input counts with. Never more together than its bytes, and all of them as bytes for a model whose
+/// vocabulary is not known.
+fn counted(ask: &Ask, card: &ModelCard) -> (u64, u64) {
+    let tokenized = if card.tokenizer.is_some() { ask.tokenized_bytes.min(ask.body_bytes) } else { 0 };
+    (ask.body_bytes.saturating_sub(tokenized), ask.text_tokens.min(tokenized))
 }
 
 /// The bound of a call whose output is limited to `max_tokens` per choice: the sum of its parts.

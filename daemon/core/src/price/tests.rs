@@ -4,6 +4,7 @@ use super::bound::sum;
 use super::*;
 use crate::ask::{Ask, NAMES_KEPT};
 use crate::usage::{Bucket, Usage};
+use crate::vocabulary::Vocabulary;
 
 fn card() -> ModelCard {
     ModelCard {
@@ -18,6 +19,7 @@ fn card() -> ModelCard {
         provider: "p".to_owned(),
         provider_model: "pm".to_owned(),
         reasoning: false,
+        tokenizer: None,
         tools: true,
         vision: true,
     }
@@ -39,6 +41,25 @@ fn what_bytes_do_not_show_is_bounded_by_the_context_or_denied() {
     assert_eq!(bound(&image, &card(), 1), Err(Unbounded::ContextUnknown));
     let known = ModelCard { context_tokens: Some(8000), ..card() };
     assert_eq!(bound(&image, &known, 1).map(|b| b.input_tokens), Ok(8000));
+}
+
+#[test]
+fn texts_that_were_tokenised_count_by_tokens_and_never_more_than_by_bytes() {
+    let known = ModelCard { tokenizer: Some(Vocabulary::O200k), ..card() };
+    let input = |tokenized_bytes, text_tokens, card: &ModelCard| {
+        bound(&Ask { tokenized_bytes, text_tokens, ..ask() }, card, 50).map(|bound| bound.input_tokens)
+    };
+    assert_eq!(input(0, 0, &known), Ok(1112));
+    assert_eq!(input(900, 200, &known), Ok(1112 - 900 + 200));
+    // What a forged or a foolish count says.
+    for (bytes, tokens) in [(900, 901), (900, u64::MAX), (1_001, 1_000), (u64::MAX, u64::MAX), (0, 5)] {
+        assert_eq!(input(bytes, tokens, &known), Ok(1112), "{bytes} {tokens}");
+    }
+    // A fallback whose vocabulary nobody knows.
+    assert_eq!(input(900, 200, &card()), Ok(1112));
+    // What does not show in bytes does not show in tokens.
+    let seeing = ModelCard { context_tokens: Some(8000), ..known };
+    assert_eq!(bound(&Ask { images: 1, tokenized_bytes: 900, text_tokens: 9, ..ask() }, &seeing, 1).map(|b| b.input_tokens), Ok(8000));
 }
 
 #[test]
