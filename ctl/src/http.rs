@@ -21,11 +21,25 @@ pub(crate) struct Answer {
 
 /// `GET` without a body, `POST` of JSON with one. `url` begins with `http://`; an empty token sends none.
 pub(crate) fn ask(url: &str, token: &str, body: Option<&str>, patience: Duration) -> std::io::Result<Answer> {
+    ask_with(url, token, body, &[], patience)
+}
+
+/// The same with more headers.
+pub(crate) fn ask_with(
+    url: &str,
+    token: &str,
+    body: Option<&str>,
+    headers: &[(&str, &str)],
+    patience: Duration,
+) -> std::io::Result<Answer> {
     let (host, path) = url.trim_start_matches("http://").split_once('/').unwrap_or((url, ""));
     let method = if body.is_some() { "POST" } else { "GET" };
     let mut head = format!("{method} /{path} HTTP/1.0\r\nHost: {host}\r\n");
     if !token.is_empty() {
         head.push_str(&format!("Authorization: Bearer {token}\r\n"));
+    }
+    for (name, value) in headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
     }
     if let Some(body) = body {
         head.push_str(&format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len()));

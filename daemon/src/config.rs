@@ -182,6 +182,16 @@ pub fn policy_text(paths: &Paths) -> Result<String, ConfigErrors> {
     if errors.is_empty() { Ok(text.unwrap_or_default()) } else { Err(ConfigErrors(errors)) }
 }
 
+/// Checks a models.yaml that is not in force: its catalog, or all that is wrong with it; and what a user should know. Files that it names
+/// are looked for from `config_dir`.
+pub fn check_catalog(source: &str, config_dir: &Path) -> (Result<Catalog, ConfigErrors>, Vec<Warning>) {
+    let mut report = Report::new(MODELS_FILE);
+    let catalog = models::read(source, config_dir, &mut report);
+    let (mut errors, mut warnings) = (Vec::new(), Vec::new());
+    collect(report, &mut errors, &mut warnings);
+    (catalog.ok_or(ConfigErrors(errors)), warnings)
+}
+
 /// Checks a policy that is not in force: its profiles, or all that is wrong with it; and what a user should know.
 pub fn check_policy(name: &str, source: &str, catalog: &Catalog) -> (Result<Profiles, ConfigErrors>, Vec<Warning>) {
     let mut report = Report::new(name);

@@ -82,7 +82,8 @@ class Provider:
 class Daemon:
     """aexd in a temporary home with a cleared environment."""
 
-    def __init__(self, provider, models=None):
+    def __init__(self, provider, models=None, environment=None):
+        self._more = environment or {}
         self.folder = Path(tempfile.mkdtemp(prefix="aexd-test-"))
         self.home = self.folder / "home"
         (self.home / "config").mkdir(parents=True)
@@ -90,7 +91,7 @@ class Daemon:
         (self.home / "config" / "models.yaml").write_text(text)
         dotenv = os.open(self.home / ".env", os.O_CREAT | os.O_WRONLY, 0o600)
         with os.fdopen(dotenv, "w") as file:
-            file.write(f"MOCK_API_KEY={KEY}\n")
+            file.write(f"MOCK_API_KEY={KEY}\nCLAUDE_API_KEY={KEY}\n")
         self.process = None
         try:
             self.address = self._start()
@@ -106,7 +107,7 @@ class Daemon:
             "HOME": str(self.folder),
             "LANG": "C.UTF-8",
             "PATH": os.environ.get("PATH", ""),
-        }
+        } | self._more
 
     def log(self):
         """aexd's standard error."""
@@ -209,6 +210,40 @@ class Counter:
     def close(self):
         """Accepts no more connections."""
         self.listener.close()
+
+
+class Nobody:
+    """Stands where the rest of the world would be: a proxy that notes who is asked for, and lets nobody through."""
+
+    def __init__(self):
+        self.asked = set()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def environment(self):
+        """Has a client take this proxy for all that is not on this machine."""
+        url = "http://127.0.0.1:%d" % self._listener.getsockname()[1]
+        kinds = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+        proxies = {name: url for kind in kinds for name in (kind, kind.lower())}
+        return proxies | {"NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost"}
+
+    def _accept(self):
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            with client:
+                client.settimeout(PATIENCE)
+                try:
+                    self.asked.add(client.recv(4096).split(b"\r\n")[0].decode(errors="replace"))
+                    client.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                except OSError:
+                    pass
+
+    def close(self):
+        """Listens no more."""
+        self._listener.close()
 
 
 class Tally:

@@ -107,10 +107,10 @@ impl Provider {
         self.auth != Auth::None
     }
 
-    /// Where it speaks a protocol; `None` when the configuration names no such place.
+    /// Where it speaks a protocol; `None` when the configuration names no such place. The built-in one speaks all.
     #[must_use]
     pub fn speaking(self: &Arc<Provider>, protocol: Protocol) -> Option<&Arc<Provider>> {
-        if self.kind.protocol() == protocol { Some(self) } else { self.other.as_ref() }
+        if self.kind.protocol() == protocol || self.kind == ProviderKind::Echo { Some(self) } else { self.other.as_ref() }
     }
 }
 

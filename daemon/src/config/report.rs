@@ -60,18 +60,27 @@ impl Report {
         match yaml::parse(source.strip_prefix('\u{feff}').unwrap_or(source)) {
             Ok(node) => Some(node),
             Err(error) => {
-                self.errors.push(Problem { file: self.file.clone(), line: error.line, text: error.text });
+                self.errors.push(self.problem(error.line, &error.text));
                 None
             }
         }
     }
 
+    /// One line, whatever a key of the file holds: it goes to terminals and logs.
+    fn problem(&self, line: Option<u64>, text: &str) -> Problem {
+        let mut shown = String::with_capacity(text.len());
+        for letter in text.chars() {
+            if letter.is_control() { shown.extend(letter.escape_default()) } else { shown.push(letter) }
+        }
+        Problem { file: self.file.clone(), line, text: shown }
+    }
+
     pub(super) fn refuse(&mut self, line: u64, text: String) {
-        self.errors.push(Problem { file: self.file.clone(), line: Some(line), text });
+        self.errors.push(self.problem(Some(line), &text));
     }
 
     pub(super) fn warn(&mut self, line: u64, text: String) {
-        self.warnings.push(Problem { file: self.file.clone(), line: Some(line), text });
+        self.warnings.push(self.problem(Some(line), &text));
     }
 
     /// Refuses a value, saying what was expected in its place.

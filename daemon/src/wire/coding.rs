@@ -22,8 +22,8 @@ pub struct Decoder {
     coding: Coding,
     /// What has come and was not decoded yet.
     input: Bytes,
-    /// The decoder may hold bytes for which the last step had no room.
-    is_full: bool,
+    /// The decoder may hold bytes that the last step did not give.
+    may_hold: bool,
     /// Something has come.
     is_any: bool,
     out: Vec<u8>,
@@ -76,7 +76,7 @@ impl Decoder {
         } else {
             return None;
         };
-        Some(Decoder { coding, input: Bytes::new(), is_full: false, is_any: false, out: Vec::new() })
+        Some(Decoder { coding, input: Bytes::new(), may_hold: false, is_any: false, out: Vec::new() })
     }
 
     /// Takes the next bytes of the body. What was taken before must be decoded: [`Decoder::decoded`] has said `None`.
@@ -90,12 +90,12 @@ impl Decoder {
     /// # Errors
     /// When the body is none of its coding.
     pub fn decoded(&mut self) -> Result<Option<Bytes>, Corrupt> {
-        while !self.input.is_empty() || self.is_full {
+        while !self.input.is_empty() || self.may_hold {
             self.out.resize(STEP, 0);
             let moved = self.coding.step(&self.input, &mut self.out)?;
             self.input = self.input.slice(moved.read..);
-            // Room that is left means that nothing is held back.
-            self.is_full = moved.written == STEP;
+            // Room that is left does not mean that nothing is held back: an inflater gives no more than its window at once.
+            self.may_hold = moved.written > 0;
             if moved.written > 0 {
                 return Ok(Some(BytesMut::from(self.out.get(..moved.written).unwrap_or_default()).freeze()));
             }

@@ -68,11 +68,12 @@ pub fn edit(body: &Bytes, request: &Request, edits: &Edits<'_>) -> Bytes {
     let places = &request.places;
     let mut splices: Vec<Splice> = Vec::new();
     let mut inserted = String::new();
+    let mut removed: Vec<Range<usize>> = Vec::new();
     if let Some(model) = edits.model.filter(|model| places.model.is_none() || *model != request.ask.model) {
         member(&mut splices, &mut inserted, "model", places.model.as_ref(), quoted(model));
     }
     if let Some((field, ceiling)) = edits.max_tokens {
-        limit_output(&mut splices, &mut inserted, body, places, field, ceiling);
+        removed.extend(limit_output(&mut splices, &mut inserted, places, field, ceiling));
     }
     if let Some(tier) = edits.service_tier.filter(|_| matches!(request.ask.service_tier.as_deref(), None | Some("auto"))) {
         member(&mut splices, &mut inserted, "service_tier", places.service_tier.as_ref(), quoted(tier));
@@ -88,10 +89,14 @@ pub fn edit(body: &Bytes, request: &Request, edits: &Edits<'_>) -> Bytes {
         ask_for_usage(&mut splices, &mut inserted, places.stream_options.as_ref());
     }
     if !edits.drop_tools.is_empty() {
-        places.hosted.take_out(body, edits.drop_tools, edits.auto_choice.unwrap_or("\"auto\""), &mut splices);
+        removed.extend(places.hosted.take_out(body, edits.drop_tools, edits.auto_choice.unwrap_or("\"auto\""), &mut splices));
     }
+    // All at once: members that go and are neighbours share a comma.
+    let removed = removals(body, removed);
+    let leaves_none = removed.iter().any(|(span, _)| is_alone(body, span));
+    splices.extend(removed);
     if !inserted.is_empty() {
-        if places.is_empty {
+        if places.is_empty || leaves_none {
             // Nothing stands behind the last comma.
             inserted.pop();
         }
@@ -113,8 +118,14 @@ fn member(splices: &mut Vec<Splice>, inserted: &mut String, name: &str, span: Op
     }
 }
 
-/// The limit stands in one field, the one that the model reads.
-fn limit_output(splices: &mut Vec<Splice>, inserted: &mut String, body: &[u8], places: &Places, field: LimitField, ceiling: u64) {
+/// The limit stands in one field, the one that the model reads. Gives the member that goes.
+fn limit_output(
+    splices: &mut Vec<Splice>,
+    inserted: &mut String,
+    places: &Places,
+    field: LimitField,
+    ceiling: u64,
+) -> Option<Range<usize>> {
     let (own, other) = match field {
         LimitField::MaxTokens | LimitField::MaxOutputTokens => (&places.max_tokens, &places.max_completion_tokens),
         LimitField::MaxCompletionTokens => (&places.max_completion_tokens, &places.max_tokens),
@@ -131,7 +142,7 @@ fn limit_output(splices: &mut Vec<Splice>, inserted: &mut String, body: &[u8], p
         (Some(own), None) => set(own),
         (Some(own), Some(other)) => {
             set(own);
-            splices.push((with_comma(body, &(other.key.start..other.value.end)), String::new()));
+            return Some(other.key.start..other.value.end);
         }
         (None, Some(other)) => {
             set(other);
@@ -139,6 +150,7 @@ fn limit_output(splices: &mut Vec<Splice>, inserted: &mut String, body: &[u8], p
         }
         (None, None) => inserted.extend(["\"", field.name(), "\":", &tokens.to_string(), ","]),
     }
+    None
 }
 
 /// What takes members out of an object, or elements out of a list, with one comma for each, as long as one is left.
@@ -153,6 +165,12 @@ pub(super) fn removals(body: &[u8], mut spans: Vec<Range<usize>>) -> Vec<Splice>
         }
     }
     runs.into_iter().map(|run| (with_comma(body, &run), String::new())).collect()
+}
+
+/// Whether what is taken out took no comma along: it was all there was.
+fn is_alone(body: &[u8], removed: &Range<usize>) -> bool {
+    let taken = body.get(removed.clone()).unwrap_or_default();
+    taken.first() != Some(&b',') && taken.last() != Some(&b',')
 }
 
 /// The bytes between two places that are no white space.

@@ -88,9 +88,9 @@ impl HostedPlaces {
         Ok(kind != Kind::Null)
     }
 
-    /// Adds the splices that take out the tools of these types. With the last of `tools` its list goes, and what depends on it; a choice of
-    /// a tool that goes becomes `auto`, which is what `auto` says in the dialect.
-    pub(super) fn take_out(&self, body: &[u8], tools: &[&str], auto: &str, splices: &mut Vec<Splice>) {
+    /// Adds the splices that take out the tools of these types, and gives the members of the request that go whole. With the last of
+    /// `tools` its list goes, and what depends on it; a choice of a tool that goes becomes `auto`, which is what `auto` says in the dialect.
+    pub(super) fn take_out(&self, body: &[u8], tools: &[&str], auto: &str, splices: &mut Vec<Splice>) -> Vec<Range<usize>> {
         let goes = |tool: &String| tools.contains(&tool.as_str());
         let elements: Vec<Range<usize>> = self.elements.iter().filter(|(tool, _)| goes(tool)).map(|(_, span)| span.clone()).collect();
         let mut members: Vec<Range<usize>> = self.members.iter().filter(|(tool, _)| goes(tool)).map(|(_, span)| span.clone()).collect();
@@ -103,7 +103,7 @@ impl HostedPlaces {
             splices.extend(chosen.map(|choice| (choice.value.clone(), auto.to_owned())));
             splices.extend(removals(body, elements));
         }
-        splices.extend(removals(body, members));
+        members
     }
 }
 
@@ -174,6 +174,21 @@ mod tests {
         let max_tokens = Some((super::super::edit::LimitField::MaxTokens, 7));
         let edits = Edits { model: Some("m"), max_tokens, drop_tools: &["mcp"], ..Edits::default() };
         assert_eq!(edit(&body, &request, &edits), r#"{"model":"m","max_tokens":7,"messages":[]}"#);
+        // A limit that goes and the tools behind it have one comma between them and what is left.
+        let body = Bytes::from_static(br#"{"messages":[],"max_tokens":9,"max_completion_tokens":5,"tools":[{"type":"mcp"}]}"#);
+        let request = chat::read(&body).unwrap();
+        assert_eq!(edit(&body, &request, &edits), r#"{"model":"m","messages":[],"max_tokens":7}"#);
+    }
+
+    #[test]
+    fn where_nothing_is_left_no_comma_is() {
+        let edits = Edits { model: Some("m"), drop_tools: &["plugins", "web_search"], ..Edits::default() };
+        for body in [r#"{"plugins":[{}]}"#, r#"{ "plugins":[{}] , "web_search_options":{} }"#] {
+            let body = Bytes::from_static(body.as_bytes());
+            let request = super::super::completions::read(&body).unwrap();
+            let edited = edit(&body, &request, &edits);
+            assert_eq!(serde_json::from_slice::<Value>(&edited).unwrap(), json!({"model": "m"}));
+        }
     }
 
     fn request() -> impl Strategy<Value = Vec<(String, Value)>> {

@@ -265,5 +265,7 @@ fn rate(field: &str) -> Option<(&'static str, Option<&'static str>, u64)> {
     Some((key, tier, above))
 }
 
+// By its path, for tests/fuzz compiles this file in from elsewhere.
 #[cfg(test)]
+#[path = "litellm/tests.rs"]
 mod tests;

@@ -37,6 +37,11 @@ fn an_absent_or_empty_file_binds_nobody() {
 }
 
 #[test]
+fn what_is_said_is_one_line_whatever_a_key_holds() {
+    refuse("\"a\\nb\\e[2J\": 1\n", &["policy.yaml:1: a\\nb\\u{1b}[2J: unknown key; known are version, profiles"]);
+}
+
+#[test]
 fn every_key_has_its_meaning() {
     let source = "version: 1
 profiles:

@@ -123,6 +123,30 @@ fn what_came_so_far_is_given_without_waiting_for_more() {
     }
 }
 
+/// The inflater works in windows of 32 KiB, and may hold the rest of what it has read.
+#[test]
+fn nothing_that_has_come_is_held_back_however_much_it_becomes() {
+    for length in [32_767, 32_768, 32_769, 33_800, 65_536, 65_537, 100_000, 1_000_000] {
+        let said = vec![b'a'; length];
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+        let mut bare = DeflateEncoder::new(Vec::new(), Compression::default());
+        for encoder in [&mut gzip as &mut dyn Write, &mut bare] {
+            encoder.write_all(&said).unwrap();
+            encoder.flush().unwrap();
+        }
+        for (coding, sent) in [("gzip", gzip.get_ref()), ("deflate", bare.get_ref())] {
+            for cut in 0..4 {
+                // The last bytes are those of the flush: without them the words are there just the same.
+                let (some, done) = decoded(coding, &sent[..sent.len() - cut], usize::MAX).unwrap();
+                let (bytewise, _) = decoded(coding, &sent[..sent.len() - cut], 1).unwrap();
+                assert!(!done && some == bytewise, "{coding} {length} {cut}: {} and {}", some.len(), bytewise.len());
+            }
+            assert_eq!(decoded(coding, sent, usize::MAX), Ok((said.clone(), false)), "{coding} {length}");
+        }
+        assert_eq!(decoded("deflate", &raw(&said), usize::MAX), Ok((said.clone(), true)), "{length}");
+    }
+}
+
 #[test]
 fn several_members_and_named_files_are_read_and_padding_is_not() {
     let mut named = flate2::GzBuilder::new().filename("a").comment("b").extra("c").write(Vec::new(), Compression::fast());
