@@ -148,7 +148,7 @@ fn a_count_in_one_vocabulary_bounds_no_model_of_another() {
     let call = last(&house.daemon);
     assert!(call.held.ask.text_tokens > 0, "{:?}", call.held);
     let denied = denials(&house.daemon).pop().expect("a denial");
-    assert_eq!((denied.denial.rule().as_str(), denied.ask.map(|ask| ask.text_tokens)), ("budget", Some(0)));
+    assert_eq!((&*denied.denial.rule(), denied.ask.map(|ask| ask.text_tokens)), ("budget", Some(0)));
     settled_and_audited(&house.daemon, &house.provider);
 }
 
