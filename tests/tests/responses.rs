@@ -231,6 +231,30 @@ fn only_its_agent_goes_on_from_a_stored_response_or_names_one_of_its_items() {
 }
 
 #[test]
+fn an_agent_that_stores_nothing_sends_its_items_back_and_an_empty_one_is_nobodys() {
+    let house = House::new(|config| config, &[]);
+    let own = json!([
+        {"role": "user", "content": "search"},
+        {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "gAAA"},
+        {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": {"type": "search", "query": "x"}},
+        {"type": "mcp_list_tools", "id": "mcpl_1", "server_label": "s", "tools": [{"name": "a", "input_schema": {}}]},
+    ]);
+    let answer = house.post(&json!({"model": "m1", "store": false, "input": own}));
+    assert_eq!(answer.status, 200, "{answer}");
+    assert_eq!(house.provider.last().json()["input"], own);
+    for item in [
+        json!({"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": ""}),
+        json!({"type": "message", "role": "user", "id": "rs_1"}),
+    ] {
+        let seen = house.provider.requests().len();
+        let denied = house.post(&json!({"model": "wide", "store": false, "input": [item, {"role": "user", "content": "well?"}]}));
+        refusal::check(&denied, &not_stored("item_not_found", &["rs_1"]));
+        assert_eq!(house.provider.requests().len(), seen);
+    }
+    settled_and_audited(&house.daemon, &house.provider);
+}
+
+#[test]
 fn a_stored_response_is_reached_by_a_callers_token_and_key_as_a_call_is() {
     let house = House::new(|config| config, &["--allow-passthrough"]);
     let id = house.stored(&house.token, &json!({"model": "wide", "input": "keep"}));
