@@ -68,7 +68,8 @@ fn calls_that_a_policy_or_a_model_does_not_let_pass() {
     for (number, (changes, says)) in [
         (json!({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}), "web_search_20250305"),
         (json!({"mcp_servers": [{"type": "url", "url": "https://x", "name": "x"}]}), "mcp_servers"),
-        (json!({"fallbacks": "default"}), "fallbacks"),
+        (json!({"fallbacks": "default"}), "its field `fallbacks`"),
+        (json!({"context_management": {"edits": [{"type": "compact_20260112"}]}}), "its field `context_management`"),
         (json!({"speed": "fast"}), "fast"),
     ]
     .into_iter()

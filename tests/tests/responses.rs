@@ -241,7 +241,7 @@ fn an_agent_that_stores_nothing_sends_its_items_back_and_an_empty_one_is_nobodys
     ]);
     let answer = house.post(&json!({"model": "m1", "store": false, "input": own}));
     assert_eq!(answer.status, 200, "{answer}");
-    assert_eq!(house.provider.last().json()["input"], own);
+    assert_eq!(house.provider.last_request().json()["input"], own);
     for item in [
         json!({"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": ""}),
         json!({"type": "message", "role": "user", "id": "rs_1"}),

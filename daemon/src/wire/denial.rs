@@ -13,6 +13,7 @@ pub use answer::{Addressee, Refusal};
 pub use fault::{Misdirected, UpstreamFault, misdirected, upstream};
 pub use stream::{stream_denial, stream_fault};
 
+use super::request::FIELD;
 use aex_core::decision::{AccountState, AuthCause, Denial, KeyUse, Named, RateKind};
 use aex_core::price::Unbounded;
 use aex_core::window::Period;
@@ -269,9 +270,10 @@ fn unbounded(model: &str, why: &Unbounded) -> String {
         Unbounded::ContextUnknown => {
             "it carries images or attachments, and models.yaml has no `limits.context_tokens` to bound them".to_owned()
         }
-        Unbounded::HostedTool(tool) => {
-            format!("it asks for `{tool}`, which the provider runs or chooses by itself and which has no price here")
-        }
+        Unbounded::HostedTool(tool) => match tool.strip_prefix(FIELD) {
+            Some(field) => format!("its field `{field}` lets the provider choose or run what has no price here"),
+            None => format!("it asks for `{tool}`, which the provider runs or chooses by itself and which has no price here"),
+        },
         Unbounded::HostedUnlimited(tool) => format!(
             "it asks for `{tool}`, which the provider may run as often as it likes: state `max_tool_calls` or `max_uses`, or set `max_calls` in models.yaml"
         ),

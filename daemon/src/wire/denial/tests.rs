@@ -124,6 +124,10 @@ fn rules_of_policy_and_of_models() {
         &Denial::Unbounded { model: "m".to_owned(), why: Unbounded::HostedTool("web_search".to_owned()) },
         r##"403 - final {"error":{"Nothing bounds what this call to model `m` may cost: it asks for `web_search`, which the provider runs or chooses by itself and which has no price here.#","permission_error","param":null,"code":"policy_violation"}}"##,
     );
+    check(
+        &Denial::Unbounded { model: "m".to_owned(), why: Unbounded::HostedTool("request/moderation".to_owned()) },
+        r##"403 - final {"error":{"Nothing bounds what this call to model `m` may cost: its field `moderation` lets the provider choose or run what has no price here.#","permission_error","param":null,"code":"policy_violation"}}"##,
+    );
     assert_eq!(worded(&Denial::Passthrough, TO).status, 403);
 }
 

@@ -138,14 +138,14 @@ fn absent_and_null_mean_the_same() {
 fn what_hides_its_price_is_told() {
     for (body, tool) in [
         (r#"{"prompt":{"id":"pmpt_1"}}"#, "stored/prompt"),
-        (r#"{"moderation":{"model":"m"}}"#, "moderation"),
-        (r#"{"context_management":[{"type":"compaction"}]}"#, "context_management"),
+        (r#"{"moderation":{"model":"m"}}"#, "request/moderation"),
+        (r#"{"context_management":[{"type":"compaction"}]}"#, "request/context_management"),
         (r#"{"tools":[{"type":"file_search"}]}"#, "file_search"),
         (r#"{"tools":[{"type":"tool_search"}]}"#, "tool_search"),
         (r#"{"tools":[{"type":"namespace","name":"n","tools":[{"type":"web_search"}]}]}"#, "nested/web_search"),
         (r#"{"input":[{"type":"additional_tools","role":"developer","tools":[{"type":"code_interpreter"}]}]}"#, "nested/code_interpreter"),
         (r#"{"input":[{"tools":[{"type":"web_search"}],"type":"tool_search_output"}]}"#, "nested/web_search"),
-        (r#"{"models":["a"]}"#, "models"),
+        (r#"{"models":["a"]}"#, "request/models"),
     ] {
         assert_eq!(ask(body).hosted_tools, [tool], "{body}");
     }
