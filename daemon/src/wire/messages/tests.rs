@@ -240,8 +240,10 @@ fn a_tool_that_is_taken_out_leaves_a_request_that_anthropic_takes() {
         without(&format!(r#""tools":[{search},{{"name":"a"}}],"mcp_servers":[{{"name":"x"}}]"#)),
         rest(r#","tools":[{"name":"a"}]"#)
     );
-    let chosen = format!(r#""tools":[{search},{{"name":"a"}}],"tool_choice":{{"type":"tool","name":"web_search_20260318"}}"#);
+    let chosen = format!(r#""tools":[{search},{{"name":"a"}}],"tool_choice":{{"name":"web_search","type":"tool"}}"#);
     assert_eq!(without(&chosen), rest(r#","tools":[{"name":"a"}],"tool_choice":{"type":"auto"}"#));
+    let other = format!(r#""tools":[{search},{{"name":"a"}}],"tool_choice":{{"type":"tool","name":"a"}}"#);
+    assert_eq!(without(&other), rest(r#","tools":[{"name":"a"}],"tool_choice":{"type":"tool","name":"a"}"#));
 }
 
 #[test]
