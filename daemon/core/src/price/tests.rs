@@ -258,6 +258,34 @@ fn the_tier_that_was_billed_prices_the_call_and_an_unknown_one_is_the_dearest() 
     assert_eq!(charge(None, 10, None), (48, None, true));
 }
 
+/// Anthropic's report may name the service tier alone, of a call that asked for a speed or a region.
+#[test]
+fn a_field_of_the_tier_that_is_not_reported_counts_as_it_was_asked_for() {
+    let mut price = Price::of(Pico::new(1), Pico::new(0));
+    for (tier, unit) in [("fast", 6), ("us", 2), ("fast+us", 12), ("priority", 3), ("priority+fast", 20)] {
+        price.tiers.insert(tier.to_owned(), Price::of(Pico::new(unit), Pico::new(0)));
+    }
+    let check = |asked: &str, told: &str, silent: &[TierField], total: i64, tier: Option<&str>, priced: bool| {
+        let usage = Usage { tier: Some(told.to_owned()), silent: silent.to_vec(), ..Usage::text(1, 0) };
+        let charge = Charge::asked(&usage, &price, Some(asked)).unwrap();
+        let wanted = (total, tier, priced);
+        assert_eq!((charge.total.get(), charge.tier.as_deref(), charge.priced), wanted, "{asked} asked, {told} told, but {silent:?}");
+    };
+    let (tier, speed, region) = (TierField::Tier, TierField::Speed, TierField::Region);
+    check("fast", "standard", &[speed, region], 6, Some("fast"), false);
+    check("fast", "standard", &[region], 1, None, true);
+    check("us", "standard", &[region], 2, Some("us"), false);
+    check("us", "standard", &[speed], 1, None, true);
+    check("fast+us", "standard", &[speed, region], 12, Some("fast+us"), false);
+    check("fast+us", "fast", &[tier, region], 12, Some("fast+us"), false);
+    check("fast+us", "us", &[speed], 12, Some("fast+us"), false);
+    check("fast+us", "fast", &[tier], 6, Some("fast"), true);
+    check("fast", "priority", &[speed, region], 20, Some("priority+fast"), false);
+    // Without a price of the two together it is the dearest of all.
+    check("us", "priority", &[speed, region], 20, Some("priority+us"), false);
+    check("fast", "fast", &[tier, region], 6, Some("fast"), true);
+}
+
 #[test]
 fn cache_writes_are_priced_by_their_lifetime_and_denied_where_that_has_no_price() {
     let full = priced(|price| (price.cache_write, price.cache_write_1h) = (Some(Pico::new(5)), Some(Pico::new(8))));

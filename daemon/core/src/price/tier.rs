@@ -19,7 +19,52 @@ pub fn is_standard_tier(word: &str) -> bool {
 #[must_use]
 pub fn tier<'a>(words: impl IntoIterator<Item = Option<&'a str>>) -> Option<String> {
     let named: Vec<&str> = words.into_iter().flatten().filter(|word| !is_standard_tier(word)).collect();
-    if named.is_empty() { None } else { Some(named.join("+")) }
+    if named.is_empty() { None } else { Some(named.join(JOINT.encode_utf8(&mut [0; 4]))) }
+}
+
+/// What joins the words of a tier's name.
+const JOINT: char = '+';
+
+/// A field of a report whose word chooses the price, in the order in which words are joined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TierField {
+    /// `service_tier`.
+    Tier,
+    /// `speed`.
+    Speed,
+    /// `inference_geo`.
+    Region,
+}
+
+impl TierField {
+    /// All of them.
+    pub const ALL: [TierField; 3] = [TierField::Tier, TierField::Speed, TierField::Region];
+
+    /// The field of a word that is not standard. Anthropic documents one speed and OpenAI, Groq and Anthropic these tiers; what is
+    /// neither is a region.
+    fn of(word: &str) -> TierField {
+        match word {
+            "fast" => TierField::Speed,
+            "priority" | "flex" | "batch" | "scale" | "performance" => TierField::Tier,
+            _ => TierField::Region,
+        }
+    }
+}
+
+/// The tier of a report that names `told` and leaves out the fields `silent`, if these are as they were asked for. `None`: nothing
+/// of what was asked for is left out.
+pub(super) fn with_silent(told: &str, silent: &[TierField], asked: &str) -> Option<String> {
+    let told = || told.split(JOINT).filter(|word| !is_standard_tier(word));
+    let untold: Vec<&str> = asked
+        .split(JOINT)
+        .filter(|word| !is_standard_tier(word) && silent.contains(&TierField::of(word)) && told().all(|known| known != *word))
+        .collect();
+    if untold.is_empty() {
+        return None;
+    }
+    let mut words: Vec<&str> = told().chain(untold).collect();
+    words.sort_by_key(|word| TierField::of(word));
+    tier(words.into_iter().map(Some))
 }
 
 /// At OpenAI a project's settings decide the tier of a request that names none, or `auto`. Elsewhere the field may be refused.
