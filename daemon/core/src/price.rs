@@ -12,7 +12,7 @@ use aex_proto::value::Pico;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-pub use bound::{Bound, Overhead, Reckoning, Unbounded, bound, reckon};
+pub use bound::{Bound, Overhead, Reckoning, Step, Unbounded, bound, reckon};
 pub use card::{MaxTokensField, ModelCard};
 pub use charge::{Charge, Line};
 pub use hosted::{HostedCalls, ToolPrice, dropped, without_dropped};

@@ -106,6 +106,37 @@ fn input(shown: &[(&'static str, u64, u64)], context: Option<(u64, u64)>) -> u64
     sum(shown).max(context.map_or(0, |(times, tokens)| times.saturating_mul(tokens)))
 }
 
+/// Input that bytes show.
+fn shown(ask: &Ask, card: &ModelCard) -> [(&'static str, u64, u64); 7] {
+    let [request, hosted, message, tool] = card.overhead.around(ask);
+    let known_tool = ("known_tool", ask.known_tool_tokens, 1);
+    [("byte", ask.body_bytes, 1), ("nfkc_byte", ask.nfkc_extra_bytes, 1), request, hosted, message, tool, known_tool]
+}
+
+/// Whether a request has parts whose size does not show in bytes.
+const fn hides(ask: &Ask) -> bool {
+    ask.images > 0 || ask.attachments > 0 || ask.audio_in > 0
+}
+
+/// Tokens of input that the model reads at most in one step: where nobody knows how many steps a provider made, an estimate counts
+/// one. The bound counts all that it may make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// In the first, before any tool has run: what the request shows, or the context where it hides parts.
+    pub first: u64,
+    /// In any: where the provider runs tools, the context, which holds what they found.
+    pub any: u64,
+}
+
+impl Step {
+    /// Of a request without the tools that its card takes out.
+    pub(super) fn of(ask: &Ask, card: &ModelCard, runs_tools: bool) -> Step {
+        let shown = shown(ask, card);
+        let once = |whole: bool| input(&shown, card.context_tokens.filter(|_| whole).map(|tokens| (1, tokens)));
+        Step { first: once(hides(ask)), any: once(hides(ask) || runs_tools) }
+    }
+}
+
 impl Reckoning {
     /// What it comes to; `None` when that is more money than can be held.
     #[must_use]
@@ -137,10 +168,8 @@ pub fn reckon(ask: &Ask, card: &ModelCard, max_tokens: u64) -> Result<Reckoning,
     };
     // The order of refusals stays, so that old ones are found again.
     let (mut input_unit, mut output_unit) = (price.dearest_input(ask)?, price.dearest_output(ask)?);
-    let [request, hosted, message, tool] = card.overhead.around(ask);
-    let known_tool = ("known_tool", ask.known_tool_tokens, 1);
-    let shown = [("byte", ask.body_bytes, 1), ("nfkc_byte", ask.nfkc_extra_bytes, 1), request, hosted, message, tool, known_tool];
-    let hidden = ask.images > 0 || ask.attachments > 0 || ask.audio_in > 0 || !tools.is_empty();
+    let shown = shown(ask, card);
+    let hidden = hides(ask) || !tools.is_empty();
     let steps = tools.iter().fold(1_u64, |steps, tool| steps.saturating_add(tool.calls));
     let context = if hidden { Some((steps, card.context_tokens.ok_or(Unbounded::ContextUnknown)?)) } else { None };
     let input_tokens = input(&shown, context);

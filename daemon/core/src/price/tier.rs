@@ -1,6 +1,6 @@
 //! Service tiers: which one a call asks for, and by which one it is charged.
 
-use super::{HostedCalls, ModelCard};
+use super::{HostedCalls, ModelCard, Step};
 use crate::ask::Ask;
 
 /// Service tiers for which the standard prices hold at OpenAI and Groq; any other is priced differently.
@@ -80,6 +80,8 @@ pub fn is_tier_by_project(host: &str) -> bool {
 pub struct Terms {
     /// The tier that was asked for, when it is not the standard one.
     pub tier: Option<String>,
+    /// Input of one step of the model; `None`: as many as the bound has.
+    pub step: Option<Step>,
     /// Tools that the provider may have run, and how often at most.
     pub tools: Vec<HostedCalls>,
 }
@@ -88,8 +90,9 @@ impl Terms {
     /// Those of an ask that has a bound.
     #[must_use]
     pub fn of(ask: &Ask, card: &ModelCard) -> Terms {
-        let tools = card.price.as_ref().and_then(|price| super::hosted::calls(&super::without_dropped(ask, card), price).ok());
-        Terms { tier: asked(ask).map(str::to_owned), tools: tools.unwrap_or_default() }
+        let sent = &*super::without_dropped(ask, card);
+        let tools = card.price.as_ref().and_then(|price| super::hosted::calls(sent, price).ok()).unwrap_or_default();
+        Terms { step: Some(Step::of(sent, card, !tools.is_empty())), tier: asked(ask).map(str::to_owned), tools }
     }
 }
 
