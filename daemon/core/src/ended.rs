@@ -141,7 +141,9 @@ impl Ended {
 
 /// What a call used that has no full report. By bytes: no token is shorter, so the bound is the ceiling. What the provider has reported
 /// counts in full, whatever the bound. Of input that nobody reported one step counts: that the tools of the provider made the model
-/// read it again is not known, and before any output the request is all that it had read. A model that thinks before it answers may have used what nobody saw: it is charged in full.
+/// read it again is not known, and before any output the request is all that it had read.
+///
+/// A model that thinks before it answers may have used what nobody saw: it is charged in full.
 fn seen(bytes: u64, reported: Option<&Usage>, bound: &Bound, card: &ModelCard, terms: &Terms) -> Usage {
     let mut usage = reported.cloned().unwrap_or_default();
     if usage.input_tokens() == 0 {
@@ -343,7 +345,8 @@ mod tests {
     #[test]
     fn input_that_nobody_reported_counts_for_one_step() {
         let tool = ToolName::new("web_search").unwrap();
-        let mut searching = ModelCard { context_tokens: Some(8_000), overhead: Overhead { message: 0, request: 0, tool: 0, tools: 0 }, ..card(false) };
+        let mut searching =
+            ModelCard { context_tokens: Some(8_000), overhead: Overhead { message: 0, request: 0, tool: 0, tools: 0 }, ..card(false) };
         searching.price.as_mut().unwrap().tools.insert("web_search".to_owned(), ToolPrice { max_calls: Some(2), per_call: Pico::new(0) });
         let plain = Ask { body_bytes: 100, ..Ask::default() };
         let mut hosted = plain.clone();
