@@ -87,6 +87,7 @@ fn card() -> ModelCard {
         provider: "provider".to_owned(),
         provider_model: "model".to_owned(),
         reasoning: false,
+        tokenizer: None,
         tools: true,
         vision: false,
     }

@@ -12,16 +12,18 @@ mod policy;
 mod refuse;
 mod settle;
 mod stored;
+mod tight;
 mod tokens;
 
 pub use active::{Active, Card, Source};
-pub use admit::{Asked, CALL_LASTS, Decision, Exempt, Hold, Sending, Turned, Unmet, admit, exempt};
+pub use admit::{Asked, Brings, CALL_LASTS, Decision, Exempt, Hold, Sending, Turned, Unmet, admit, exempt};
 pub use enter::{Entered, Refused};
 pub use idempotency::{Answer, Begun, KeyLimits, KeyedCall, Recorder, Ticket};
 pub use live::Call;
 pub use policy::InForce;
 pub use refuse::Evidence;
 pub use settle::{Ended, Passed, settle, settle_and_go_on};
+pub use tight::Tight;
 
 use crate::config::ProviderKind;
 use crate::ledger::{Ledger, LedgerFault};

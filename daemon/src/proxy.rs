@@ -20,6 +20,7 @@ mod reply;
 mod serve;
 mod socket;
 mod stored;
+mod tighten;
 mod track;
 mod upstream;
 

@@ -24,5 +24,6 @@ pub mod responses;
 mod sse;
 pub mod stream;
 pub mod text;
+pub mod texts;
 pub mod unstream;
 pub mod usage;

@@ -13,5 +13,5 @@ mod time;
 
 pub use id::{AccountId, BalanceId, Digest, RequestId};
 pub use money::{MoneyError, Pico};
-pub use secret::{NewToken, TokenError, TokenHash, token_text};
+pub use secret::{NewToken, TokenError, TokenHash, holds_token, token_text};
 pub use time::Stamp;

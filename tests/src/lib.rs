@@ -14,6 +14,7 @@
 pub mod anthropic;
 pub mod ask;
 pub mod bench;
+pub mod canary;
 pub mod client;
 pub mod clock;
 pub mod connect;

@@ -152,6 +152,9 @@ fn what_was_charged_is_never_charged_again_even_without_an_answer_to_give() {
     let first = post("reset", false);
     let again = post("reset", false);
     assert_eq!((first.status, again.status, again.text()), (502, 502, first.text()));
+    // A client that tries again gets no other for as long as the key lasts.
+    assert_eq!((first.header("x-should-retry"), first.header("idempotent-replayed")), (None, None), "{first}");
+    assert_eq!((again.header("x-should-retry"), again.header("idempotent-replayed")), (Some("false"), Some("true")), "{again}");
     // A stream that broke off is none.
     house.provider.script(Script::cut(At::Chunk(3), How::Close));
     let first = post("broken", true);
@@ -265,6 +268,26 @@ fn more_keys_than_are_remembered_are_refused() {
     assert_eq!(post(&house.daemon, &house.token, "1", &body(false)).header("idempotent-replayed"), Some("true"));
     assert_eq!(client::post_json(&house.daemon.chat_url(), &house.token, &body(false)).status, 200);
     settled_and_audited(&house.daemon, &house.provider);
+}
+
+#[test]
+fn an_answer_is_given_again_after_its_model_was_taken_away_but_not_to_an_account_that_is_stopped() {
+    let house = House::new(|config| config);
+    let first = post(&house.daemon, &house.token, KEY, &body(false));
+    assert_eq!(first.status, 200, "{first}");
+    let again = || post_when_over(&house.daemon, &house.token, KEY, &body(false));
+    house.daemon.ctl(["agent", "update", "bot", "--allowed-models", "m2"]).ok();
+    assert_eq!(post(&house.daemon, &house.token, "another", &body(false)).status, 403);
+    assert_eq!((again().status, again().text()), (200, first.text()));
+    for (stop, code) in [("pause", "account_paused"), ("kill", "account_killed")] {
+        house.daemon.ctl(["agent", stop, "bot", "--reason", "test"]).ok();
+        let refused = again();
+        assert_eq!((refused.status, refused.code().as_str(), refused.header("idempotent-replayed")), (403, code, None), "{refused}");
+        house.daemon.ctl(["agent", "resume", "bot", "--reason", "test"]).ok();
+    }
+    assert_eq!(again().text(), first.text());
+    assert_eq!(house.provider.requests().len(), 1);
+    assert_eq!(settled_and_audited(&house.daemon, &house.provider).exact, 1);
 }
 
 #[test]

@@ -68,7 +68,8 @@ fn calls_that_a_policy_or_a_model_does_not_let_pass() {
     for (number, (changes, says)) in [
         (json!({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}), "web_search_20250305"),
         (json!({"mcp_servers": [{"type": "url", "url": "https://x", "name": "x"}]}), "mcp_servers"),
-        (json!({"fallbacks": "default"}), "fallbacks"),
+        (json!({"fallbacks": "default"}), "its field `fallbacks`"),
+        (json!({"context_management": {"edits": [{"type": "compact_20260112"}]}}), "its field `context_management`"),
         (json!({"speed": "fast"}), "fast"),
     ]
     .into_iter()
@@ -253,6 +254,57 @@ fn a_client_may_bring_its_own_credentials_beside_the_token() {
     denied(&scene, seen, &answer, &wrong(&["the provider key that the call brings is none"]), "request_form");
     let answer = send(&[("x-aex-token", &scene.token), ("authorization", &key)]);
     denied(&scene, seen, &answer, &lasting(403, "permission_error", &["x-aex-token"]), "allow_passthrough");
+    ledger::audited(&scene.daemon);
+}
+
+#[test]
+fn a_clients_own_credentials_go_to_anthropic_alone() {
+    let (provider, other) = (Provider::start(), Provider::start());
+    let daemon = Daemon::start_with(Config::new(&provider).provider_line(&format!("anthropic_base_url: {}/anthropic", other.origin())));
+    let token = daemon.agent("bot", &["--allow-passthrough"]);
+    let send = |path: &str, name: &str, value: &str| {
+        let headers = [("x-aex-token", token.as_str()), (name, value)];
+        client::post_bytes(&format!("{}{path}", daemon.url()), &headers, message().to_string().as_bytes())
+    };
+    let wanted = lasting(403, "permission_error", &["`mock`", "`type: anthropic`", "`x-aex-provider-key`"]);
+    for path in ["/v1/messages", "/v1/messages/count_tokens"] {
+        for (name, value) in [("authorization", "Bearer sk-ant-oat01-secret"), ("x-api-key", "sk-ant-api03-secret")] {
+            let answer = send(path, name, value);
+            check(&answer, &wanted);
+            let story = daemon.ctl(["explain", answer.header("x-aex-request-id").expect("an id")]).ok();
+            assert!(story.stdout.contains("allow_passthrough") && story.stdout.contains("type: anthropic"), "{story:?}");
+        }
+    }
+    assert_eq!((provider.requests().len(), other.requests().len()), (0, 0));
+    // A key that is named as the provider's goes there on purpose.
+    assert_eq!(send("/v1/messages", "x-aex-provider-key", KEY).status, 200);
+    let bearer = format!("Bearer {KEY}");
+    assert_eq!(other.last_request().header("authorization"), Some(bearer.as_str()));
+    ledger::audited(&daemon);
+}
+
+#[test]
+fn no_token_reaches_a_provider_under_another_name() {
+    let scene = Scene::new();
+    let with = scene.daemon.agent("with", &["--allow-passthrough"]);
+    let send = |query: &str, headers: &[(&str, &str)]| {
+        client::post_bytes(&format!("{}/v1/messages{query}", scene.daemon.url()), headers, message().to_string().as_bytes())
+    };
+    let referer = format!("http://localhost/?k={}", scene.token);
+    let named =
+        [("x-api-key", with.as_str()), ("api-key", &with), ("x-goog-api-key", &scene.token), ("x-foo", &with), ("referer", &referer)];
+    assert_eq!(send("?beta=true", &named).status, 200);
+    let seen = scene.provider.last_request();
+    let told = format!("{} {:?}", seen.path, seen.headers);
+    assert!(!told.contains(&with) && !told.contains(&scene.token), "{told}");
+    let seen = scene.provider.requests().len();
+    for query in [format!("?k={with}"), format!("?beta=true&k={}", scene.token.replace('_', "%5f"))] {
+        denied(&scene, seen, &send(&query, &named[..1]), &wrong(&["the query holds a token"]), "");
+    }
+    for key in [scene.token.clone(), format!("Bearer {}", scene.token)] {
+        let answer = send("", &[("x-api-key", &with), ("x-aex-provider-key", &key)]);
+        denied(&scene, seen, &answer, &wrong(&["the provider key that the call brings is none"]), "");
+    }
     ledger::audited(&scene.daemon);
 }
 

@@ -199,6 +199,35 @@ fn a_stored_response_is_its_agents_alone_and_stays_so_after_a_restart() {
 }
 
 #[test]
+fn what_is_done_to_a_stored_response_is_recorded_before_it_is_done_and_reads_are_not() {
+    let house = House::new(|config| config, &[]);
+    let kept = house.stored(&house.token, &json!({"model": "wide", "input": "keep this"}));
+    let path = format!("/v1/responses/{kept}");
+    let read = house.ask(&house.token, "GET", &path);
+    let story = house.daemon.ctl(["explain", read.header("x-aex-request-id").expect("an id")]);
+    assert_eq!((read.status, story.code), (200, 4), "{story:?}");
+    assert!(story.stderr.contains("free and only reads"), "{story:?}");
+    // What the provider refuses or never answers was asked all the same.
+    house.provider.script(Script::cut(At::Head, How::Reset));
+    let rows = [("POST", format!("{path}/cancel"), "response.cancelled"), ("DELETE", path, "response.deleted")];
+    for (method, path, kind) in rows {
+        let answer = house.ask(&house.token, method, &path);
+        let id = answer.header("x-aex-request-id").expect("an id");
+        let told: Vec<Value> = ledger::events(&house.daemon).into_iter().filter(|event| event["kind"] == kind).collect();
+        let agent = &house.daemon.rpc("agent.inspect", &json!({"name": "bot"}))["id"];
+        let body = json!({"account": agent, "provider": "mock", "request": id, "response": kept});
+        assert_eq!(told.iter().map(|event| &event["body"]).collect::<Vec<_>>(), [&body], "{answer}");
+        let story = house.daemon.ctl(["explain", id]).ok();
+        for piece in ["agent bot", "a request with the account's token", &kept, kind.trim_start_matches("response.")] {
+            assert!(story.stdout.contains(piece), "{piece}: {story:?}");
+        }
+        let listed = house.daemon.ctl(["events"]).ok();
+        assert!(listed.stdout.contains(kind) && listed.stdout.contains(&format!("{kept} at mock")), "{listed:?}");
+    }
+    settled_and_audited(&house.daemon, &house.provider);
+}
+
+#[test]
 fn only_its_agent_goes_on_from_a_stored_response_or_names_one_of_its_items() {
     let house = House::new(|config| config, &[]);
     let other = house.daemon.agent("other", &[]);
@@ -227,6 +256,30 @@ fn only_its_agent_goes_on_from_a_stored_response_or_names_one_of_its_items() {
     // Where the context is not known nothing bounds it.
     let unbounded = json!({"model": "m1", "input": "go on", "previous_response_id": first});
     refusal::check(&house.post(&unbounded), &forbidden("", "price", &["limits.context_tokens"]));
+    settled_and_audited(&house.daemon, &house.provider);
+}
+
+#[test]
+fn an_agent_that_stores_nothing_sends_its_items_back_and_an_empty_one_is_nobodys() {
+    let house = House::new(|config| config, &[]);
+    let own = json!([
+        {"role": "user", "content": "search"},
+        {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "gAAA"},
+        {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": {"type": "search", "query": "x"}},
+        {"type": "mcp_list_tools", "id": "mcpl_1", "server_label": "s", "tools": [{"name": "a", "input_schema": {}}]},
+    ]);
+    let answer = house.post(&json!({"model": "m1", "store": false, "input": own}));
+    assert_eq!(answer.status, 200, "{answer}");
+    assert_eq!(house.provider.last_request().json()["input"], own);
+    for item in [
+        json!({"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": ""}),
+        json!({"type": "message", "role": "user", "id": "rs_1"}),
+    ] {
+        let seen = house.provider.requests().len();
+        let denied = house.post(&json!({"model": "wide", "store": false, "input": [item, {"role": "user", "content": "well?"}]}));
+        refusal::check(&denied, &not_stored("item_not_found", &["rs_1"]));
+        assert_eq!(house.provider.requests().len(), seen);
+    }
     settled_and_audited(&house.daemon, &house.provider);
 }
 

@@ -80,6 +80,8 @@ pub(crate) fn facts(event: &Event) -> String {
         }
         Ok(Known::CallReleased(released)) => format!("{} released: {}", released.request, name(&released.reason)),
         Ok(Known::CallDenied(denied)) => format!("{} denied: {}", denied.request, refusal(&denied.denial, &denied.rule)),
+        Ok(Known::ResponseCancelled(told)) => format!("{} cancels {} at {}", told.request, told.response, told.provider),
+        Ok(Known::ResponseDeleted(told)) => format!("{} deletes {} at {}", told.request, told.response, told.provider),
         Ok(Known::ResponseStored(stored)) => {
             format!("{} is {} at {}, of {} items", stored.request, stored.response, stored.provider, stored.items.len())
         }
@@ -254,6 +256,9 @@ mod tests {
         assert_eq!(facts(&event("new.kind", &body)), "count=2 spent=$5.00 token=abababababab…");
         let stored = r#"{"account":2,"items":["msg_1"],"model":"m","provider":"p","request":"req_0000010000000001","response":"resp_1"}"#;
         assert_eq!(facts(&event("response.stored", stored)), "req_0000010000000001 is resp_1 at p, of 1 items");
+        let gone = r#"{"account":2,"provider":"p","request":"req_0000010000000002","response":"resp_1"}"#;
+        assert_eq!(facts(&event("response.deleted", gone)), "req_0000010000000002 deletes resp_1 at p");
+        assert_eq!(facts(&event("response.cancelled", gone)), "req_0000010000000002 cancels resp_1 at p");
         assert_eq!(facts(&event("call.settled", r#"{"new":"shape"}"#)), "new=shape");
     }
 }

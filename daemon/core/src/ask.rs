@@ -68,6 +68,12 @@ pub struct Ask {
     pub temperature: Option<String>,
     /// Characters of all message contents: what the estimate of input tokens is made from.
     pub text_chars: u64,
+    /// Tokens of the texts that were tokenised, at most; 0 where none was.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub text_tokens: u64,
+    /// Bytes of the body that these texts take, their quotes and escapes included.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub tokenized_bytes: u64,
     /// Names of the functions offered, at most [`NAMES_KEPT`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tool_names: Vec<String>,

@@ -191,6 +191,11 @@ pub enum Denial {
     },
     /// The agent may not bring its own provider key.
     Passthrough,
+    /// A client's own credentials for Anthropic would go to another provider.
+    PassthroughElsewhere {
+        /// The provider.
+        provider: String,
+    },
     /// The provider failed so often that it is given a rest.
     ProviderDown {
         /// The provider.
@@ -261,7 +266,7 @@ impl Denial {
             Denial::TwoProfiles { .. } => "profiles",
             Denial::Unbounded { .. } => "price",
             Denial::KeyMissing { .. } => "provider_key",
-            Denial::Passthrough => "allow_passthrough",
+            Denial::Passthrough | Denial::PassthroughElsewhere { .. } => "allow_passthrough",
             Denial::ProviderDown { .. } => "provider_down",
             Denial::Budget { .. } => "budget",
             Denial::NotStored { .. } => "stored_response",

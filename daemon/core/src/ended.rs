@@ -123,13 +123,13 @@ impl Ended {
                 None => Ending::worst_case(Outcome::NoUsage, Some(*status)),
             },
             Ended::Relayed { outcome, status, bytes, usage } => {
-                estimated(*outcome, *status, &seen(*bytes, usage.as_ref(), bound, card), card, terms)
+                estimated(*outcome, *status, &seen(*bytes, usage.as_ref(), bound, card, terms), card, terms)
             }
             Ended::Refused { status } => Ending::Release { reason: Released::Refused, status: Some(*status) },
             Ended::NeverSent => Ending::Release { reason: Released::NeverSent, status: None },
             Ended::Failed { status } if gateway_errors_charged => {
-                let usage = Usage::text(bound.input_tokens, 0);
-                // No step of the provider is known to have been made.
+                // No tool is known to have run, so no step behind the first was made.
+                let usage = Usage::text(terms.step.map_or(bound.input_tokens, |step| step.first.min(bound.input_tokens)), 0);
                 let terms = Terms { tools: Vec::new(), ..terms.clone() };
                 estimated(Outcome::ProviderFailed, *status, &usage, card, &terms)
             }
@@ -140,11 +140,16 @@ impl Ended {
 }
 
 /// What a call used that has no full report. By bytes: no token is shorter, so the bound is the ceiling. What the provider has reported
-/// counts in full, whatever the bound. A model that thinks before it answers may have used what nobody saw: it is charged in full.
-fn seen(bytes: u64, reported: Option<&Usage>, bound: &Bound, card: &ModelCard) -> Usage {
+/// counts in full, whatever the bound. Of input that nobody reported one step counts: that the tools of the provider made the model
+/// read it again is not known, and before any output the request is all that it had read.
+///
+/// A model that thinks before it answers may have used what nobody saw: it is charged in full.
+fn seen(bytes: u64, reported: Option<&Usage>, bound: &Bound, card: &ModelCard, terms: &Terms) -> Usage {
     let mut usage = reported.cloned().unwrap_or_default();
     if usage.input_tokens() == 0 {
-        usage.add(Bucket::Input, bound.input_tokens);
+        let begun = bytes > 0 || reported.is_some();
+        let step = terms.step.map_or(bound.input_tokens, |step| if begun { step.any } else { step.first });
+        usage.add(Bucket::Input, step.min(bound.input_tokens));
     }
     let unseen = if card.reasoning { bound.output_tokens } else { bytes.min(bound.output_tokens) };
     usage.add(Bucket::Output, unseen.saturating_sub(usage.output_tokens()));
@@ -196,7 +201,8 @@ fn settle(state: Settled, charge: Charge, outcome: Outcome, status: Option<u16>,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::price::{Line, MaxTokensField, Overhead, ToolPrice};
+    use crate::ask::Ask;
+    use crate::price::{self, Line, MaxTokensField, Overhead, ToolPrice};
     use crate::usage::ToolName;
 
     const BOUND: Bound = Bound { amount: Pico::new(200 + 150), input_tokens: 100, output_tokens: 50 };
@@ -215,6 +221,7 @@ mod tests {
             provider: "p".to_owned(),
             provider_model: "m".to_owned(),
             reasoning,
+            tokenizer: None,
             tools: true,
             vision: false,
         }
@@ -311,7 +318,7 @@ mod tests {
     #[test]
     fn a_report_that_is_silent_on_tools_is_charged_for_all_calls_that_they_may_make() {
         let tool = ToolName::new("web_search").unwrap();
-        let terms = Terms { tier: None, tools: vec![HostedCalls { tool, calls: 2, unit: Pico::new(100) }] };
+        let terms = Terms { step: None, tier: None, tools: vec![HostedCalls { tool, calls: 2, unit: Pico::new(100) }] };
         let mut searching = card(false);
         let price = searching.price.as_mut().unwrap();
         price.tools.insert("web_search".to_owned(), ToolPrice { max_calls: None, per_call: Pico::new(100) });
@@ -333,5 +340,38 @@ mod tests {
         assert_eq!(settled(&Ended::Failed { status: None }, &terms), (Settled::Estimated, vec![input(100)]));
         // Nothing was offered.
         assert_eq!(settled(&answered(Usage::text(7, 5)), &Terms::default()), (Settled::Exact, vec![input(7), output(5)]));
+    }
+
+    /// A search, which may be called twice, has the model read its context up to three times: the bound holds all of that.
+    #[test]
+    fn input_that_nobody_reported_counts_for_one_step() {
+        let tool = ToolName::new("web_search").unwrap();
+        let mut searching =
+            ModelCard { context_tokens: Some(8_000), overhead: Overhead { message: 0, request: 0, tool: 0, tools: 0 }, ..card(false) };
+        searching.price.as_mut().unwrap().tools.insert("web_search".to_owned(), ToolPrice { max_calls: Some(2), per_call: Pico::new(0) });
+        let plain = Ask { body_bytes: 100, ..Ask::default() };
+        let mut hosted = plain.clone();
+        hosted.offer_hosted("web_search".to_owned(), None);
+        let seeing = Ask { images: 1, ..plain.clone() };
+        let check = |ask: &Ask, bound_input: u64, ended: &Ended, tokens: u64| {
+            let bound = price::bound(ask, &searching, 50).unwrap();
+            assert_eq!(bound.input_tokens, bound_input);
+            match ended.ending(&bound, &searching, &Terms::of(ask, &searching), true) {
+                Ending::Settle { state: Settled::Estimated, lines, .. } => assert_eq!(lines.first(), Some(&input(tokens)), "{ended:?}"),
+                other => panic!("{other:?}"),
+            }
+        };
+        let failed = Ended::Failed { status: Some(502) };
+        check(&plain, 100, &failed, 100);
+        check(&plain, 100, &left(20, None), 100);
+        check(&hosted, 24_000, &failed, 100);
+        check(&hosted, 24_000, &left(0, None), 100);
+        // What a search found may be in what was read before the answer.
+        check(&hosted, 24_000, &left(20, None), 8_000);
+        check(&seeing, 8_000, &failed, 8_000);
+        check(&seeing, 8_000, &left(0, None), 8_000);
+        // What was reported counts.
+        check(&hosted, 24_000, &left(20, Some(Usage::text(9_000, 1))), 9_000);
+        assert_eq!(Terms::of(&hosted, &searching).tools, [HostedCalls { tool, calls: 2, unit: Pico::new(0) }]);
     }
 }

@@ -4,6 +4,7 @@
 //! ones; none may be removed, renamed or given another meaning: old ledgers must verify for ever.
 
 mod end;
+mod kinds;
 mod parts;
 
 pub use end::{Outcome, Released, Settled};
@@ -16,65 +17,9 @@ use crate::policy::{Change, Facts};
 use crate::price::Line;
 use crate::window::Period;
 use aex_proto::value::{AccountId, BalanceId, Digest, Pico, RequestId, Stamp};
+use kinds::events;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-
-macro_rules! events {
-    ($($(#[$doc:meta])* $name:ident $kind:literal { $($(#[$fdoc:meta])* $field:ident: $ty:ty,)* })*) => {
-        $(
-            $(#[$doc])*
-            #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-            #[serde(deny_unknown_fields)]
-            pub struct $name { $($(#[$fdoc])* pub $field: $ty,)* }
-            impl From<$name> for Event {
-                fn from(event: $name) -> Event {
-                    Event::$name(Box::new(event))
-                }
-            }
-        )*
-        /// Any event.
-        #[derive(Clone, Debug, PartialEq, Eq)]
-        pub enum Event { $($(#[$doc])* $name(Box<$name>),)* }
-        impl Event {
-            /// Its kind, as the chain covers it.
-            #[must_use]
-            pub const fn kind(&self) -> &'static str {
-                match self { $(Event::$name(_) => $kind,)* }
-            }
-
-            /// Its canonical body.
-            #[must_use]
-            pub fn body(&self) -> String {
-                match self { $(Event::$name(event) => crate::canon::text(event.as_ref()),)* }
-            }
-
-            /// Writes its canonical body behind what is there already.
-            pub fn write_body(&self, out: &mut Vec<u8>) {
-                match self { $(Event::$name(event) => crate::canon::write(event.as_ref(), out),)* }
-            }
-
-            /// Whether a text is its canonical body.
-            #[must_use]
-            pub fn is_body(&self, text: &str) -> bool {
-                match self { $(Event::$name(event) => crate::canon::is_text_of(event.as_ref(), text),)* }
-            }
-
-            /// Reads an event back.
-            ///
-            /// # Errors
-            /// When the kind is not known or the body does not fit it.
-            pub fn parse(kind: &str, body: &str) -> Result<Event, String> {
-                match kind {
-                    $($kind => serde_json::from_str::<$name>(body).map(Event::from).map_err(|fault| format!("{kind}: {fault}")),)*
-                    _ => Err(format!("`{kind}` is not a kind of event that this version knows")),
-                }
-            }
-
-            /// Every kind.
-            pub const KINDS: &'static [&'static str] = &[$($kind),*];
-        }
-    };
-}
 
 events! {
     /// An account was created.
@@ -373,6 +318,28 @@ events! {
         segment: Digest,
         /// The SHA-256 of the audit's state behind the last of them, as text.
         state: Digest,
+    }
+    /// A caller has its provider cancel an answer that is being made there. Written before the provider is asked.
+    ResponseCancelled "response.cancelled" {
+        /// The agent, or the run of it, that asks.
+        account: AccountId,
+        /// The provider.
+        provider: String,
+        /// The request.
+        request: RequestId,
+        /// The answer's name.
+        response: String,
+    }
+    /// A caller has its provider delete an answer that is stored there. Written before the provider is asked.
+    ResponseDeleted "response.deleted" {
+        /// The agent, or the run of it, that asks.
+        account: AccountId,
+        /// The provider.
+        provider: String,
+        /// The request.
+        request: RequestId,
+        /// The answer's name.
+        response: String,
     }
     /// A provider stored an answer under names of its own: whoever names it later has to be the agent that got it.
     ResponseStored "response.stored" {

@@ -34,4 +34,5 @@ pub mod price;
 pub mod rate;
 pub mod usage;
 pub mod verify;
+pub mod vocabulary;
 pub mod window;

@@ -12,11 +12,11 @@ use aex_proto::value::Pico;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-pub use bound::{Bound, Overhead, Reckoning, Unbounded, bound, reckon};
+pub use bound::{Bound, Overhead, Reckoning, Step, Unbounded, bound, reckon};
 pub use card::{MaxTokensField, ModelCard};
 pub use charge::{Charge, Line};
 pub use hosted::{HostedCalls, ToolPrice, dropped, without_dropped};
-pub use tier::{STANDARD_TIERS, Terms, is_standard_tier, is_tier_by_project, tier};
+pub use tier::{STANDARD_TIERS, Terms, TierField, is_standard_tier, is_tier_by_project, tier};
 
 /// Prices of a model per unit. Each unit is one token unless its name says otherwise.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,6 +2,7 @@
 
 mod tool;
 
+use crate::price::TierField;
 use serde::de::{Deserializer, Error, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 use std::fmt;
@@ -145,6 +146,8 @@ impl<'de> Deserialize<'de> for Bucket {
 pub struct Usage {
     /// Quantities by bucket, in the order of [`Bucket`], none of them zero.
     pub quantities: Vec<(Bucket, u64)>,
+    /// Fields of the tier that the report of it leaves out, where the provider has them: those may be as they were asked for.
+    pub silent: Vec<TierField>,
     /// The service tier that the provider says it billed, as [`crate::price::tier`] names it; `None`: it says nothing.
     pub tier: Option<String>,
     /// Tools that the provider runs and of which the report tells how often they were called, those that were not included.

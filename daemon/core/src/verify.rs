@@ -247,7 +247,11 @@ impl Audit {
             Event::CallReleased(released) => return self.released(place, &released),
             Event::CallDenied(denied) => self.denied(place, &denied),
             Event::LedgerSealed(sealed) => self.sealed(place, *sealed),
-            Event::CallDeniedAgain(_) | Event::AuthFailed(_) | Event::ResponseStored(_) => {}
+            Event::CallDeniedAgain(_)
+            | Event::AuthFailed(_)
+            | Event::ResponseCancelled(_)
+            | Event::ResponseDeleted(_)
+            | Event::ResponseStored(_) => {}
         }
         None
     }

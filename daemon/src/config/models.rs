@@ -8,6 +8,7 @@ use super::provider::{self, Provider};
 use super::report::{Field, Report, Section, Unknown, number};
 use super::route::{self, Route};
 use aex_core::price::{MaxTokensField, ModelCard, Overhead};
+use aex_core::vocabulary::Vocabulary;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -140,6 +141,7 @@ fn read_model(
     let provider_model =
         section.require("provider_model", "the provider's name of the model", report).and_then(|field| report.text(&field));
     let Pricing { price, drop_tools } = pricing::read(&mut section, report);
+    let tokenizer = read_tokenizer(&mut section, provider_model.as_deref(), report);
     let limits = read_limits(&mut section, report);
     let capabilities = read_capabilities(&mut section, report);
     routes.insert(name.to_owned(), route::read(&mut section, report));
@@ -157,9 +159,20 @@ fn read_model(
         provider: provider?,
         provider_model,
         reasoning: capabilities.reasoning,
+        tokenizer,
         tools: capabilities.tools,
         vision: capabilities.vision,
     })
+}
+
+/// What is written, or else what the name of the model surely has.
+fn read_tokenizer(model: &mut Section<'_>, provider_model: Option<&str>, report: &mut Report) -> Option<Vocabulary> {
+    let words = [Vocabulary::Cl100k, Vocabulary::O200k].map(|vocabulary| (vocabulary.name(), Some(vocabulary)));
+    let words = [words.as_slice(), &[("off", None)]].concat();
+    match model.get("tokenizer") {
+        Some(field) => report.word(&field, &words).flatten(),
+        None => provider_model.and_then(Vocabulary::of_model),
+    }
 }
 
 struct Limits {

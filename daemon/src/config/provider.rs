@@ -2,6 +2,7 @@
 
 use super::report::{Field, Report, Section, Unknown};
 use super::route::{self, Retries};
+use super::yaml::Value;
 use aex_core::breaker;
 use aex_core::decision::Protocol;
 use http::header::{self, HeaderName, HeaderValue};
@@ -240,6 +241,11 @@ fn certificates(field: &Field<'_>, config_dir: &Path, report: &mut Report) -> Op
 }
 
 fn read_headers(field: &Field<'_>, report: &mut Report) -> Option<Vec<(HeaderName, HeaderValue)>> {
+    // What stands there may be a secret, so it is not shown.
+    if !matches!(field.node.value, Value::Map(_)) {
+        report.refuse(field.line, format!("{}: expected a mapping of header names to their values", field.key));
+        return None;
+    }
     let section = report.section(field)?;
     let headers: Vec<_> = section.named().map(|(name, field)| read_header(name, &field, report)).collect();
     headers.into_iter().collect()
@@ -321,6 +327,6 @@ mod tests {
             Some(("a.com", "/anthropic/v1/messages", Auth::None)),
             Some(("b.com", "/v1/chat", Auth::None)),
         );
-        check("type: echo", None, Some(("", "/chat", Auth::None)));
+        check("type: echo", Some(("", "/messages", Auth::None)), Some(("", "/chat", Auth::None)));
     }
 }

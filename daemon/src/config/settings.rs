@@ -139,6 +139,8 @@ pub struct Settings {
     pub idempotency_memory: Sourced<usize>,
     /// Idempotency keys of a day that are remembered; with more, calls with a new one are refused.
     pub idempotency_keys: Sourced<usize>,
+    /// Whether prompts are tokenised when their bytes do not fit a budget.
+    pub tokenizer: Sourced<bool>,
     /// Least severity that is logged.
     pub log_level: Sourced<Level>,
     /// Its members may use the control socket.
@@ -181,6 +183,7 @@ fn read_all(top: &mut Section<'_>, report: &mut Report) -> Settings {
         idempotency_answer: file.setting("idempotency_answer", 1 << 20, |report, field| usize::try_from(size(report, field)?).ok()),
         idempotency_memory: file.setting("idempotency_memory", 64 << 20, |report, field| usize::try_from(size(report, field)?).ok()),
         idempotency_keys: file.setting("idempotency_keys", 1_000_000, |report, field| usize::try_from(report.whole(field, 1)?).ok()),
+        tokenizer: file.setting("tokenizer", true, |report, field| report.word(field, &[("on", true), ("off", false)])),
         log_level: file.setting("log_level", Level::INFO, level),
         admin_group: file.setting("admin_group", None, |report, field| report.text(field).map(Some)),
     }

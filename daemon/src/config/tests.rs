@@ -144,7 +144,7 @@ fn the_settings_that_init_writes_name_every_key_with_its_default() {
     let values = |settings: &Settings| {
         let Settings { listen, port, allow_remote, allowed_hosts, max_body, max_connections, durability, wal_limit, .. } = settings.clone();
         let Settings { zone, drain_timeout, run_grace, on_disconnect, charge_on_gateway_error, log_level, .. } = settings.clone();
-        let Settings { idempotency_answer, idempotency_memory, idempotency_keys, .. } = settings.clone();
+        let Settings { idempotency_answer, idempotency_memory, idempotency_keys, tokenizer, .. } = settings.clone();
         let Settings { head_timeout, body_idle, keep_alive, client_stall, .. } = settings.clone();
         let waits = [head_timeout.value, body_idle.value, keep_alive.value, client_stall.value];
         let first = (
@@ -160,7 +160,7 @@ fn the_settings_that_init_writes_name_every_key_with_its_default() {
         );
         let second =
             (zone.value, drain_timeout.value, run_grace.value, on_disconnect.value, charge_on_gateway_error.value, log_level.value);
-        (first, second, (idempotency_answer.value, idempotency_memory.value, idempotency_keys.value))
+        (first, second, (idempotency_answer.value, idempotency_memory.value, idempotency_keys.value, tokenizer.value))
     };
     assert_eq!(values(&absent), values(&written));
     assert!(matches!(written.workers.source, Source::File(_)) && matches!(written.admin_group.source, Source::File(_)));
@@ -307,7 +307,7 @@ fn all_errors_are_named_at_once_and_a_broken_file_never_starts_empty() {
             "aexd.yaml:1: port: expected a port, 0 to 65535, found \"x\"",
             "aexd.yaml:2: prot: unknown key; known are listen, port, allow_remote, allowed_hosts, max_body, max_connections, head_timeout_ms, \
          body_idle_ms, keep_alive_ms, client_stall_ms, durability, wal_limit, zone, workers, drain_timeout_ms, run_grace_ms, on_disconnect, charge_on_gateway_error, \
-         idempotency_answer, idempotency_memory, idempotency_keys, log_level, admin_group",
+         idempotency_answer, idempotency_memory, idempotency_keys, tokenizer, log_level, admin_group",
             "models.yaml:2: providers.p.base_url: expected an http or https URL, found nothing",
             "models.yaml:3: providers.p.auth: expected bearer or x_api_key or none, found \"maybe\"",
             "models.yaml:5: models.m.provider_model: expected the provider's name of the model, found nothing",

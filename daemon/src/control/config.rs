@@ -61,6 +61,7 @@ fn settings(settings: &Settings, waiting: &[String]) -> Vec<Setting> {
         idempotency_answer,
         idempotency_memory,
         idempotency_keys,
+        tokenizer,
         log_level,
         admin_group,
     } = settings;
@@ -90,6 +91,7 @@ fn settings(settings: &Settings, waiting: &[String]) -> Vec<Setting> {
     add("idempotency_answer", json!(idempotency_answer.value), source(idempotency_answer));
     add("idempotency_memory", json!(idempotency_memory.value), source(idempotency_memory));
     add("idempotency_keys", json!(idempotency_keys.value), source(idempotency_keys));
+    add("tokenizer", json!(if tokenizer.value { "on" } else { "off" }), source(tokenizer));
     add("log_level", json!(log_level.value.as_str().to_ascii_lowercase()), source(log_level));
     add("admin_group", json!(admin_group.value), source(admin_group));
     shown

@@ -27,8 +27,8 @@ pub fn words(absent: Absent) -> (String, String) {
         ),
         Absent::NotRecorded(request) => (
             format!("nothing is recorded of {request}: it was no call, or the ledger could not be written"),
-            "pages such as /health and /v1/models, unknown paths, wrong methods and foreign hosts leave no event; \
-             the answer itself says why it refused, and the daemon's log names a call that failed by 503"
+            "pages such as /health and /v1/models, what is free and only reads (a stored response, a count of tokens), \
+             unknown paths, wrong methods and foreign hosts leave no event; the answer itself says why it refused, and the daemon's log names a call that failed by 503"
                 .to_owned(),
         ),
         Absent::NotRecordedSince(request) => (

@@ -3,7 +3,8 @@
 use super::circuit::Passage;
 use super::policy::{InForce, facts};
 use super::tokens::TakenTokens;
-use super::{Active, Card, Entered, Evidence, Gate};
+use super::{Active, Card, Entered, Evidence, Gate, Tight};
+use crate::config::ProviderKind;
 use crate::ledger::{AccountView, Held, HoldCall, LedgerFault, Snapshot};
 use aex_core::ask::{Ask, Reference};
 use aex_core::books::HoldKey;
@@ -18,6 +19,15 @@ use std::time::Duration;
 
 /// How long a call may last in all: longer than any SDK waits. It is cut then; a hold that nobody drives is ended then.
 pub const CALL_LASTS: Duration = Duration::from_secs(2 * 3_600);
+
+/// What a client brings to authenticate with at the provider.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Brings {
+    /// A key that it names as one for the provider of this call.
+    Key,
+    /// Its own credentials for Anthropic, beside the agent's token.
+    Credentials,
+}
 
 /// What was decided.
 #[derive(Debug)]
@@ -35,6 +45,8 @@ pub struct Turned {
     pub entered: Entered,
     /// Why not.
     pub unmet: Box<Unmet>,
+    /// The tokens of its prompt may fit where its bytes do not.
+    pub tight: Option<Box<Tight>>,
 }
 
 /// Why a call was not admitted, and what that was decided on.
@@ -162,8 +174,8 @@ pub struct Asked {
     pub input: Digest,
     /// What it names of what the provider has stored.
     pub refers: Vec<Reference>,
-    /// The client brings a provider key of its own.
-    pub brings_key: bool,
+    /// What the client brings in place of the daemon's key.
+    pub brings: Option<Brings>,
     /// The model that it goes to, when that is not the one it asks for.
     pub card: Option<Arc<Card>>,
     /// Which try of the request, from 0.
@@ -178,7 +190,7 @@ pub struct Asked {
 /// When the ledger cannot commit: nothing is admitted then.
 pub async fn admit(gate: &Gate, active: &Active, entered: Entered, asked: Asked) -> Result<Decision, LedgerFault> {
     let Asked { input, attempt, skipped, .. } = asked;
-    let wanted = Wanted { ask: asked.ask, protocol: asked.protocol, refers: asked.refers, brings_key: asked.brings_key, card: asked.card };
+    let wanted = Wanted { ask: asked.ask, protocol: asked.protocol, refers: asked.refers, brings: asked.brings, card: asked.card };
     let Cleared { ask, card, policy, facts, permit } = match clear(gate, active, &entered.view, wanted).await? {
         Ok(cleared) => cleared,
         Err(unmet) => return Ok(turned(entered, unmet)),
@@ -237,7 +249,8 @@ pub async fn admit(gate: &Gate, active: &Active, entered: Entered, asked: Asked)
         }
         Err(denial) => {
             tokens.correct(0);
-            Ok(turned(entered, unmet(denial, ask, facts)))
+            let tight = Tight::of(&denial, active, &ask, &card, permit.max_tokens).map(Box::new);
+            Ok(Decision::Deny(Turned { entered, unmet: Box::new(unmet(denial, ask, facts)), tight }))
         }
     }
 }
@@ -247,7 +260,7 @@ pub async fn admit(gate: &Gate, active: &Active, entered: Entered, asked: Asked)
 /// # Errors
 /// When the ledger cannot be read.
 pub async fn exempt(gate: &Gate, active: &Active, entered: Entered, asked: Asked) -> Result<Decision<Exempt>, LedgerFault> {
-    let wanted = Wanted { ask: asked.ask, protocol: asked.protocol, refers: asked.refers, brings_key: asked.brings_key, card: asked.card };
+    let wanted = Wanted { ask: asked.ask, protocol: asked.protocol, refers: asked.refers, brings: asked.brings, card: asked.card };
     Ok(match clear(gate, active, &entered.view, wanted).await? {
         Ok(Cleared { card, permit, .. }) => Decision::Permit(Exempt { card, permit, view: Arc::clone(&entered.view), _entered: entered }),
         Err(unmet) => turned(entered, unmet),
@@ -255,7 +268,7 @@ pub async fn exempt(gate: &Gate, active: &Active, entered: Entered, asked: Asked
 }
 
 fn turned<P>(entered: Entered, unmet: Unmet) -> Decision<P> {
-    Decision::Deny(Turned { entered, unmet: Box::new(unmet) })
+    Decision::Deny(Turned { entered, unmet: Box::new(unmet), tight: None })
 }
 
 /// What the policy is asked.
@@ -263,7 +276,7 @@ struct Wanted {
     ask: Ask,
     protocol: Protocol,
     refers: Vec<Reference>,
-    brings_key: bool,
+    brings: Option<Brings>,
     card: Option<Arc<Card>>,
 }
 
@@ -278,7 +291,7 @@ struct Cleared {
 
 /// The checks before the money. Inner: why the call does not pass.
 async fn clear(gate: &Gate, active: &Active, view: &AccountView, wanted: Wanted) -> Result<Result<Cleared, Unmet>, LedgerFault> {
-    let Wanted { mut ask, protocol, refers, brings_key, card } = wanted;
+    let Wanted { mut ask, protocol, refers, brings, card } = wanted;
     let Some(card) = card.or_else(|| active.card(&ask.model).cloned()) else {
         let denial = Denial::UnknownModel { model: ask.model.clone() };
         return Ok(Err(Unmet { denial, ask, card: None, facts: None, policy: None }));
@@ -296,10 +309,14 @@ async fn clear(gate: &Gate, active: &Active, view: &AccountView, wanted: Wanted)
     };
     let facts = facts(gate, active, view, &policy.effective).await?;
     let provider = &card.provider;
-    let lacks_key = || provider.needs_key() && !brings_key && active.config.keys.get(&provider.name).is_none();
+    let lacks_key = || provider.needs_key() && brings.is_none() && active.config.keys.get(&provider.name).is_none();
     let passable = || {
-        if brings_key && !policy.effective.fields.allow_passthrough {
+        if brings.is_some() && !policy.effective.fields.allow_passthrough {
             return Some(Denial::Passthrough);
+        }
+        // A subscriber's token opens more than this call: no other host is shown it, whatever it speaks.
+        if brings == Some(Brings::Credentials) && provider.kind != ProviderKind::Anthropic {
+            return Some(Denial::PassthroughElsewhere { provider: provider.name.clone() });
         }
         lacks_key().then(|| Denial::KeyMissing { provider: provider.name.clone(), variable: provider.key_variable.clone() })
     };

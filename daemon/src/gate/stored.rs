@@ -4,7 +4,7 @@ use super::Gate;
 use crate::ledger::{AccountView, LedgerFault};
 use aex_core::ask::Reference;
 use aex_core::decision::Denial;
-use aex_core::event::ResponseStored;
+use aex_core::event::{Event, ResponseStored};
 
 impl Gate {
     /// Notes whose a stored answer is. In line behind the end of its call, and before all that its client asks next.
@@ -12,6 +12,18 @@ impl Gate {
         let request = stored.request;
         if let Err(fault) = self.ledger().record(stored.into(), None) {
             tracing::warn!(%request, %fault, "a stored response could not be noted: nobody may ask for it");
+        }
+    }
+
+    /// Records that a stored answer is to be deleted or cancelled, and waits until that is on disk: nothing is done at a provider that
+    /// no event tells of.
+    ///
+    /// # Errors
+    /// When the ledger cannot commit: the provider must not be asked then.
+    pub async fn will_change_stored(&self, event: Event) -> Result<(), LedgerFault> {
+        match self.ledger().admin(move |writer| writer.tell_of_stored(&event).map(Ok)).await? {
+            Ok(()) => Ok(()),
+            Err(_) => Err(LedgerFault::Unavailable),
         }
     }
 

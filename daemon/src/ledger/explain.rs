@@ -92,7 +92,10 @@ impl<'c> Reader<'c> {
             let search = self.search(request)?;
             return match search.own() {
                 Some((own, _)) => Ok(Ok(Story::Call(Box::new(self.call(&own.clone(), None, &[])?)))),
-                None => self.explain_alike(Some(request), search),
+                None => match self.change_of_stored(request)? {
+                    Some(change) => self.explain_action(&change),
+                    None => self.explain_alike(Some(request), search),
+                },
             };
         }
         let mut attempts: Vec<Attempt> = Vec::with_capacity(places.len());
@@ -119,6 +122,14 @@ impl<'c> Reader<'c> {
         let Ok(Event::CallReleased(released)) = Event::parse(&end.kind, &end.body) else { return Ok(None) };
         let sql = format!("{EVENT} WHERE seq > ? AND kind = 'call.denied' AND body ->> '$.request' = ? ORDER BY seq LIMIT 1");
         let key = params![held.seq, released.request.to_string()];
+        Ok(self.conn.prepare_cached(&sql)?.query_row(key, record).optional()?)
+    }
+
+    /// What a request was to do to a stored answer.
+    fn change_of_stored(&self, request: RequestId) -> Result<Option<Record>, LedgerFault> {
+        let kinds = "kind IN ('response.cancelled', 'response.deleted')";
+        let sql = format!("{EVENT} WHERE {kinds} AND seq > ? AND body ->> '$.request' = ? ORDER BY seq LIMIT 1");
+        let key = params![self.sealed_last()?, request.to_string()];
         Ok(self.conn.prepare_cached(&sql)?.query_row(key, record).optional()?)
     }
 

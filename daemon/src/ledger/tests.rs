@@ -34,6 +34,7 @@ fn card() -> ModelCard {
         provider: "p".to_owned(),
         provider_model: "m".to_owned(),
         reasoning: false,
+        tokenizer: None,
         tools: true,
         vision: false,
     }

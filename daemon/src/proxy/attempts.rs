@@ -4,8 +4,9 @@
 //! First the same model again, after a wait, as often as its route says; then its fallbacks, each with retries of its own. Every
 //! attempt is admitted anew, and has a hold and an end of its own. Must not: send, settle, decide what a call may cost.
 
-use super::dispatch::{self, Message};
+use super::dispatch::{self, Brought, Message};
 use super::reply::{self, Reply};
+use super::tighten::{Tokenized, tighten};
 use crate::gate::{Active, Asked, Card, Entered, Gate, Hold, Turned, Unmet};
 use crate::wire::denial;
 use aex_core::decision::Denial;
@@ -94,6 +95,8 @@ pub(super) struct Attempts {
     attempt: u8,
     waited: Duration,
     skipped: Vec<Skipped>,
+    /// Tokens of the prompt, once they were counted for the next model.
+    tokenized: Option<Tokenized>,
     /// What the client gets when nothing else helps.
     last: Option<Response<Reply>>,
     /// The provider that was asked for is down: told when no fallback helps, and no attempt was made.
@@ -103,12 +106,16 @@ pub(super) struct Attempts {
 impl Attempts {
     /// What the gate decides on.
     pub(super) fn asked(&self, message: &Message) -> Asked {
+        let mut ask = message.request.ask.clone();
+        if let Some(tokenized) = &self.tokenized {
+            tokenized.note(&mut ask);
+        }
         Asked {
-            ask: message.request.ask.clone(),
+            ask,
             protocol: message.dialect.protocol(),
             input: Digest::of(&message.body),
             refers: message.request.refers.clone(),
-            brings_key: message.provider_key.is_some(),
+            brings: message.provider_key.as_ref().map(Brought::kind),
             card: self.next.clone(),
             attempt: self.attempt,
             skipped: self.skipped.clone(),
@@ -122,9 +129,16 @@ impl Attempts {
         hold.card.route.retries.attempts > self.retries || asked.route.fallbacks.len() > self.fallbacks
     }
 
+    /// An attempt was not admitted. Whether it is to be tried again with the tokens of its prompt, which its bytes hid: once for a model.
+    pub(super) async fn tightened(&mut self, message: &Message, turned: &mut Turned) -> bool {
+        let Some(tight) = turned.tight.take() else { return false };
+        self.tokenized = tighten(*tight, message).await;
+        self.tokenized.is_some()
+    }
+
     /// An attempt was not admitted: a fallback may be, unless this was the client's own wish that was denied.
     pub(super) fn turned(&mut self, gate: &Gate, active: &Active, message: &Message, turned: Turned) -> Next {
-        let Turned { entered, unmet } = turned;
+        let Turned { entered, unmet, .. } = turned;
         let is_final = match unmet.denial() {
             Denial::ProviderDown { .. } => false,
             Denial::Account { .. } | Denial::LedgerUnavailable | Denial::Draining => true,
@@ -218,6 +232,7 @@ impl Attempts {
                 self.skip(card, "stored_response");
             } else {
                 self.next = Some(Arc::clone(card));
+                self.tokenized = self.tokenized.filter(|tokenized| tokenized.holds_for(card.card.tokenizer));
                 return true;
             }
         }

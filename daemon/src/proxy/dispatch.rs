@@ -4,7 +4,7 @@ use super::headers;
 use super::line::Line;
 use super::upstream::{self, Answer, AnswerBody, SendFault};
 use crate::config::{Auth, Provider, ProviderKind};
-use crate::gate::{Active, Sending};
+use crate::gate::{Active, Brings, Sending};
 use crate::os::secret::Secret;
 use crate::os::{clock, failpoint};
 use crate::wire::coding::{Corrupt, Decoder};
@@ -56,6 +56,16 @@ pub(super) enum Brought {
     Key(Secret),
     /// It goes as it came: where the provider takes a subscriber's token, that is no key.
     As(HeaderName, HeaderValue),
+}
+
+impl Brought {
+    /// What the gate decides on.
+    pub(super) const fn kind(&self) -> Brings {
+        match self {
+            Brought::Key(_) => Brings::Key,
+            Brought::As(..) => Brings::Credentials,
+        }
+    }
 }
 
 /// The bytes of an answer, wherever they come from.

@@ -3,9 +3,11 @@
 use super::dispatch::Brought;
 use crate::os::secret::Secret;
 use crate::wire::coding::Decoder;
-use aex_core::decision::Protocol;
-use aex_proto::value::TokenHash;
+use aex_core::decision::{Denial, Protocol};
+use aex_proto::value::{TokenHash, holds_token};
+use http::Uri;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use std::borrow::Cow;
 
 /// Headers that belong to one connection, not to the message (RFC 9110 §7.6.1), and what frames a body.
 const HOP_BY_HOP: [HeaderName; 8] = [
@@ -64,13 +66,28 @@ fn bearer(value: &str) -> Option<&str> {
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
 }
 
-/// The provider key that a client brings, if any. One that cannot be used is an error: the daemon's own is no substitute for it.
-pub(super) fn provider_key(headers: &HeaderMap, protocol: Protocol) -> Result<Option<Brought>, ()> {
-    let Some(value) = headers.get("x-aex-provider-key") else {
-        return beside(headers, protocol).map_or(Ok(None), |token| own_credentials(headers, token));
+/// The provider key that a client brings, if any. One that cannot be used, or that is a token of ours, is an error: the daemon's own
+/// is no substitute for it.
+pub(super) fn provider_key(headers: &HeaderMap, protocol: Protocol) -> Result<Option<Brought>, Denial> {
+    let key = match headers.get("x-aex-provider-key") {
+        Some(value) => named_key(value),
+        None => beside(headers, protocol).map_or(Ok(None), |token| own_credentials(headers, token)),
     };
-    let value = value.to_str().map_err(|_| ())?.trim();
-    Secret::new(bearer(value).unwrap_or(value).to_owned()).map(|key| Some(Brought::Key(key))).ok_or(())
+    key.map_err(|()| Denial::Malformed { message: "the provider key that the call brings is none".to_owned(), param: None })
+}
+
+fn named_key(value: &HeaderValue) -> Result<Option<Brought>, ()> {
+    let said = value.to_str().map_err(|_| ())?.trim();
+    let said = bearer(said).unwrap_or(said);
+    if is_ours_to_keep(said) {
+        return Err(());
+    }
+    Secret::new(said.to_owned()).map(|key| Some(Brought::Key(key))).ok_or(())
+}
+
+/// Whether a text that is to authenticate a client at its provider is, or has in it, a token of an agent.
+fn is_ours_to_keep(said: &str) -> bool {
+    TokenHash::of(said).is_ok() || holds_token(said.as_bytes())
 }
 
 /// What a client authenticates with at its provider, as it came. The agent's token said again is nothing; another one of ours is an
@@ -83,7 +100,7 @@ fn own_credentials(headers: &HeaderMap, token: &str) -> Result<Option<Brought>, 
         if said.is_empty() || said == token {
             continue;
         }
-        if TokenHash::of(said).is_ok() {
+        if is_ours_to_keep(said) {
             return Err(());
         }
         let mut value = value.clone();
@@ -103,11 +120,67 @@ pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<&[u8]>, ()> 
     }
 }
 
+/// The tokens that stay here: any of ours by its form, and the caller's own where it is one of the earlier program's, which among
+/// other text look like any digest.
+struct Kept<'a> {
+    earlier: [Option<&'a str>; 2],
+}
+
+impl<'a> Kept<'a> {
+    fn of(client: &'a HeaderMap) -> Kept<'a> {
+        let beside = client.get("x-aex-token").and_then(|value| value.to_str().ok()).map(str::trim);
+        Kept { earlier: [beside, token(client)].map(|said| said.filter(|said| !said.starts_with("aex_") && TokenHash::of(said).is_ok())) }
+    }
+
+    /// Whether such a token stands in these bytes, as they are or percent-encoded.
+    fn is_in(&self, bytes: &[u8]) -> bool {
+        let holds = |bytes: &[u8]| {
+            holds_token(bytes) || self.earlier.iter().flatten().any(|token| memchr::memmem::find(bytes, token.as_bytes()).is_some())
+        };
+        holds(bytes) || matches!(percent_decoded(bytes), Cow::Owned(decoded) if holds(&decoded))
+    }
+}
+
+/// Bytes without their percent-encoding (RFC 3986 §2.1); what is none stands as it is.
+fn percent_decoded(bytes: &[u8]) -> Cow<'_, [u8]> {
+    if memchr::memchr(b'%', bytes).is_none() {
+        return Cow::Borrowed(bytes);
+    }
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let Some((&first, behind)) = rest.split_first() {
+        let pair = match behind {
+            [high, low, ..] if first == b'%' => digit(*high).zip(digit(*low)).and_then(|(high, low)| u8::try_from(high * 16 + low).ok()),
+            _ => None,
+        };
+        decoded.push(pair.unwrap_or(first));
+        rest = if pair.is_some() { behind.get(2..).unwrap_or_default() } else { behind };
+    }
+    Cow::Owned(decoded)
+}
+
+/// What a client asks for behind the path, where that is passed on. It would carry a token to the provider, and into its logs.
+///
+/// # Errors
+/// When a token stands in it.
+pub(super) fn query<'a>(uri: &'a Uri, client: &HeaderMap) -> Result<Option<&'a str>, Denial> {
+    match uri.query() {
+        Some(query) if Kept::of(client).is_in(query.as_bytes()) => Err(Denial::Malformed {
+            message: "the query holds a token of aexd, which goes to no provider: send it in `authorization` or `x-api-key` alone"
+                .to_owned(),
+            param: None,
+        }),
+        query => Ok(query),
+    }
+}
+
 /// A request's headers for the provider: no hop-by-hop ones, none of ours, none with a token in it.
 pub(super) fn to_provider(client: &HeaderMap) -> HeaderMap {
+    let kept = Kept::of(client);
     let mut passed = HeaderMap::with_capacity(client.len() + 4);
     for (name, value) in client {
-        if passes(name, client) && !OURS.contains(name) && !is_ours(name) {
+        if passes(name, client) && !OURS.contains(name) && !is_ours(name) && !kept.is_in(value.as_bytes()) {
             passed.append(name, value.clone());
         }
     }
@@ -117,15 +190,22 @@ pub(super) fn to_provider(client: &HeaderMap) -> HeaderMap {
     passed
 }
 
-/// An answer's headers for the client.
+/// An answer's headers for the client: no hop-by-hop ones, and none that speak for the daemon.
 pub(super) fn to_client(provider: &HeaderMap) -> HeaderMap {
     let mut passed = HeaderMap::with_capacity(provider.len() + 4);
     for (name, value) in provider {
-        if passes(name, provider) && *name != header::SET_COOKIE {
+        if passes(name, provider) && !is_for_the_daemon_to_say(name) {
             passed.append(name, value.clone());
         }
     }
     passed
+}
+
+/// What a client would take for the daemon's own: which pages of the web may read its answers (it says none may), where else it is
+/// to be reached, cookies of its host, and our names.
+fn is_for_the_daemon_to_say(name: &HeaderName) -> bool {
+    let text = name.as_str();
+    [header::SET_COOKIE, header::ALT_SVC].contains(name) || text.starts_with("access-control-") || text.starts_with("x-aex-")
 }
 
 fn is_ours(name: &HeaderName) -> bool {
@@ -178,6 +258,7 @@ fn passes(name: &HeaderName, all: &HeaderMap) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use aex_proto::value::token_text;
 
     fn map(rows: &[(&str, &str)]) -> HeaderMap {
         rows.iter().map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse::<HeaderValue>().unwrap())).collect()
@@ -209,6 +290,67 @@ mod tests {
         assert_eq!(names(&passed), ["accept-encoding", "content-type", "openai-organization", "x-codex-turn-metadata"]);
         assert_eq!(passed.get("accept-encoding").unwrap(), "identity");
         assert_eq!(passed.get("content-type").unwrap(), "application/json");
+    }
+
+    #[test]
+    fn no_header_or_query_takes_a_token_along_under_another_name() {
+        let ours = token_text(&[7; 32]).expose().to_owned();
+        let theirs = token_text(&[8; 32]).expose().to_owned();
+        let earlier = "0123456789abcdef0123456789abcdef";
+        let encoded = ours.replace('_', "%5F");
+        for caller in [ours.as_str(), earlier] {
+            let bearer = format!("Bearer {caller}");
+            let trace = "00-ffff456789abcdef0123456789abcdef-0123456789abcdef-01";
+            let client = map(&[
+                ("authorization", &bearer),
+                ("api-key", caller),
+                ("x-goog-api-key", &theirs),
+                ("x-foo", &format!("a,{caller};b")),
+                ("referer", &format!("http://localhost/?k={caller}")),
+                ("x-encoded", &encoded),
+                ("traceparent", trace),
+                ("x-app", "aex_cli 100%"),
+            ]);
+            assert_eq!(names(&to_provider(&client)), ["accept-encoding", "content-type", "traceparent", "x-app"], "{caller}");
+            for (query, passes) in [
+                ("beta=true", true),
+                (&format!("k={caller}"), false),
+                (&format!("k={theirs}"), false),
+                (&format!("a=%zz%4&k={encoded}"), false),
+                ("k=ffff456789abcdef0123456789abcdef", true),
+            ] {
+                let uri: Uri = format!("/v1/messages?{query}").parse().unwrap();
+                assert_eq!(super::query(&uri, &client).is_ok(), passes, "{query}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_agents_token_is_no_providers_key() {
+        let token = token_text(&[7; 32]).expose().to_owned();
+        for value in [token.clone(), format!("Bearer {token}"), format!("Basic {token}"), "0123456789abcdef0123456789abcdef".to_owned()] {
+            let named = map(&[("authorization", "Bearer t"), ("x-aex-provider-key", &value)]);
+            assert!(provider_key(&named, Protocol::OpenAi).is_err(), "{value}");
+            let beside = map(&[("x-aex-token", "t"), ("authorization", &value)]);
+            assert!(provider_key(&beside, Protocol::Anthropic).is_err(), "{value}");
+        }
+        let key = provider_key(&map(&[("x-aex-provider-key", "sk-1")]), Protocol::OpenAi);
+        assert!(matches!(key, Ok(Some(Brought::Key(key))) if key.expose() == "sk-1"));
+    }
+
+    #[test]
+    fn a_provider_does_not_speak_for_the_daemon() {
+        let provider = map(&[
+            ("access-control-allow-origin", "*"),
+            ("access-control-expose-headers", "x"),
+            ("alt-svc", "h3=\":443\""),
+            ("set-cookie", "session=1"),
+            ("x-aex-model", "another"),
+            ("x-aex-request-id", "req_0000010000000001"),
+            ("content-type", "application/json"),
+            ("x-ratelimit-remaining-requests", "9"),
+        ]);
+        assert_eq!(names(&to_client(&provider)), ["content-type", "x-ratelimit-remaining-requests"]);
     }
 
     #[test]

@@ -4,11 +4,11 @@
 
 use super::dispatch::Message;
 use super::headers;
-use super::reply::Reply;
+use super::reply::{RETRY_AFTER_MS, Reply, SHOULD_RETRY};
 use crate::gate::{Active, Answer, Begun, Entered, Evidence, Gate, KeyLimits, KeyedCall, Ticket};
 use aex_core::decision::Denial;
 use aex_proto::value::Digest;
-use http::header::{HeaderName, HeaderValue};
+use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Response, StatusCode};
 use std::future::Future;
 use std::sync::Arc;
@@ -68,10 +68,21 @@ fn again(answer: &Answer) -> Response<Reply> {
         }
     }
     headers.insert(REPLAYED, HeaderValue::from_static("true"));
+    if is_retried(answer.status) {
+        // The key has this answer until it ends: a retry gets it again.
+        headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+        headers.remove(header::RETRY_AFTER);
+        headers.remove(RETRY_AFTER_MS);
+    }
     let mut response = Response::new(Reply::Whole(Some(answer.body.clone())));
     *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::OK);
     *response.headers_mut() = headers;
     response
+}
+
+/// Whether clients try again by themselves after an answer with this status (SDKs of OpenAI, Anthropic and Groq).
+const fn is_retried(status: u16) -> bool {
+    matches!(status, 408 | 409 | 429 | 500..)
 }
 
 /// Runs a call and records its answer, whether its client waits for it or not.

@@ -15,8 +15,10 @@ use std::task::{Context, Poll};
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-aex-request-id");
 /// The header that names the model which served a call.
 pub(super) const MODEL: HeaderName = HeaderName::from_static("x-aex-model");
-const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
-const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
+/// The header that tells SDKs whether to try again.
+pub(super) const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+/// When to try again, in milliseconds.
+pub(super) const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 
 /// The body of any answer.
 pub(super) enum Reply {

@@ -20,7 +20,7 @@ use crate::wire::denial::{self, Addressee, Misdirected, UpstreamFault};
 use crate::wire::dialect::{Dialect, Shape, StoredPath};
 use crate::wire::request::Malformed;
 use crate::wire::stream::{StreamEditor, UsageChunk};
-use aex_core::decision::Denial;
+use aex_core::decision::{Denial, Protocol};
 use aex_core::event::{Outcome, ResponseStored};
 use aex_core::policy::Changed;
 use bytes::Bytes;
@@ -124,7 +124,10 @@ async fn serve(
                     Tried::Unserved(unserved) => attempts.unserved(&gate, &active, &message, *unserved, &mut left).await,
                 }
             }
-            Ok(Decision::Deny(turned)) => attempts.turned(&gate, &active, &message, turned),
+            Ok(Decision::Deny(mut turned)) => match attempts.tightened(&message, &mut turned).await {
+                true => Next::Try(turned.entered),
+                false => attempts.turned(&gate, &active, &message, turned),
+            },
             Err(fault) => {
                 tracing::error!(%fault, request = %message.to.request, "no call can be admitted");
                 return refuse(&Denial::LedgerUnavailable, message.to);
@@ -346,8 +349,10 @@ async fn read(active: &Active, received: Received, body: Incoming) -> Result<Mes
         });
     }
     let body = body::read(&headers, body, &active.config.settings).await?;
-    let provider_key = headers::provider_key(&headers, dialect.protocol())
-        .map_err(|()| Denial::Malformed { message: "the provider key that the call brings is none".to_owned(), param: None })?;
+    let provider_key = headers::provider_key(&headers, dialect.protocol())?;
+    if dialect.protocol() == Protocol::Anthropic {
+        headers::query(&uri, &headers)?;
+    }
     match dialect.read(&body) {
         Ok(request) => Ok(Message { line, provider_key, uri, headers, body, dialect, to, request }),
         Err(Malformed { message, param }) => Err(Denial::Malformed { message, param }),

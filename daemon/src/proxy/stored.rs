@@ -1,5 +1,6 @@
 //! Answers that a provider has stored: looked at, deleted or cancelled by the agent that got them, and by nobody else. It costs
-//! nothing and calls no model, so nothing is held for it; tokens, states and rates hold as for a call.
+//! nothing and calls no model, so nothing is held for it; tokens, states and rates hold as for a call. What changes something at the
+//! provider is recorded before it is sent.
 
 use super::body::{Uncollected, collect, skip_unasked};
 use super::dispatch;
@@ -9,11 +10,12 @@ use super::serve::refuse;
 use super::upstream::{self, Answer, SendFault};
 use crate::config::{Provider, ProviderKind};
 use crate::gate::{Active, Entered, Evidence, Gate};
+use crate::ledger::LedgerFault;
 use crate::wire::answer;
 use crate::wire::denial::{self, Addressee, UpstreamFault};
-use crate::wire::dialect::{Dialect, Shape, StoredPath};
+use crate::wire::dialect::{Dialect, Shape, StoredPart, StoredPath};
 use aex_core::decision::{Denial, Protocol};
-use aex_core::event::ResponseStored;
+use aex_core::event::{Event, ResponseCancelled, ResponseDeleted, ResponseStored};
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{Method, Request, Response, request};
@@ -52,9 +54,13 @@ pub(super) async fn serve(gate: &Gate, place: StoredPath, peer: IpAddr, request:
     let Some(stored) = stored else {
         return deny(&Denial::NotStored { item: false, name: place.id });
     };
-    match pass(&active, &entered, &place, &stored, &head, to).await {
+    match pass(gate, &active, &entered, &place, &stored, &head, to).await {
         Ok(answer) => answer,
         Err(Unpassed::Denied(denial)) => deny(&denial),
+        Err(Unpassed::Untold(fault)) => {
+            tracing::error!(%fault, request = %id, "nothing is asked of a provider that cannot be recorded");
+            refuse(&Denial::LedgerUnavailable, to)
+        }
         Err(Unpassed::Failed(fault)) => {
             tracing::warn!(request = %id, provider = stored.provider, ?fault, "a provider failed");
             reply::refusal(&denial::upstream(fault, &stored.provider, to), to)
@@ -65,10 +71,12 @@ pub(super) async fn serve(gate: &Gate, place: StoredPath, peer: IpAddr, request:
 /// Why a request was not passed on.
 enum Unpassed {
     Denied(Denial),
+    Untold(LedgerFault),
     Failed(UpstreamFault),
 }
 
 async fn pass(
+    gate: &Gate,
     active: &Arc<Active>,
     entered: &Entered,
     place: &StoredPath,
@@ -82,6 +90,9 @@ async fn pass(
     let provider = Arc::new(provider.clone());
     let request = sent(active, entered, &provider, place, head).map_err(Unpassed::Denied)?;
     let request = request.ok_or(Unpassed::Failed(UpstreamFault::Unreachable))?;
+    if let Some(event) = change(entered, place, stored, &head.method) {
+        gate.will_change_stored(event).await.map_err(Unpassed::Untold)?;
+    }
     let sent = tokio::time::timeout(provider.timeouts.first_byte, upstream::send(&provider, active.generation, request)).await;
     let Answer { mut head, body } = match sent {
         Err(_) => return Err(Unpassed::Failed(UpstreamFault::FirstByteTimeout)),
@@ -104,6 +115,17 @@ async fn pass(
     Ok(reply::whole(head.status, headers::to_client(&head.headers), body, to.request))
 }
 
+/// What is to be recorded of a request before it is sent; nothing of one that only reads.
+fn change(entered: &Entered, place: &StoredPath, stored: &ResponseStored, method: &Method) -> Option<Event> {
+    let (account, provider) = (entered.view.named.id, stored.provider.clone());
+    let (request, response) = (entered.request, stored.response.clone());
+    match place.rest {
+        StoredPart::Cancel => Some(ResponseCancelled { account, provider, request, response }.into()),
+        StoredPart::Whole if *method == Method::DELETE => Some(ResponseDeleted { account, provider, request, response }.into()),
+        StoredPart::Whole | StoredPart::InputItems => None,
+    }
+}
+
 /// The request for the provider; `None` when it cannot be written.
 fn sent(
     active: &Active,
@@ -112,8 +134,8 @@ fn sent(
     place: &StoredPath,
     client: &request::Parts,
 ) -> Result<Option<Request<Full<Bytes>>>, Denial> {
-    let brought = headers::provider_key(&client.headers, Protocol::OpenAi)
-        .map_err(|()| Denial::Malformed { message: "the provider key that the call brings is none".to_owned(), param: None })?;
+    let brought = headers::provider_key(&client.headers, Protocol::OpenAi)?;
+    let query = headers::query(&client.uri, &client.headers)?;
     if brought.is_some() && !active.policy_of(&entered.view)?.effective.fields.allow_passthrough {
         return Err(Denial::Passthrough);
     }
@@ -122,7 +144,7 @@ fn sent(
         return Err(Denial::KeyMissing { provider: provider.name.clone(), variable: provider.key_variable.clone() });
     }
     let write = || {
-        let query = client.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+        let query = query.map(|query| format!("?{query}")).unwrap_or_default();
         let mut request = Request::new(Full::new(Bytes::new()));
         request.method_mut().clone_from(&client.method);
         *request.uri_mut() = provider.target(&format!("/responses/{}{}{query}", place.id, place.rest.name())).parse().ok()?;

@@ -184,13 +184,13 @@ pub(super) fn tools(scanner: &mut Scanner<'_>, ask: &mut Ask, places: &mut Hoste
             Some(hosted) => {
                 let uses = uses.and_then(|uses| if let Number::Natural(uses) = uses { Some(uses) } else { None });
                 ask.offer_hosted(hosted.to_owned(), uses);
-                places.element(Some(hosted), start..scanner.at());
+                places.element(Some(hosted), None, start..scanner.at());
                 return Ok(());
             }
             None => return Err(Malformed::field(format!("{place}.type"), "is missing")),
         };
         offer(ask, name.as_deref());
-        places.element(None, start..scanner.at());
+        places.element(None, None, start..scanner.at());
         Ok(())
     })
 }

@@ -2,19 +2,29 @@
 
 use crate::wire::json::{Fault, Kind, Scanner};
 
+/// What a costly field asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Costly<'a> {
+    /// A tool that the provider runs. A list may take it out of the request.
+    Tool(&'a str),
+    /// No tool: without it the request would be another one.
+    Field,
+}
+
 /// What a field asks the provider to choose or to run by itself, at a price that is not known here.
-pub(super) fn costly(name: &str) -> Option<&str> {
-    match name {
-        "web_search_options" => Some("web_search"),
-        // OpenRouter and LiteLLM: other models, other sellers of a model, paid plugins.
-        "models" | "route" | "plugins" | "provider" | "preset" | "fallbacks"
-        // DashScope, Groq's compound systems, Azure: tools and data of the provider.
-        | "enable_search" | "compound_custom" | "data_sources"
-        // xAI answers later, to a request that nobody meters.
-        | "deferred" => Some(name),
+pub(super) fn costly(name: &str) -> Option<Costly<'_>> {
+    Some(match name {
+        "web_search_options" => Costly::Tool("web_search"),
+        // OpenRouter and LiteLLM: other models, other sellers of a model.
+        "models" | "route" | "provider" | "preset" | "fallbacks"
+        // Groq's compound systems, with models of their own. xAI answers later, to a request that nobody meters.
+        | "compound_custom" | "deferred" => Costly::Field,
+        // OpenRouter's paid plugins, DashScope's search, Azure's data.
+        "plugins" | "enable_search" | "data_sources" => Costly::Tool(name),
         // Live search of xAI, DashScope, Perplexity and Groq.
-        _ => name.starts_with("search_").then_some(name),
-    }
+        _ if name.starts_with("search_") => Costly::Tool(name),
+        _ => return None,
+    })
 }
 
 /// Skips the value of a costly field and tells whether it asks for anything. At OpenAI and xAI an empty object already does.

@@ -13,6 +13,7 @@ pub use answer::{Addressee, Refusal};
 pub use fault::{Misdirected, UpstreamFault, misdirected, upstream};
 pub use stream::{stream_denial, stream_fault};
 
+use super::request::FIELD;
 use aex_core::decision::{AccountState, AuthCause, Denial, KeyUse, Named, RateKind};
 use aex_core::price::Unbounded;
 use aex_core::window::Period;
@@ -81,6 +82,13 @@ fn refusal(denial: &Denial) -> Refusal {
             "This agent may not bring its own provider key: leave out `x-aex-provider-key` (or what stands beside `x-aex-token`), or create an agent with `aexctl agent create NAME BUDGET RPM \
              --allow-passthrough`."
                 .to_owned(),
+        ),
+        Denial::PassthroughElsewhere { provider } => forbidden(
+            POLICY_VIOLATION,
+            format!(
+                "The client's own credentials beside `x-aex-token` go to a provider of `type: anthropic` alone, not to `{provider}`: leave \
+                 them out, or bring a key for `{provider}` in `x-aex-provider-key`."
+            ),
         ),
         Denial::ProviderDown { provider, retry_after_ms } => Refusal::passing(
             503,
@@ -269,9 +277,10 @@ fn unbounded(model: &str, why: &Unbounded) -> String {
         Unbounded::ContextUnknown => {
             "it carries images or attachments, and models.yaml has no `limits.context_tokens` to bound them".to_owned()
         }
-        Unbounded::HostedTool(tool) => {
-            format!("it asks for `{tool}`, which the provider runs or chooses by itself and which has no price here")
-        }
+        Unbounded::HostedTool(tool) => match tool.strip_prefix(FIELD) {
+            Some(field) => format!("its field `{field}` lets the provider choose or run what has no price here"),
+            None => format!("it asks for `{tool}`, which the provider runs or chooses by itself and which has no price here"),
+        },
         Unbounded::HostedUnlimited(tool) => format!(
             "it asks for `{tool}`, which the provider may run as often as it likes: state `max_tool_calls` or `max_uses`, or set `max_calls` in models.yaml"
         ),

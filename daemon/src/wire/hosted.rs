@@ -12,8 +12,8 @@ use std::ops::Range;
 /// Places of hosted tools and of what depends on them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostedPlaces {
-    /// Elements of `tools`, by their type. As many as an ask names: with more of them, none is taken out.
-    elements: Vec<(String, Range<usize>)>,
+    /// Elements of `tools`. As many as an ask names: with more of them, none is taken out.
+    elements: Vec<Element>,
     /// Members of the request that ask for a tool, by its name; with their keys.
     members: Vec<(String, Range<usize>)>,
     /// `tools` with its key.
@@ -26,21 +26,95 @@ pub struct HostedPlaces {
     dependents: Vec<Range<usize>>,
 }
 
+/// A tool that the provider runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
+struct Element {
+    kind: String,
+    /// What Anthropic's choices call it by.
+    name: Option<String>,
+    span: Range<usize>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Choice {
     /// With its key.
     member: Range<usize>,
     value: Range<usize>,
-    /// The type, or the name, of the tool that is chosen.
-    tool: Option<String>,
+    /// OpenAI's choices of a hosted tool have its type, Anthropic's the type `tool` and its name.
+    kind: Option<String>,
+    name: Option<String>,
+    /// Tools that an `allowed_tools` of OpenAI lists: those that the provider may run, by their type. As many as an ask names.
+    allowed: Vec<(String, Range<usize>)>,
+    /// Tools in that list, of all types.
+    listed: usize,
+}
+
+impl Choice {
+    /// Reads the members of a choice.
+    fn read(&mut self, scanner: &mut Scanner<'_>) -> Result<(), Fault> {
+        let mut open = scanner.object()?;
+        while let Some(member) = scanner.key(&mut open)? {
+            match scanner.kind()? {
+                Kind::Text if member.is("type") => self.kind = Some(shortened(&scanner.text()?.unescape())),
+                Kind::Text if member.is("name") => self.name = Some(shortened(&scanner.text()?.unescape())),
+                Kind::List if member.is("tools") => self.allow(scanner)?,
+                Kind::Object if member.is("allowed_tools") => self.allow_within(scanner)?,
+                _ => scanner.pass()?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Chat has the list one level deeper.
+    fn allow_within(&mut self, scanner: &mut Scanner<'_>) -> Result<(), Fault> {
+        let mut open = scanner.object()?;
+        while let Some(member) = scanner.key(&mut open)? {
+            if member.is("tools") && scanner.kind()? == Kind::List {
+                self.allow(scanner)?;
+            } else {
+                scanner.pass()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn allow(&mut self, scanner: &mut Scanner<'_>) -> Result<(), Fault> {
+        let mut list = scanner.list()?;
+        while scanner.item(&mut list)? {
+            self.listed += 1;
+            if scanner.kind()? != Kind::Object {
+                scanner.pass()?;
+                continue;
+            }
+            let start = scanner.at();
+            let mut kind = None;
+            let mut open = scanner.object()?;
+            while let Some(member) = scanner.key(&mut open)? {
+                if member.is("type") && scanner.kind()? == Kind::Text {
+                    kind = Some(shortened(&scanner.text()?.unescape()));
+                } else {
+                    scanner.pass()?;
+                }
+            }
+            if let Some(kind) = kind.filter(|kind| !is_clients(kind) && self.allowed.len() < NAMES_KEPT) {
+                self.allowed.push((kind, start..scanner.at()));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Types of tools that the client runs, whatever they are called.
+fn is_clients(kind: &str) -> bool {
+    matches!(kind, "function" | "custom")
 }
 
 impl HostedPlaces {
-    /// Notes an element of `tools`. `hosted`: its type, when the provider runs it.
-    pub fn element(&mut self, hosted: Option<&str>, span: Range<usize>) {
+    /// Notes an element of `tools`. `hosted`: its type, when the provider runs it. `name`: what a choice calls it by, if not by that.
+    pub fn element(&mut self, hosted: Option<&str>, name: Option<&str>, span: Range<usize>) {
         self.listed += 1;
         if let Some(kind) = hosted.filter(|_| self.elements.len() < NAMES_KEPT) {
-            self.elements.push((kind.to_owned(), span));
+            self.elements.push(Element { kind: kind.to_owned(), name: name.map(str::to_owned), span });
         }
     }
 
@@ -68,39 +142,44 @@ impl HostedPlaces {
     pub fn choice(&mut self, key: &Text<'_>, scanner: &mut Scanner<'_>) -> Result<bool, Fault> {
         let kind = scanner.kind()?;
         let start = scanner.at();
-        let mut tool = None;
+        let mut choice = Choice::default();
         if kind == Kind::Object {
-            let mut open = scanner.object()?;
-            while let Some(member) = scanner.key(&mut open)? {
-                // OpenAI's choices of a hosted tool have its type, Anthropic's the type `tool` and its name.
-                let tells = member.is("type") || member.is("name");
-                if tells && scanner.kind()? == Kind::Text {
-                    let text = shortened(&scanner.text()?.unescape());
-                    tool = Some(text).filter(|text| !matches!(text.as_str(), "tool" | "function" | "custom")).or(tool);
-                } else {
-                    scanner.skip()?;
-                }
-            }
+            choice.read(scanner)?;
         } else {
-            scanner.skip()?;
+            scanner.pass()?;
         }
-        self.choice = Some(Choice { member: key.span().start..scanner.at(), value: start..scanner.at(), tool });
+        (choice.member, choice.value) = (key.span().start..scanner.at(), start..scanner.at());
+        self.choice = Some(choice);
         Ok(kind != Kind::Null)
     }
 
     /// Adds the splices that take out the tools of these types, and gives the members of the request that go whole. With the last of
-    /// `tools` its list goes, and what depends on it; a choice of a tool that goes becomes `auto`, which is what `auto` says in the dialect.
+    /// `tools` its list goes, and what depends on it; a choice of a tool that goes becomes `auto`, which is what `auto` says in the dialect,
+    /// and a list of allowed ones that all go becomes OpenAI's `none`.
     pub(super) fn take_out(&self, body: &[u8], tools: &[&str], auto: &str, splices: &mut Vec<Splice>) -> Vec<Range<usize>> {
         let goes = |tool: &String| tools.contains(&tool.as_str());
-        let elements: Vec<Range<usize>> = self.elements.iter().filter(|(tool, _)| goes(tool)).map(|(_, span)| span.clone()).collect();
+        let gone: Vec<&Element> = self.elements.iter().filter(|element| goes(&element.kind)).collect();
+        let elements: Vec<Range<usize>> = gone.iter().map(|element| element.span.clone()).collect();
         let mut members: Vec<Range<usize>> = self.members.iter().filter(|(tool, _)| goes(tool)).map(|(_, span)| span.clone()).collect();
         if !elements.is_empty() && elements.len() == self.listed {
             members.extend(self.list.clone());
             members.extend(self.choice.iter().map(|choice| choice.member.clone()));
             members.extend(self.dependents.iter().cloned());
         } else {
-            let chosen = self.choice.iter().filter(|choice| choice.tool.as_ref().is_some_and(goes));
-            splices.extend(chosen.map(|choice| (choice.value.clone(), auto.to_owned())));
+            if let Some(choice) = &self.choice {
+                let is_called = |name: &String| gone.iter().any(|element| element.name.as_ref() == Some(name));
+                let allowed: Vec<Range<usize>> =
+                    choice.allowed.iter().filter(|(kind, _)| goes(kind)).map(|(_, span)| span.clone()).collect();
+                if choice.kind.as_deref() == Some("tool") && choice.name.as_ref().is_some_and(is_called)
+                    || choice.kind.as_ref().is_some_and(|kind| !is_clients(kind) && goes(kind))
+                {
+                    splices.push((choice.value.clone(), auto.to_owned()));
+                } else if !allowed.is_empty() && allowed.len() == choice.listed {
+                    splices.push((choice.value.clone(), "\"none\"".to_owned()));
+                } else {
+                    splices.extend(removals(body, allowed));
+                }
+            }
             splices.extend(removals(body, elements));
         }
         members
@@ -159,6 +238,42 @@ mod tests {
             r#"{"messages":[],"tool_choice":{"type":"function","name":"f"},"tools":[{"type":"web_search"},{"type":"x"}]}"#,
             r#"{"messages":[],"tool_choice":{"type":"function","name":"f"},"tools":[{"type":"x"}]}"#,
         );
+    }
+
+    #[test]
+    fn a_choice_of_a_function_stays_whatever_its_name() {
+        check(
+            r#"{"messages":[],"tool_choice":{"type":"function","name":"mcp"},"tools":[{"type":"mcp"},{"type":"x"}]}"#,
+            r#"{"messages":[],"tool_choice":{"type":"function","name":"mcp"},"tools":[{"type":"x"}]}"#,
+        );
+        check(
+            r#"{"messages":[],"tool_choice":{"type":"mcp","name":"x","server_label":"s"},"tools":[{"type":"mcp"},{"type":"x"}]}"#,
+            r#"{"messages":[],"tool_choice":"auto","tools":[{"type":"x"}]}"#,
+        );
+    }
+
+    /// The client's own list stays one: `auto` would allow tools that it did not.
+    #[test]
+    fn a_tool_goes_from_the_tools_that_are_allowed_too() {
+        let row = |allowed: &str, left: &str| {
+            let body = |choice: &str, tools: &str| format!(r#"{{"messages":[],"tool_choice":{choice},"tools":[{tools}]}}"#);
+            check(&body(allowed, r#"{"type":"mcp"},{"type":"x"},{"type":"web_search"}"#), &body(left, r#"{"type":"x"}"#));
+        };
+        row(
+            r#"{"type":"allowed_tools","mode":"auto","tools":[{"type":"function","name":"mcp"},{"type":"mcp","server_label":"s"} , {"type":"web_search"}]}"#,
+            r#"{"type":"allowed_tools","mode":"auto","tools":[{"type":"function","name":"mcp"}]}"#,
+        );
+        // Chat's form.
+        row(
+            r#"{"allowed_tools":{"tools":[{"type":"mcp"},{"type":"x"}],"mode":"required"},"type":"allowed_tools"}"#,
+            r#"{"allowed_tools":{"tools":[{"type":"x"}],"mode":"required"},"type":"allowed_tools"}"#,
+        );
+        row(
+            r#"{"type":"allowed_tools","mode":"auto","tools":[{"type":"x"}]}"#,
+            r#"{"type":"allowed_tools","mode":"auto","tools":[{"type":"x"}]}"#,
+        );
+        // None of those that it allows is left.
+        row(r#"{"type":"allowed_tools","mode":"required","tools":[{"type":"mcp"},{"type":"web_search"}]}"#, r#""none""#);
     }
 
     #[test]

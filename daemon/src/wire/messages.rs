@@ -109,15 +109,15 @@ impl Member for Field {
             Field::Temperature => reader.temperature(scanner)?,
             Field::McpServers => {
                 if asked_for(scanner, "mcp_servers")? {
-                    hosted(reader, "mcp_servers", key, scanner);
+                    reader.tool_by_member("mcp_servers", key, scanner);
                 }
             }
-            Field::Container => container(reader, key, scanner)?,
-            Field::ContextManagement => context_management(reader, key, scanner)?,
+            Field::Container => container(reader, scanner)?,
+            Field::ContextManagement => context_management(reader, scanner)?,
             Field::Compaction => {
                 // One more sampling over the whole conversation, whose output nothing in the request limits.
                 if stated(scanner)? {
-                    hosted(reader, "compaction", key, scanner);
+                    reader.costly_field("compaction");
                 }
             }
             Field::Thread => {
@@ -138,12 +138,6 @@ impl Member for Field {
     }
 }
 
-/// Counts what a member asks the provider to run by itself. `key` is the member's, which has been read.
-fn hosted(reader: &mut Reader, name: &str, key: &Text<'_>, scanner: &Scanner<'_>) {
-    reader.ask.offer_hosted(name.to_owned(), None);
-    reader.places.hosted.member(name, key, scanner.at());
-}
-
 /// A word by which the whole call is priced.
 fn word(scanner: &mut Scanner<'_>, name: &str) -> Result<Option<String>, Malformed> {
     match scanner.kind()? {
@@ -157,7 +151,7 @@ fn word(scanner: &mut Scanner<'_>, name: &str) -> Result<Option<String>, Malform
 }
 
 /// `container`: the id of one that is there, or skills that the provider shall load into one.
-fn container(reader: &mut Reader, key: &Text<'_>, scanner: &mut Scanner<'_>) -> Result<(), Malformed> {
+fn container(reader: &mut Reader, scanner: &mut Scanner<'_>) -> Result<(), Malformed> {
     if scanner.kind()? != Kind::Object {
         return Ok(scanner.pass()?);
     }
@@ -171,19 +165,19 @@ fn container(reader: &mut Reader, key: &Text<'_>, scanner: &mut Scanner<'_>) -> 
         }
     }
     if skilled {
-        hosted(reader, "skills", key, scanner);
+        reader.costly_field("container.skills");
     }
     Ok(())
 }
 
 /// `context_management`: edits that take something away cost nothing; one that summarises is a sampling of its own.
-fn context_management(reader: &mut Reader, key: &Text<'_>, scanner: &mut Scanner<'_>) -> Result<(), Malformed> {
+fn context_management(reader: &mut Reader, scanner: &mut Scanner<'_>) -> Result<(), Malformed> {
     match scanner.kind()? {
         Kind::Null => return Ok(scanner.pass()?),
         Kind::Object => {}
         _ => return Err(Malformed::field("context_management", "must be an object")),
     }
-    let mut costly: Option<String> = None;
+    let mut costly = false;
     let mut open = scanner.object()?;
     while let Some(member) = scanner.key(&mut open)? {
         if !member.is("edits") {
@@ -200,14 +194,12 @@ fn context_management(reader: &mut Reader, key: &Text<'_>, scanner: &mut Scanner
                     return Err(Malformed::field(format!("{place}.type"), "stands twice"));
                 }
             }
-            if !kind.as_deref().is_some_and(|kind| kind.starts_with("clear_")) {
-                costly.get_or_insert_with(|| kind.unwrap_or_else(|| "context_management".to_owned()));
-            }
+            costly |= !kind.is_some_and(|kind| kind.starts_with("clear_"));
             Ok(())
         })?;
     }
-    if let Some(kind) = costly {
-        hosted(reader, &kind, key, scanner);
+    if costly {
+        reader.costly_field("context_management");
     }
     Ok(())
 }

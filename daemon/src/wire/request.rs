@@ -4,7 +4,7 @@
 //! twice, wrong types, odd numbers. Must not: judge an ask, or forward anything.
 
 use super::content;
-use super::costly::{asked_for, costly};
+use super::costly::{Costly, asked_for, costly};
 use super::hosted::HostedPlaces;
 use super::json::{Fault, Kind, Number, Scanner};
 use super::nfkc;
@@ -24,6 +24,8 @@ const LONGEST_FIELD: usize = 32;
 const MAX_REFERENCES: usize = 1_024;
 /// The longest name of something stored, in bytes.
 const MAX_REFERENCE_BYTES: usize = 256;
+/// Begins the name of what a field asks for that is no tool.
+pub(super) const FIELD: &str = "request/";
 /// Bytes that are kept of a name which the client chose freely.
 const NAME_BYTES_KEPT: usize = 128;
 
@@ -225,13 +227,26 @@ impl Reader {
         member.read(self, key, scanner)
     }
 
+    /// Counts a tool that the provider runs because a member, which has been read, asks for it.
+    pub(super) fn tool_by_member(&mut self, tool: &str, key: &Text<'_>, scanner: &Scanner<'_>) {
+        self.places.hosted.member(tool, key, scanner.at());
+        self.ask.offer_hosted(tool.to_owned(), None);
+    }
+
+    /// Counts what the provider may choose or run because of a field that is no tool. It has a name that no list and no price has:
+    /// without the field the request would be another one.
+    pub(super) fn costly_field(&mut self, name: &str) {
+        self.ask.offer_hosted(shortened(&format!("{FIELD}{name}")), None);
+    }
+
     /// A member whose place in the request does not matter.
     fn other<M: Member>(&mut self, key: &Text<'_>, name: &str, scanner: &mut Scanner<'_>) -> Result<(), Malformed> {
-        if let Some(tool) = costly(name) {
+        if let Some(costly) = costly(name) {
             if asked_for(scanner, name)? {
-                let tool = shortened(tool);
-                self.places.hosted.member(&tool, key, scanner.at());
-                self.ask.offer_hosted(tool, None);
+                match costly {
+                    Costly::Tool(tool) => self.tool_by_member(&shortened(tool), key, scanner),
+                    Costly::Field => self.costly_field(name),
+                }
             }
             return Ok(());
         }

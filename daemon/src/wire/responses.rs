@@ -116,10 +116,14 @@ impl Member for Field {
             Field::PreviousResponseId => previous(reader, scanner)?,
             Field::Conversation => conversation(scanner)?,
             // A stored prompt may bring tools of the provider along. What a moderation or a compaction costs is not known either.
-            // Without it the request is another one, so no list takes it out.
-            Field::Prompt => hosted(reader, key, scanner, "stored/prompt")?,
-            Field::Moderation => hosted(reader, key, scanner, "moderation")?,
-            Field::ContextManagement => hosted(reader, key, scanner, "context_management")?,
+            // Without any of them the request is another one, so no list takes them out.
+            Field::Prompt => {
+                if stated(scanner)? {
+                    reader.ask.offer_hosted("stored/prompt".to_owned(), None);
+                }
+            }
+            Field::Moderation => costly(reader, scanner, "moderation")?,
+            Field::ContextManagement => costly(reader, scanner, "context_management")?,
             Field::Background => background(scanner)?,
             Field::Store => reader.stores = flag(scanner, "store")?.unwrap_or(true),
         }
@@ -172,10 +176,9 @@ fn background(scanner: &mut Scanner<'_>) -> Result<(), Malformed> {
     Ok(())
 }
 
-fn hosted(reader: &mut Reader, key: &Text<'_>, scanner: &mut Scanner<'_>, name: &str) -> Result<(), Malformed> {
+fn costly(reader: &mut Reader, scanner: &mut Scanner<'_>, name: &str) -> Result<(), Malformed> {
     if stated(scanner)? {
-        reader.places.hosted.member(name, key, scanner.at());
-        reader.ask.offer_hosted(name.to_owned(), None);
+        reader.costly_field(name);
     }
     Ok(())
 }

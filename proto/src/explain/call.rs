@@ -58,7 +58,7 @@ pub struct RuleSeen {
 /// A part of a bound: `count` of `what`, `each` tokens at most for one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BoundPart {
-    /// byte, nfkc_byte, request, tools, message, tool, known_tool, context, choice or prediction_byte.
+    /// byte, text_token, nfkc_byte, request, tools, message, tool, known_tool, context, choice or prediction_byte.
     pub what: String,
     /// How many.
     pub count: u64,

@@ -11,6 +11,8 @@ const PREFIX: &str = "aex_";
 const RANDOM_DIGITS: usize = 30;
 /// Digits of the checksum behind them.
 const CHECK_DIGITS: usize = 6;
+/// Bytes of a token.
+const TOKEN_BYTES: usize = PREFIX.len() + RANDOM_DIGITS + CHECK_DIGITS;
 const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 /// A token in the one answer that creates it. Debug hides it; serialising it is the reveal.
@@ -88,6 +90,15 @@ impl PartialEq for TokenHash {
     }
 }
 
+/// Whether a token of ours stands anywhere in these bytes. The earlier program's have no mark to be found by: among other text any
+/// digest looks like one.
+#[must_use]
+pub fn holds_token(bytes: &[u8]) -> bool {
+    let is_token =
+        |window: &[u8]| window.starts_with(PREFIX.as_bytes()) && std::str::from_utf8(window).is_ok_and(|text| check_form(text).is_ok());
+    bytes.windows(TOKEN_BYTES).any(is_token)
+}
+
 fn check_form(text: &str) -> Result<(), TokenError> {
     let Some(digits) = text.strip_prefix(PREFIX) else {
         let old = text.len() == 32 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
@@ -154,6 +165,19 @@ mod tests {
         assert!(TokenHash::of("0123456789abcdef0123456789abcdef").is_ok());
         for text in ["", "aex_", "sk-123", "0123456789ABCDEF0123456789abcdef", "aex_short", "aex_é"] {
             assert_eq!(TokenHash::of(text), Err(TokenError::Form), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_found_among_other_bytes() {
+        let token = token_text(&[7; 32]);
+        let text = token.expose();
+        for holding in [text.to_owned(), format!("Basic {text}"), format!("aex_aex_{text}xyz"), format!("é?k={text}&b=1")] {
+            assert!(holds_token(holding.as_bytes()), "{holding}");
+        }
+        let cut = text.get(..39).unwrap_or_default();
+        for other in ["", "aex_", cut, &text.to_lowercase(), "0123456789abcdef0123456789abcdef", &"aex_".repeat(20)] {
+            assert!(!holds_token(other.as_bytes()), "{other}");
         }
     }
 

@@ -193,6 +193,7 @@ pub(crate) fn card() -> ModelCard {
         provider: "p".to_owned(),
         provider_model: "m".to_owned(),
         reasoning: false,
+        tokenizer: None,
         tools: false,
         vision: false,
     }

@@ -8,7 +8,8 @@ use aex_proto::explain::{ActionStory, Changed, RunStory};
 pub(super) fn text(story: &ActionStory, paint: Paint) -> String {
     let mut page = Page::new(paint, &format!("event {}: {}", story.event.seq, title(&story.event.kind)));
     page.head("Who");
-    page.fact("by", by(story.by.as_ref()));
+    let is_own_wish = matches!(story.event.kind.as_str(), "response.cancelled" | "response.deleted");
+    page.fact("by", if is_own_wish { "a request with the account's token".to_owned() } else { by(story.by.as_ref()) });
     page.fact("at", instant(story.event.at));
     if let Some(account) = &story.account {
         page.fact("about", format!("{} ({})", who(account), place(account)));
@@ -77,6 +78,8 @@ fn title(kind: &str) -> &str {
         "ledger.sealed" => "old events were taken out into a file",
         "ledger.restored" => "the ledger became what a backup holds",
         "call.settled" => "a call was charged",
+        "response.cancelled" => "an answer was to be cancelled at its provider",
+        "response.deleted" => "a stored answer was to be deleted at its provider",
         "response.stored" => "a provider stored an answer",
         "call.released" => "a call was let go without a charge",
         kind => kind,

@@ -167,6 +167,7 @@ fn part(part: &BoundPart) -> String {
     let (count, each) = (grouped(part.count), grouped(part.each));
     match part.what.as_str() {
         "byte" => format!("{tokens} for {count} bytes of the request: no token is shorter than a byte"),
+        "text_token" => format!("{tokens} for texts that were tokenised: their bytes did not fit the budget"),
         "nfkc_byte" => format!("{tokens} for bytes that normalising its texts may add"),
         "request" => format!("{tokens} that a provider may put around any request"),
         "tools" => format!("{tokens} that a provider may add once to explain tools"),

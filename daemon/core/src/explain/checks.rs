@@ -149,10 +149,14 @@ impl Seen<'_> {
         if let Some(Denial::NotStored { name, .. }) = self.denial {
             return list.check(true, "stored_response", name.as_str(), Some("what the agent got at this provider".to_owned()), None);
         }
-        if matches!(self.denial, Some(Denial::Passthrough)) {
-            return list.check(true, "allow_passthrough", "a provider key of its own", Some("false".to_owned()), None);
-        }
         match self.denial {
+            Some(Denial::Passthrough) => {
+                return list.check(true, "allow_passthrough", "a provider key of its own", Some("false".to_owned()), None);
+            }
+            Some(Denial::PassthroughElsewhere { provider }) => {
+                let limit = Some("a provider of `type: anthropic`".to_owned());
+                return list.check(true, "allow_passthrough", "the client's own credentials", limit, Some(provider));
+            }
             Some(Denial::KeyMissing { variable, .. }) => {
                 list.check(true, "provider_key", format!("{variable} is not set"), Some("a key".to_owned()), Some(&card.provider))?;
             }

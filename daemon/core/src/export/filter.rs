@@ -41,6 +41,8 @@ impl Filter {
             Event::TokenCreated(created) => own(created.account),
             Event::TokenRevoked(revoked) => own(revoked.account),
             Event::CallDenied(denied) => own(denied.account),
+            Event::ResponseCancelled(cancelled) => own(cancelled.account),
+            Event::ResponseDeleted(deleted) => own(deleted.account),
             Event::ResponseStored(stored) => own(stored.account),
             Event::CallDeniedAgain(denied) => own(denied.account),
             Event::CallHeld(held) => {

@@ -17,6 +17,7 @@ fn card() -> ModelCard {
         provider: "p".to_owned(),
         provider_model: "pm".to_owned(),
         reasoning: false,
+        tokenizer: None,
         tools: true,
         vision: true,
     }

@@ -79,8 +79,8 @@ pub enum Unbounded {
 /// What a bound is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reckoning {
-    /// Input that bytes show: what, how many of it, tokens at most for each.
-    pub shown: [(&'static str, u64, u64); 7],
+    /// Input that bytes and tokens show: what, how many of it, tokens at most for each.
+    pub shown: [(&'static str, u64, u64); 8],
     /// How often the model's context may be read, and its size: where the request has parts whose size does not show in bytes, or
     /// the provider runs tools, each call of which has the model read all of it again.
     pub context: Option<(u64, u64)>,
@@ -106,6 +106,39 @@ fn input(shown: &[(&'static str, u64, u64)], context: Option<(u64, u64)>) -> u64
     sum(shown).max(context.map_or(0, |(times, tokens)| times.saturating_mul(tokens)))
 }
 
+/// Input that bytes show.
+fn shown(ask: &Ask, card: &ModelCard) -> [(&'static str, u64, u64); 8] {
+    let [request, hosted, message, tool] = card.overhead.around(ask);
+    let known_tool = ("known_tool", ask.known_tool_tokens, 1);
+    let (bytes, tokens) = counted(ask, card);
+    let nfkc = ("nfkc_byte", ask.nfkc_extra_bytes, 1);
+    [("byte", bytes, 1), ("text_token", tokens, 1), nfkc, request, hosted, message, tool, known_tool]
+}
+
+/// Whether a request has parts whose size does not show in bytes.
+const fn hides(ask: &Ask) -> bool {
+    ask.images > 0 || ask.attachments > 0 || ask.audio_in > 0
+}
+
+/// Tokens of input that the model reads at most in one step: where nobody knows how many steps a provider made, an estimate counts
+/// one. The bound counts all that it may make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// In the first, before any tool has run: what the request shows, or the context where it hides parts.
+    pub first: u64,
+    /// In any: where the provider runs tools, the context, which holds what they found.
+    pub any: u64,
+}
+
+impl Step {
+    /// Of a request without the tools that its card takes out.
+    pub(super) fn of(ask: &Ask, card: &ModelCard, runs_tools: bool) -> Step {
+        let shown = shown(ask, card);
+        let once = |whole: bool| input(&shown, card.context_tokens.filter(|_| whole).map(|tokens| (1, tokens)));
+        Step { first: once(hides(ask)), any: once(hides(ask) || runs_tools) }
+    }
+}
+
 impl Reckoning {
     /// What it comes to; `None` when that is more money than can be held.
     #[must_use]
@@ -122,7 +155,7 @@ impl Reckoning {
 /// The parts of the bound of a call whose output is limited to `max_tokens` per choice.
 ///
 /// Input tokens never exceed the bytes of the request plus what a provider adds around it: a byte-level tokeniser has no
-/// token shorter than a byte. Each price is the dearest that could apply: of the standard tier and the one that is asked for, of
+/// token shorter than a byte. Texts that were tokenised count by their tokens instead. Each price is the dearest that could apply: of the standard tier and the one that is asked for, of
 /// all lengths of the input that the bound passes.
 ///
 /// # Errors
@@ -137,10 +170,8 @@ pub fn reckon(ask: &Ask, card: &ModelCard, max_tokens: u64) -> Result<Reckoning,
     };
     // The order of refusals stays, so that old ones are found again.
     let (mut input_unit, mut output_unit) = (price.dearest_input(ask)?, price.dearest_output(ask)?);
-    let [request, hosted, message, tool] = card.overhead.around(ask);
-    let known_tool = ("known_tool", ask.known_tool_tokens, 1);
-    let shown = [("byte", ask.body_bytes, 1), ("nfkc_byte", ask.nfkc_extra_bytes, 1), request, hosted, message, tool, known_tool];
-    let hidden = ask.images > 0 || ask.attachments > 0 || ask.audio_in > 0 || !tools.is_empty();
+    let shown = shown(ask, card);
+    let hidden = hides(ask) || !tools.is_empty();
     let steps = tools.iter().fold(1_u64, |steps, tool| steps.saturating_add(tool.calls));
     let context = if hidden { Some((steps, card.context_tokens.ok_or(Unbounded::ContextUnknown)?)) } else { None };
     let input_tokens = input(&shown, context);
@@ -152,6 +183,13 @@ pub fn reckon(ask: &Ask, card: &ModelCard, max_tokens: u64) -> Result<Reckoning,
     }
     let output = [("choice", ask.choices.max(1), max_tokens), ("prediction_byte", ask.prediction_bytes, 1)];
     Ok(Reckoning { shown, context, input_unit, output, output_unit, call: price.call.unwrap_or(Pico::ZERO), tools })
+}
+
+/// The bytes and the tokens that an input counts with. Never more together than its bytes, and all of them as bytes for a model whose
+/// vocabulary is not known.
+fn counted(ask: &Ask, card: &ModelCard) -> (u64, u64) {
+    let tokenized = if card.tokenizer.is_some() { ask.tokenized_bytes.min(ask.body_bytes) } else { 0 };
+    (ask.body_bytes.saturating_sub(tokenized), ask.text_tokens.min(tokenized))
 }
 
 /// The bound of a call whose output is limited to `max_tokens` per choice: the sum of its parts.

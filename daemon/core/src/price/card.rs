@@ -1,6 +1,7 @@
 //! All that a decision knows of a model. A frozen format: an old card is read for ever.
 
 use super::{Overhead, Price};
+use crate::vocabulary::Vocabulary;
 use aex_proto::value::Digest;
 use serde::{Deserialize, Serialize};
 
@@ -56,6 +57,9 @@ pub struct ModelCard {
     pub provider_model: String,
     /// It thinks before it answers. Tells; enforces nothing.
     pub reasoning: bool,
+    /// How it cuts a text into tokens, where that is public and known for certain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<Vocabulary>,
     /// It takes tools.
     pub tools: bool,
     /// It takes images.

@@ -1,5 +1,6 @@
 //! What a call costs, by what it used.
 
+use super::tier::with_silent;
 use super::{Price, is_standard_tier};
 use crate::usage::{Bucket, Usage};
 use aex_proto::value::Pico;
@@ -51,12 +52,17 @@ impl Charge {
         Some(Charge { priced: false, tier: named, ..dearest })
     }
 
-    /// Prices a usage whose report says nothing of its tier: as the dearer of the standard one and the one that was asked for.
+    /// Prices a usage whose report says nothing of its tier, or leaves out a field of it: as the dearer of the one that it says and
+    /// the one that was asked for, field by field.
     #[must_use]
     pub fn asked(usage: &Usage, price: &Price, asked: Option<&str>) -> Option<Charge> {
         let stated = Charge::of(usage, price)?;
-        let Some(asked) = asked.filter(|_| usage.tier.is_none()) else { return Some(stated) };
-        let other = Charge::of(&Usage { tier: Some(asked.to_owned()), ..usage.clone() }, price)?;
+        let asked = match &usage.tier {
+            None => asked.map(str::to_owned),
+            Some(told) => asked.and_then(|asked| with_silent(told, &usage.silent, asked)),
+        };
+        let Some(asked) = asked else { return Some(stated) };
+        let other = Charge::of(&Usage { tier: Some(asked), ..usage.clone() }, price)?;
         let differ = other.total != stated.total;
         let dearer = if other.total > stated.total { other } else { stated };
         Some(Charge { priced: dearer.priced && !differ, ..dearer })

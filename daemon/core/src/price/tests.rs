@@ -4,6 +4,7 @@ use super::bound::sum;
 use super::*;
 use crate::ask::{Ask, NAMES_KEPT};
 use crate::usage::{Bucket, Usage};
+use crate::vocabulary::Vocabulary;
 
 fn card() -> ModelCard {
     ModelCard {
@@ -18,6 +19,7 @@ fn card() -> ModelCard {
         provider: "p".to_owned(),
         provider_model: "pm".to_owned(),
         reasoning: false,
+        tokenizer: None,
         tools: true,
         vision: true,
     }
@@ -39,6 +41,25 @@ fn what_bytes_do_not_show_is_bounded_by_the_context_or_denied() {
     assert_eq!(bound(&image, &card(), 1), Err(Unbounded::ContextUnknown));
     let known = ModelCard { context_tokens: Some(8000), ..card() };
     assert_eq!(bound(&image, &known, 1).map(|b| b.input_tokens), Ok(8000));
+}
+
+#[test]
+fn texts_that_were_tokenised_count_by_tokens_and_never_more_than_by_bytes() {
+    let known = ModelCard { tokenizer: Some(Vocabulary::O200k), ..card() };
+    let input = |tokenized_bytes, text_tokens, card: &ModelCard| {
+        bound(&Ask { tokenized_bytes, text_tokens, ..ask() }, card, 50).map(|bound| bound.input_tokens)
+    };
+    assert_eq!(input(0, 0, &known), Ok(1112));
+    assert_eq!(input(900, 200, &known), Ok(1112 - 900 + 200));
+    // What a forged or a foolish count says.
+    for (bytes, tokens) in [(900, 901), (900, u64::MAX), (1_001, 1_000), (u64::MAX, u64::MAX), (0, 5)] {
+        assert_eq!(input(bytes, tokens, &known), Ok(1112), "{bytes} {tokens}");
+    }
+    // A fallback whose vocabulary nobody knows.
+    assert_eq!(input(900, 200, &card()), Ok(1112));
+    // What does not show in bytes does not show in tokens.
+    let seeing = ModelCard { context_tokens: Some(8000), ..known };
+    assert_eq!(bound(&Ask { images: 1, tokenized_bytes: 900, text_tokens: 9, ..ask() }, &seeing, 1).map(|b| b.input_tokens), Ok(8000));
 }
 
 #[test]
@@ -256,6 +277,34 @@ fn the_tier_that_was_billed_prices_the_call_and_an_unknown_one_is_the_dearest() 
     assert_eq!(charge(None, 10, Some("flex")), (48, None, false));
     assert_eq!(charge(None, 10, Some("priority")), (110, named("priority"), false));
     assert_eq!(charge(None, 10, None), (48, None, true));
+}
+
+/// Anthropic's report may name the service tier alone, of a call that asked for a speed or a region.
+#[test]
+fn a_field_of_the_tier_that_is_not_reported_counts_as_it_was_asked_for() {
+    let mut price = Price::of(Pico::new(1), Pico::new(0));
+    for (tier, unit) in [("fast", 6), ("us", 2), ("fast+us", 12), ("priority", 3), ("priority+fast", 20)] {
+        price.tiers.insert(tier.to_owned(), Price::of(Pico::new(unit), Pico::new(0)));
+    }
+    let check = |asked: &str, told: &str, silent: &[TierField], total: i64, tier: Option<&str>, priced: bool| {
+        let usage = Usage { tier: Some(told.to_owned()), silent: silent.to_vec(), ..Usage::text(1, 0) };
+        let charge = Charge::asked(&usage, &price, Some(asked)).unwrap();
+        let wanted = (total, tier, priced);
+        assert_eq!((charge.total.get(), charge.tier.as_deref(), charge.priced), wanted, "{asked} asked, {told} told, but {silent:?}");
+    };
+    let (tier, speed, region) = (TierField::Tier, TierField::Speed, TierField::Region);
+    check("fast", "standard", &[speed, region], 6, Some("fast"), false);
+    check("fast", "standard", &[region], 1, None, true);
+    check("us", "standard", &[region], 2, Some("us"), false);
+    check("us", "standard", &[speed], 1, None, true);
+    check("fast+us", "standard", &[speed, region], 12, Some("fast+us"), false);
+    check("fast+us", "fast", &[tier, region], 12, Some("fast+us"), false);
+    check("fast+us", "us", &[speed], 12, Some("fast+us"), false);
+    check("fast+us", "fast", &[tier], 6, Some("fast"), true);
+    check("fast", "priority", &[speed, region], 20, Some("priority+fast"), false);
+    // Without a price of the two together it is the dearest of all.
+    check("us", "priority", &[speed, region], 20, Some("priority+us"), false);
+    check("fast", "fast", &[tier, region], 6, Some("fast"), true);
 }
 
 #[test]

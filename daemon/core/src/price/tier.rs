@@ -1,6 +1,6 @@
 //! Service tiers: which one a call asks for, and by which one it is charged.
 
-use super::{HostedCalls, ModelCard};
+use super::{HostedCalls, ModelCard, Step};
 use crate::ask::Ask;
 
 /// Service tiers for which the standard prices hold at OpenAI and Groq; any other is priced differently.
@@ -19,7 +19,52 @@ pub fn is_standard_tier(word: &str) -> bool {
 #[must_use]
 pub fn tier<'a>(words: impl IntoIterator<Item = Option<&'a str>>) -> Option<String> {
     let named: Vec<&str> = words.into_iter().flatten().filter(|word| !is_standard_tier(word)).collect();
-    if named.is_empty() { None } else { Some(named.join("+")) }
+    if named.is_empty() { None } else { Some(named.join(JOINT.encode_utf8(&mut [0; 4]))) }
+}
+
+/// What joins the words of a tier's name.
+const JOINT: char = '+';
+
+/// A field of a report whose word chooses the price, in the order in which words are joined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TierField {
+    /// `service_tier`.
+    Tier,
+    /// `speed`.
+    Speed,
+    /// `inference_geo`.
+    Region,
+}
+
+impl TierField {
+    /// All of them.
+    pub const ALL: [TierField; 3] = [TierField::Tier, TierField::Speed, TierField::Region];
+
+    /// The field of a word that is not standard. Anthropic documents one speed and OpenAI, Groq and Anthropic these tiers; what is
+    /// neither is a region.
+    fn of(word: &str) -> TierField {
+        match word {
+            "fast" => TierField::Speed,
+            "priority" | "flex" | "batch" | "scale" | "performance" => TierField::Tier,
+            _ => TierField::Region,
+        }
+    }
+}
+
+/// The tier of a report that names `told` and leaves out the fields `silent`, if these are as they were asked for. `None`: nothing
+/// of what was asked for is left out.
+pub(super) fn with_silent(told: &str, silent: &[TierField], asked: &str) -> Option<String> {
+    let told = || told.split(JOINT).filter(|word| !is_standard_tier(word));
+    let untold: Vec<&str> = asked
+        .split(JOINT)
+        .filter(|word| !is_standard_tier(word) && silent.contains(&TierField::of(word)) && told().all(|known| known != *word))
+        .collect();
+    if untold.is_empty() {
+        return None;
+    }
+    let mut words: Vec<&str> = told().chain(untold).collect();
+    words.sort_by_key(|word| TierField::of(word));
+    tier(words.into_iter().map(Some))
 }
 
 /// At OpenAI a project's settings decide the tier of a request that names none, or `auto`. Elsewhere the field may be refused.
@@ -35,6 +80,8 @@ pub fn is_tier_by_project(host: &str) -> bool {
 pub struct Terms {
     /// The tier that was asked for, when it is not the standard one.
     pub tier: Option<String>,
+    /// Input of one step of the model; `None`: as many as the bound has.
+    pub step: Option<Step>,
     /// Tools that the provider may have run, and how often at most.
     pub tools: Vec<HostedCalls>,
 }
@@ -43,8 +90,9 @@ impl Terms {
     /// Those of an ask that has a bound.
     #[must_use]
     pub fn of(ask: &Ask, card: &ModelCard) -> Terms {
-        let tools = card.price.as_ref().and_then(|price| super::hosted::calls(&super::without_dropped(ask, card), price).ok());
-        Terms { tier: asked(ask).map(str::to_owned), tools: tools.unwrap_or_default() }
+        let sent = &*super::without_dropped(ask, card);
+        let tools = card.price.as_ref().and_then(|price| super::hosted::calls(sent, price).ok()).unwrap_or_default();
+        Terms { step: Some(Step::of(sent, card, !tools.is_empty())), tier: asked(ask).map(str::to_owned), tools }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use aex_core::ask::Ask;
+use aex_core::usage::ToolName;
 
 fn ask(body: &str) -> Ask {
     read(body.as_bytes()).unwrap().ask
@@ -72,21 +73,29 @@ fn choices_are_the_larger_of_n_and_best_of() {
 fn what_hides_its_price_is_told() {
     assert_eq!(ask(r#"{"messages":[],"web_search_options":{}}"#).hosted_tools, ["web_search"]);
     assert_eq!(ask(r#"{"messages":[],"modalities":["image"]}"#).hosted_tools, ["modalities.image"]);
+    // What is no tool has a name that no list and no price has: without it the request would be another one.
     for field in [
         r#""models":["a"]"#,
         r#""route":"fallback""#,
-        r#""plugins":[{"id":"web"}]"#,
         r#""provider":{"order":["x"]}"#,
         r#""preset":"p""#,
         r#""fallbacks":["b"]"#,
+        r#""compound_custom":{"models":{}}"#,
+        r#""deferred":true"#,
+    ] {
+        let ask = ask(&format!(r#"{{{field},"messages":[]}}"#));
+        let name = format!("request/{}", field.split('"').nth(1).unwrap());
+        assert_eq!(ToolName::of_type(&name), None);
+        assert_eq!((ask.hosted_tools.as_slice(), ask.tools, ask.unknown_fields.len()), ([name].as_slice(), 1, 0), "{field}");
+    }
+    for field in [
+        r#""plugins":[{"id":"web"}]"#,
         r#""search_parameters":{}"#,
         r#""enable_search":true"#,
         r#""search_options":{"forced_search":true}"#,
         r#""search_settings":{"country":"x"}"#,
         r#""search_mode":"academic""#,
-        r#""compound_custom":{"models":{}}"#,
         r#""data_sources":[{}]"#,
-        r#""deferred":true"#,
     ] {
         let ask = ask(&format!(r#"{{{field},"messages":[]}}"#));
         let name = field.split('"').nth(1).unwrap();

@@ -124,6 +124,10 @@ fn rules_of_policy_and_of_models() {
         &Denial::Unbounded { model: "m".to_owned(), why: Unbounded::HostedTool("web_search".to_owned()) },
         r##"403 - final {"error":{"Nothing bounds what this call to model `m` may cost: it asks for `web_search`, which the provider runs or chooses by itself and which has no price here.#","permission_error","param":null,"code":"policy_violation"}}"##,
     );
+    check(
+        &Denial::Unbounded { model: "m".to_owned(), why: Unbounded::HostedTool("request/moderation".to_owned()) },
+        r##"403 - final {"error":{"Nothing bounds what this call to model `m` may cost: its field `moderation` lets the provider choose or run what has no price here.#","permission_error","param":null,"code":"policy_violation"}}"##,
+    );
     assert_eq!(worded(&Denial::Passthrough, TO).status, 403);
 }
 
@@ -277,6 +281,7 @@ fn a_denial_has_the_status_type_and_envelope_of_anthropic() {
         (Denial::ReadOnlyToken, 403, "permission_error"),
         (account, 403, "permission_error"),
         (Denial::Passthrough, 403, "permission_error"),
+        (Denial::PassthroughElsewhere { provider: "p".to_owned() }, 403, "permission_error"),
         (Denial::UnknownModel { model: "m".to_owned() }, 404, "not_found_error"),
         (breach(Rule::AllowedModels), 404, "not_found_error"),
         (breach(Rule::AllowTools), 403, "permission_error"),

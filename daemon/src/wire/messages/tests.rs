@@ -194,12 +194,17 @@ fn what_costs_beyond_the_models_prices_is_told_as_hosted() {
     let hosted = |name: &str| Ask { tools: 1, hosted_tools: named(&[name]), ..Ask::default() };
     check(r#""mcp_servers":[{"type":"url","url":"https://x","name":"x"}]"#, hosted("mcp_servers"));
     check(r#""mcp_servers":[]"#, Ask::default());
-    check(r#""fallbacks":[{"model":"claude-opus-4-8"}]"#, hosted("fallbacks"));
-    check(r#""fallbacks":"default""#, hosted("fallbacks"));
-    check(r#""compaction":{"type":"summarize"}"#, hosted("compaction"));
-    check(r#""container":{"id":null,"skills":[{"type":"anthropic","skill_id":"pptx"}]}"#, hosted("skills"));
+    check(r#""fallbacks":[{"model":"claude-opus-4-8"}]"#, hosted("request/fallbacks"));
+    check(r#""fallbacks":"default""#, hosted("request/fallbacks"));
+    check(r#""compaction":{"type":"summarize"}"#, hosted("request/compaction"));
+    check(r#""container":{"id":null,"skills":[{"type":"anthropic","skill_id":"pptx"}]}"#, hosted("request/container.skills"));
     check(r#""container":"container_1""#, Ask::default());
-    check(r#""context_management":{"edits":[{"type":"compact_20260112"}]}"#, hosted("compact_20260112"));
+    check(r#""context_management":{"edits":[{"type":"compact_20260112"}]}"#, hosted("request/context_management"));
+    check(
+        r#""context_management":{"edits":[{"type":"clear_tool_uses_20250919"},{"type":"compact_20260112"}]}"#,
+        hosted("request/context_management"),
+    );
+    check(r#""context_management":{"edits":[{}]}"#, hosted("request/context_management"));
     check(r#""context_management":{"edits":[{"type":"clear_tool_uses_20250919"},{"type":"clear_thinking_20251015"}]}"#, Ask::default());
     check(r#""thread":{"type":"continue","previous_message_id":"msg_1"}"#, Ask { attachments: 1, ..Ask::default() });
 }
@@ -235,8 +240,10 @@ fn a_tool_that_is_taken_out_leaves_a_request_that_anthropic_takes() {
         without(&format!(r#""tools":[{search},{{"name":"a"}}],"mcp_servers":[{{"name":"x"}}]"#)),
         rest(r#","tools":[{"name":"a"}]"#)
     );
-    let chosen = format!(r#""tools":[{search},{{"name":"a"}}],"tool_choice":{{"type":"tool","name":"web_search_20260318"}}"#);
+    let chosen = format!(r#""tools":[{search},{{"name":"a"}}],"tool_choice":{{"name":"web_search","type":"tool"}}"#);
     assert_eq!(without(&chosen), rest(r#","tools":[{"name":"a"}],"tool_choice":{"type":"auto"}"#));
+    let other = format!(r#""tools":[{search},{{"name":"a"}}],"tool_choice":{{"type":"tool","name":"a"}}"#);
+    assert_eq!(without(&other), rest(r#","tools":[{"name":"a"}],"tool_choice":{"type":"tool","name":"a"}"#));
 }
 
 #[test]

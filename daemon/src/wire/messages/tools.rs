@@ -23,10 +23,11 @@ pub(super) fn tools(scanner: &mut Scanner<'_>, ask: &mut Ask, places: &mut Hoste
         scanner.kind()?;
         let start = scanner.at();
         let hosted = tool(scanner, ask, place)?;
-        if let Some(Hosted { kind, uses }) = &hosted {
+        if let Some(Hosted { kind, uses, .. }) = &hosted {
             ask.offer_hosted(kind.clone(), *uses);
         }
-        places.element(hosted.as_ref().map(|hosted| hosted.kind.as_str()), start..scanner.at());
+        let (kind, name) = hosted.as_ref().map(|hosted| (hosted.kind.as_str(), hosted.name.as_deref())).unzip();
+        places.element(kind, name.flatten(), start..scanner.at());
         Ok(())
     })
 }
@@ -43,6 +44,7 @@ pub(super) fn added(scanner: &mut Scanner<'_>, ask: &mut Ask, place: &str) -> Re
 /// A tool that the provider runs.
 struct Hosted {
     kind: String,
+    name: Option<String>,
     /// How often at most, when the request says so.
     uses: Option<u64>,
 }
@@ -83,7 +85,7 @@ fn tool(scanner: &mut Scanner<'_>, ask: &mut Ask, place: &str) -> Result<Option<
         offer(ask, name.as_deref());
         ask.known_tool_tokens = ask.known_tool_tokens.saturating_add(*tokens);
     } else {
-        return Ok(Some(Hosted { kind, uses: uses.flatten() }));
+        return Ok(Some(Hosted { kind, name, uses: uses.flatten() }));
     }
     Ok(None)
 }

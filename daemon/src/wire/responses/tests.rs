@@ -66,6 +66,62 @@ fn what_the_provider_has_stored_is_named_and_counts_as_what_bytes_do_not_show() 
     assert!(read(many.as_bytes()).is_err());
 }
 
+/// What an agent whose answers are not stored sends back.
+#[test]
+fn an_item_that_brings_its_content_names_nothing() {
+    let row = |item: &str, images: u64| {
+        let request = read(format!(r#"{{"store":false,"input":[{item}]}}"#).as_bytes()).unwrap();
+        assert_eq!((request.refers, request.ask.attachments, request.ask.images), (vec![], 0, images), "{item}");
+    };
+    row(r#"{"id":"msg_1","type":"message","role":"assistant","content":[{"type":"output_text","text":""}]}"#, 0);
+    row(r#"{"id":"rs_1","type":"reasoning","summary":[],"encrypted_content":"gAAA"}"#, 0);
+    row(r#"{"id":"cmp_1","type":"compaction","encrypted_content":"gAAA"}"#, 0);
+    row(r#"{"id":"ws_1","type":"web_search_call","status":"completed","action":{"type":"search","query":"x"}}"#, 0);
+    row(r#"{"id":"fs_1","type":"file_search_call","queries":["x"],"results":null}"#, 0);
+    row(r#"{"id":"ci_1","type":"code_interpreter_call","code":"1","container_id":"c","outputs":null}"#, 0);
+    row(r#"{"id":"ig_1","type":"image_generation_call","result":"aGk="}"#, 1);
+    row(r#"{"id":"fc_1","type":"function_call","call_id":"c","name":"f","arguments":""}"#, 0);
+    row(r#"{"id":"fco_1","type":"function_call_output","call_id":"c","output":"o"}"#, 0);
+    row(r#"{"id":"ap_1","type":"apply_patch_call_output","call_id":"c","status":"completed"}"#, 0);
+    row(r#"{"id":"mcpl_1","type":"mcp_list_tools","server_label":"s","tools":[],"error":"no"}"#, 0);
+    // Without a name there is nothing to find.
+    row(r#"{"type":"function_call_output","call_id":"c","output":""}"#, 0);
+    row(r#"{"role":"user","content":""}"#, 0);
+}
+
+/// A provider that finds an item by its name would show another agent's.
+#[test]
+fn an_item_whose_content_is_empty_is_a_reference() {
+    for item in [
+        r#"{"type":"reasoning","id":"x","summary":[],"encrypted_content":""}"#,
+        r#"{"type":"reasoning","id":"x","summary":[{"type":"summary_text","text":"s"}],"encrypted_content":{"a":1}}"#,
+        r#"{"type":"message","role":"user","id":"x"}"#,
+        r#"{"role":"user","id":"x","content":[]}"#,
+        r#"{"type":"message","role":"user","id":"x","content":null,"encrypted_content":"y"}"#,
+        r#"{"type":"function_call","id":"x"}"#,
+        r#"{"type":"function_call","id":"x","name":"","action":{"a":1}}"#,
+        r#"{"type":"web_search_call","id":"x","action":{},"encrypted_content":"y"}"#,
+        r#"{"type":"compaction","id":"x","encrypted_content":null}"#,
+        r#"{"type":"mcp_list_tools","id":"x","tools":[ ]}"#,
+        r#"{"type":"hologram","id":"x","content":"y"}"#,
+    ] {
+        let request = read(format!(r#"{{"input":[{item}]}}"#).as_bytes()).unwrap();
+        assert_eq!((request.refers, request.ask.attachments), (vec![Reference::Item("x".to_owned())], 1), "{item}");
+    }
+}
+
+/// They have no type, and the provider runs them through the tool `mcp`.
+#[test]
+fn listed_tools_of_an_mcp_server_pass() {
+    for item in [
+        r#"{"id":"mcpl_1","type":"mcp_list_tools","server_label":"s","tools":[{"name":"a","input_schema":{"type":"object"}}]}"#,
+        r#"{"tools":[{"name":"a","type":5}],"id":"mcpl_1","type":"mcp_list_tools"}"#,
+    ] {
+        let request = read(format!(r#"{{"input":[{item}]}}"#).as_bytes()).unwrap();
+        assert_eq!((request.refers, request.ask.tools), (vec![], 0), "{item}");
+    }
+}
+
 #[test]
 fn absent_and_null_mean_the_same() {
     let bare = ask("{}");
@@ -82,13 +138,14 @@ fn absent_and_null_mean_the_same() {
 fn what_hides_its_price_is_told() {
     for (body, tool) in [
         (r#"{"prompt":{"id":"pmpt_1"}}"#, "stored/prompt"),
-        (r#"{"moderation":{"model":"m"}}"#, "moderation"),
-        (r#"{"context_management":[{"type":"compaction"}]}"#, "context_management"),
+        (r#"{"moderation":{"model":"m"}}"#, "request/moderation"),
+        (r#"{"context_management":[{"type":"compaction"}]}"#, "request/context_management"),
         (r#"{"tools":[{"type":"file_search"}]}"#, "file_search"),
         (r#"{"tools":[{"type":"tool_search"}]}"#, "tool_search"),
         (r#"{"tools":[{"type":"namespace","name":"n","tools":[{"type":"web_search"}]}]}"#, "nested/web_search"),
         (r#"{"input":[{"type":"additional_tools","role":"developer","tools":[{"type":"code_interpreter"}]}]}"#, "nested/code_interpreter"),
-        (r#"{"models":["a"]}"#, "models"),
+        (r#"{"input":[{"tools":[{"type":"web_search"}],"type":"tool_search_output"}]}"#, "nested/web_search"),
+        (r#"{"models":["a"]}"#, "request/models"),
     ] {
         assert_eq!(ask(body).hosted_tools, [tool], "{body}");
     }
@@ -126,6 +183,8 @@ fn what_no_bound_can_be_told_of_is_refused() {
         (r#"{"max_output_tokens":0}"#, Some("max_output_tokens")),
         (r#"{"Max_Output_Tokens":5}"#, Some("Max_Output_Tokens")),
         (r#"{"store":1}"#, Some("store")),
+        (r#"{"input":[{"type":"additional_tools","tools":[{"name":"f"}]}]}"#, Some("input[0].tools[0].type")),
+        (r#"{"input":[{"type":"web_search_call","action":{},"action":{"a":1}}]}"#, Some("input[0].action")),
         (r#"{"tools":[{"name":"f"}]}"#, Some("tools[0].type")),
         (r#"{"tools":[{"type":"namespace","name":"n","tools":[{"name":"f"}]}]}"#, Some("tools[0].tools[0].type")),
         (r#"{"tools":[{"type":"function","name":"f","name":"g"}]}"#, Some("tools[0].name")),

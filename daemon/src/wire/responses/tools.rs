@@ -61,7 +61,7 @@ pub(super) fn tools(scanner: &mut Scanner<'_>, ask: &mut Ask, places: &mut Hoste
                 Some(kind.as_str())
             }
         };
-        places.element(hosted, start..scanner.at());
+        places.element(hosted, None, start..scanner.at());
         Ok(())
     })
 }

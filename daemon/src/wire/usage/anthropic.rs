@@ -4,7 +4,7 @@
 use super::tools::HostedTools;
 use super::{MAX_COUNT, Notes, members, word};
 use crate::wire::json::{Fault, Kind, Scanner};
-use aex_core::price;
+use aex_core::price::{self, TierField};
 use aex_core::usage::{Bucket, ToolName, Usage};
 
 /// Counts of the model's own passes over the conversation.
@@ -111,6 +111,8 @@ impl Messages {
         if words.iter().any(|word| word.is_some()) {
             let tier = price::tier(words.map(|word| word.as_deref()));
             usage.tier = Some(tier.unwrap_or_else(|| "standard".to_owned()));
+            let fields = TierField::ALL.into_iter().zip(words);
+            usage.silent = fields.filter(|(_, word)| word.is_none()).map(|(field, _)| field).collect();
         }
         // A report without `server_tool_use` is of a message without such calls.
         ["web_search", "web_fetch"].into_iter().filter_map(ToolName::new).for_each(|tool| usage.add_calls(tool, 0));

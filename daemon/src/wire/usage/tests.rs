@@ -2,6 +2,7 @@
 
 use super::*;
 use Bucket::{AudioInput, AudioOutput, CacheWrite, CachedInput, ImageInput, Input, Output, Tool};
+use aex_core::price::TierField;
 use aex_core::usage::{Bucket, ToolName};
 
 fn read(text: &str) -> Option<Usage> {
@@ -258,6 +259,12 @@ fn tier_speed_and_region_of_a_message_choose_its_price_together() {
     assert_eq!(tier(r#""service_tier":"standard","speed":"fast","inference_geo":"us""#).as_deref(), Some("fast+us"));
     assert_eq!(tier(r#""service_tier":"batch","inference_geo":"not_available""#).as_deref(), Some("batch"));
     assert_eq!(tier(r#""service_tier":null"#), None);
+    // What a report of a tier leaves out is told, too; one that says nothing of any is none.
+    let silent = |fields: &str| messages(&[&format!(r#"{{"input_tokens":1,"output_tokens":1{fields}}}"#)]).unwrap().silent;
+    assert_eq!(silent(r#","service_tier":"standard""#), [TierField::Speed, TierField::Region]);
+    assert_eq!(silent(r#","speed":"fast","inference_geo":null"#), [TierField::Tier, TierField::Region]);
+    assert_eq!(silent(r#","service_tier":"standard","speed":"fast","inference_geo":"us""#), []);
+    assert_eq!(silent(""), []);
 }
 
 #[test]

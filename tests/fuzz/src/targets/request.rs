@@ -8,6 +8,7 @@ use aex_core::ask::NAMES_KEPT;
 use aexd::wire::dialect::Dialect;
 use aexd::wire::edit::{Edits, LimitField, edit, quoted};
 use aexd::wire::request::Request;
+use aexd::wire::texts::{Told, texts};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
@@ -37,6 +38,7 @@ fn hold(dice: &mut Dice<'_>, dialect: Dialect, body: &[u8]) {
     let Ok(request) = dialect.read(&body) else { return };
     let doc = doc::parse(&body).expect("what is taken is JSON");
     same_meaning(dialect, &body, &doc, &request);
+    same_texts(dialect, &body);
 
     let drops: Vec<&str> =
         ["web_search", "mcp", "file_search", "plugins", "skills", "mcp_servers"].into_iter().filter(|_| dice.once_in(2)).collect();
@@ -63,6 +65,16 @@ fn hold(dice: &mut Dice<'_>, dialect: Dialect, body: &[u8]) {
     let again = dialect.read(&after).unwrap_or_else(|fault| panic!("{fault}: {}", show(&after)));
     assert_eq!(edit(&after, &again, &edits), after, "an edit changes nothing the second time: {edits:?}");
     assert_eq!(edit(&body, &request, &Edits::default()).as_ptr(), body.as_ptr(), "without an intention the same buffer goes on");
+}
+
+/// What is tokenised says what `serde_json` reads there, and takes no byte twice.
+fn same_texts(dialect: Dialect, body: &[u8]) {
+    let texts = texts(dialect, body).expect("what was taken is read again");
+    for text in &texts {
+        let said: String = serde_json::from_str(&format!("\"{}\"", text.written)).expect("a text of JSON");
+        assert_eq!(said, text.said);
+    }
+    assert!(texts.iter().map(Told::bytes).sum::<usize>() <= body.len(), "{}", show(body));
 }
 
 fn show(bytes: &[u8]) -> String {
