@@ -101,7 +101,7 @@ fn what_is_no_chat_request_is_refused_with_the_field_at_fault() {
 }
 
 #[test]
-fn a_hundred_levels_of_nesting_are_refused_and_sixty_pass() {
+fn two_hundred_levels_of_nesting_are_refused_and_a_hundred_pass() {
     let house = House::new(|config| config);
     let nested = |depth: usize, open: &str, close: &str| {
         format!(r#"{{"model":"m1",{MESSAGES},"deep":{}1{}}}"#, open.repeat(depth), close.repeat(depth))
@@ -111,10 +111,10 @@ fn a_hundred_levels_of_nesting_are_refused_and_sixty_pass() {
             &house.daemon,
             &house.provider,
             house.provider.requests().len(),
-            &house.post(nested(100, open, close).as_bytes()),
+            &house.post(nested(200, open, close).as_bytes()),
             &Refusal { rule: "", ..malformed("", &["levels of nesting"]) },
         );
-        let answer = house.post(nested(60, open, close).as_bytes());
+        let answer = house.post(nested(100, open, close).as_bytes());
         assert_eq!(answer.status, 200, "{answer}");
         let sent = house.provider.last_request().json();
         assert!(sent["deep"].is_array() || sent["deep"].is_object(), "{sent}");

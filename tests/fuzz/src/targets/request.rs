@@ -40,8 +40,7 @@ fn hold(dice: &mut Dice<'_>, dialect: Dialect, body: &[u8]) {
     same_meaning(dialect, &body, &doc, &request);
     same_texts(dialect, &body);
 
-    let drops: Vec<&str> =
-        ["web_search", "mcp", "file_search", "plugins", "skills", "mcp_servers"].into_iter().filter(|_| dice.once_in(2)).collect();
+    let drops: Vec<&str> = ["web_search", "mcp", "file_search", "plugins", "mcp_servers"].into_iter().filter(|_| dice.once_in(2)).collect();
     let model = dice.pick(MODELS);
     let limit =
         dialect.limit_field(dice.pick(&[aex_core::price::MaxTokensField::MaxTokens, aex_core::price::MaxTokensField::MaxCompletionTokens]));
@@ -92,6 +91,7 @@ const fn governed(dialect: Dialect) -> &'static [&'static str] {
             "max_tokens",
             "max_completion_tokens",
             "n",
+            "best_of",
             "tools",
             "functions",
             "tool_choice",
@@ -307,9 +307,6 @@ fn drop_tools(dialect: Dialect, before: &Doc<'_>, edits: &Edits<'_>, wanted: &mu
         "web_search_options" if asked(value, name) => Some("web_search"),
         "plugins" if asked(value, name) => Some("plugins"),
         "mcp_servers" if own.contains(&name) && asked(value, name) => Some("mcp_servers"),
-        "container" if own.contains(&name) && value.members().iter().any(|(name, value)| name == "skills" && asked(value, name)) => {
-            Some("skills")
-        }
         _ => None,
     };
     let at_most = before.members().iter().filter(|(name, value)| costly(name, value).is_some()).count();
@@ -329,16 +326,26 @@ fn drop_tools(dialect: Dialect, before: &Doc<'_>, edits: &Edits<'_>, wanted: &mu
                 wanted.is_cut = true;
                 wanted.set("tools", kept.iter().map(|tool| tool.raw).collect::<Vec<_>>().join(","));
             }
-            let chosen = before.get("tool_choice").and_then(chosen);
-            if chosen.as_deref().is_some_and(goes) {
+            // Anthropic's choices call a tool by its name.
+            let is_named = matches!(dialect, Dialect::CountTokens | Dialect::Messages);
+            let gone = items.iter().filter(|tool| is_named && tool.get("type").and_then(Doc::text).is_some_and(goes));
+            let names: Vec<&str> = gone.filter_map(|tool| tool.get("name").and_then(Doc::text)).collect();
+            if before.get("tool_choice").is_some_and(|choice| chooses(choice, goes, &names)) {
                 wanted.set("tool_choice", dialect.auto_choice().to_owned());
             }
         }
     }
 }
 
-/// The tool that a choice names.
-fn chosen(choice: &Doc<'_>) -> Option<String> {
-    let mut words = choice.members().iter().filter(|(name, _)| name == "type" || name == "name").filter_map(|(_, value)| value.text());
-    words.rfind(|word| !matches!(*word, "tool" | "function" | "custom")).map(str::to_owned)
+/// Whether a choice is of a tool that goes: by its type, or by one of the names.
+fn chooses(choice: &Doc<'_>, goes: impl Fn(&str) -> bool, names: &[&str]) -> bool {
+    let last = |member: &str| {
+        let mut found = choice.members().iter().filter(|(name, _)| name == member).filter_map(|(_, value)| value.text());
+        found.next_back()
+    };
+    match last("type") {
+        Some("function" | "custom") | None => false,
+        Some("tool") => goes("tool") || last("name").is_some_and(|name| names.contains(&name)),
+        Some(kind) => goes(kind),
+    }
 }
