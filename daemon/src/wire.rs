@@ -17,6 +17,7 @@ pub mod embeddings;
 pub mod hosted;
 mod inputs;
 pub mod json;
+mod member;
 pub mod messages;
 mod nfkc;
 pub mod request;

@@ -5,7 +5,8 @@ mod known;
 
 use super::content::{self, Contents};
 use super::json::{Kind, Scanner};
-use super::request::{self, Malformed, Member, Reader, Request, keep, stated};
+use super::member::{Member, members};
+use super::request::{self, Malformed, Reader, Request, keep, stated};
 use super::text::Text;
 use known::KNOWN;
 
@@ -17,59 +18,29 @@ pub fn read(body: &[u8]) -> Result<Request, Malformed> {
     request::read::<Field>(body)
 }
 
-/// Governed members.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Field {
-    Model,
-    Messages,
-    Stream,
-    StreamOptions,
-    MaxTokens,
-    MaxCompletionTokens,
-    N,
-    BestOf,
-    Tools,
-    Functions,
-    ToolChoice,
-    FunctionCall,
-    ServiceTier,
-    Prediction,
-    Modalities,
-    Audio,
-    Temperature,
-    ExtraBody,
+members! {
+    "model" => Model,
+    "messages" => Messages,
+    "stream" => Stream,
+    "stream_options" => StreamOptions,
+    "max_tokens" => MaxTokens,
+    "max_completion_tokens" => MaxCompletionTokens,
+    "n" => N,
+    "best_of" => BestOf,
+    "tools" => Tools,
+    "functions" => Functions,
+    "tool_choice" => ToolChoice,
+    "function_call" => FunctionCall,
+    "service_tier" => ServiceTier,
+    "prediction" => Prediction,
+    "modalities" => Modalities,
+    "audio" => Audio,
+    "temperature" => Temperature,
+    "extra_body" => ExtraBody,
 }
 
 impl Member for Field {
     const KNOWN: &'static [&'static str] = KNOWN;
-
-    fn of(name: &str) -> Option<Field> {
-        Some(match name {
-            "model" => Field::Model,
-            "messages" => Field::Messages,
-            "stream" => Field::Stream,
-            "stream_options" => Field::StreamOptions,
-            "max_tokens" => Field::MaxTokens,
-            "max_completion_tokens" => Field::MaxCompletionTokens,
-            "n" => Field::N,
-            "best_of" => Field::BestOf,
-            "tools" => Field::Tools,
-            "functions" => Field::Functions,
-            "tool_choice" => Field::ToolChoice,
-            "function_call" => Field::FunctionCall,
-            "service_tier" => Field::ServiceTier,
-            "prediction" => Field::Prediction,
-            "modalities" => Field::Modalities,
-            "audio" => Field::Audio,
-            "temperature" => Field::Temperature,
-            "extra_body" => Field::ExtraBody,
-            _ => return None,
-        })
-    }
-
-    fn number(self) -> u32 {
-        self as u32
-    }
 
     fn read(self, reader: &mut Reader, key: &Text<'_>, scanner: &mut Scanner<'_>) -> Result<(), Malformed> {
         match self {

@@ -2,7 +2,8 @@
 
 use super::inputs::inputs;
 use super::json::{Kind, Scanner};
-use super::request::{self, Malformed, Member, Reader, Request, count, flag};
+use super::member::{Member, members};
+use super::request::{self, Malformed, Reader, Request, count, flag};
 use super::text::Text;
 
 /// Fields that are documented by OpenAI or the common servers of open models, and that cost nothing extra. Sorted.
@@ -29,43 +30,21 @@ pub fn read(body: &[u8]) -> Result<Request, Malformed> {
     request::read::<Field>(body)
 }
 
-/// Governed members.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Field {
-    Model,
-    Prompt,
-    Stream,
-    StreamOptions,
-    MaxTokens,
-    N,
-    BestOf,
-    Echo,
-    ServiceTier,
-    Temperature,
+members! {
+    "model" => Model,
+    "prompt" => Prompt,
+    "stream" => Stream,
+    "stream_options" => StreamOptions,
+    "max_tokens" => MaxTokens,
+    "n" => N,
+    "best_of" => BestOf,
+    "echo" => Echo,
+    "service_tier" => ServiceTier,
+    "temperature" => Temperature,
 }
 
 impl Member for Field {
     const KNOWN: &'static [&'static str] = KNOWN;
-
-    fn of(name: &str) -> Option<Field> {
-        Some(match name {
-            "model" => Field::Model,
-            "prompt" => Field::Prompt,
-            "stream" => Field::Stream,
-            "stream_options" => Field::StreamOptions,
-            "max_tokens" => Field::MaxTokens,
-            "n" => Field::N,
-            "best_of" => Field::BestOf,
-            "echo" => Field::Echo,
-            "service_tier" => Field::ServiceTier,
-            "temperature" => Field::Temperature,
-            _ => return None,
-        })
-    }
-
-    fn number(self) -> u32 {
-        self as u32
-    }
 
     fn read(self, reader: &mut Reader, key: &Text<'_>, scanner: &mut Scanner<'_>) -> Result<(), Malformed> {
         match self {

@@ -3,7 +3,8 @@
 use super::answer::{self, Answer};
 use super::inputs::inputs;
 use super::json::{Fault, Scanner};
-use super::request::{self, Malformed, Member, Reader, Request};
+use super::member::{Member, members};
+use super::request::{self, Malformed, Reader, Request};
 use super::text::Text;
 use super::usage;
 
@@ -19,29 +20,14 @@ pub fn read(body: &[u8]) -> Result<Request, Malformed> {
     request::read::<Field>(body)
 }
 
-/// Governed members.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Field {
-    Model,
-    Input,
-    ServiceTier,
+members! {
+    "model" => Model,
+    "input" => Input,
+    "service_tier" => ServiceTier,
 }
 
 impl Member for Field {
     const KNOWN: &'static [&'static str] = KNOWN;
-
-    fn of(name: &str) -> Option<Field> {
-        Some(match name {
-            "model" => Field::Model,
-            "input" => Field::Input,
-            "service_tier" => Field::ServiceTier,
-            _ => return None,
-        })
-    }
-
-    fn number(self) -> u32 {
-        self as u32
-    }
 
     fn read(self, reader: &mut Reader, _: &Text<'_>, scanner: &mut Scanner<'_>) -> Result<(), Malformed> {
         match self {

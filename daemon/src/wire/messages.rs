@@ -13,7 +13,8 @@ pub(super) mod unstream;
 use super::content::each;
 use super::costly::asked_for;
 use super::json::{Kind, Scanner};
-use super::request::{self, Malformed, Member, Reader, Request, shortened, stated};
+use super::member::{Member, members};
+use super::request::{self, Malformed, Reader, Request, shortened, stated};
 use super::text::Text;
 use aex_core::price;
 use known::KNOWN;
@@ -38,57 +39,28 @@ pub fn read_countable(body: &[u8]) -> Result<Request, Malformed> {
     request::read::<Field>(body)
 }
 
-/// Governed members.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Field {
-    Model,
-    Messages,
-    System,
-    Stream,
-    MaxTokens,
-    Tools,
-    ToolChoice,
-    ServiceTier,
-    Speed,
-    InferenceGeo,
-    Temperature,
-    McpServers,
-    Container,
-    ContextManagement,
-    Compaction,
-    Thread,
-    CacheControl,
+members! {
+    "model" => Model,
+    "messages" => Messages,
+    "system" => System,
+    "stream" => Stream,
+    "max_tokens" => MaxTokens,
+    "tools" => Tools,
+    "tool_choice" => ToolChoice,
+    "service_tier" => ServiceTier,
+    "speed" => Speed,
+    "inference_geo" => InferenceGeo,
+    "temperature" => Temperature,
+    "mcp_servers" => McpServers,
+    "container" => Container,
+    "context_management" => ContextManagement,
+    "compaction" => Compaction,
+    "thread" => Thread,
+    "cache_control" => CacheControl,
 }
 
 impl Member for Field {
     const KNOWN: &'static [&'static str] = KNOWN;
-
-    fn of(name: &str) -> Option<Field> {
-        Some(match name {
-            "model" => Field::Model,
-            "messages" => Field::Messages,
-            "system" => Field::System,
-            "stream" => Field::Stream,
-            "max_tokens" => Field::MaxTokens,
-            "tools" => Field::Tools,
-            "tool_choice" => Field::ToolChoice,
-            "service_tier" => Field::ServiceTier,
-            "speed" => Field::Speed,
-            "inference_geo" => Field::InferenceGeo,
-            "temperature" => Field::Temperature,
-            "mcp_servers" => Field::McpServers,
-            "container" => Field::Container,
-            "context_management" => Field::ContextManagement,
-            "compaction" => Field::Compaction,
-            "thread" => Field::Thread,
-            "cache_control" => Field::CacheControl,
-            _ => return None,
-        })
-    }
-
-    fn number(self) -> u32 {
-        self as u32
-    }
 
     fn read(self, reader: &mut Reader, key: &Text<'_>, scanner: &mut Scanner<'_>) -> Result<(), Malformed> {
         match self {

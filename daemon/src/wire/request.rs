@@ -7,6 +7,7 @@ use super::content;
 use super::costly::{Costly, asked_for, costly};
 use super::hosted::HostedPlaces;
 use super::json::{Fault, Kind, Number, Scanner};
+use super::member::Member;
 use super::nfkc;
 use super::text::Text;
 use aex_core::ask::{Ask, NAMES_KEPT, Reference};
@@ -122,24 +123,6 @@ impl Request {
     pub fn asks_for_usage(&self) -> bool {
         self.places.stream_options.as_ref().is_some_and(|options| options.asked)
     }
-}
-
-/// The governed members of a dialect's request: those that a decision, a splice or a price looks at. Each may stand once.
-pub(super) trait Member: Copy {
-    /// Names that decide nothing and cost nothing extra: they pass, also under `strict`. Sorted.
-    const KNOWN: &'static [&'static str];
-
-    /// The governed member of a name.
-    fn of(name: &str) -> Option<Self>;
-
-    /// Its number among them, below 64.
-    fn number(self) -> u32;
-
-    /// Reads its value, which the scanner is at.
-    fn read(self, reader: &mut Reader, key: &Text<'_>, scanner: &mut Scanner<'_>) -> Result<(), Malformed>;
-
-    /// Checks what can be told at the end only.
-    fn finish(reader: &mut Reader) -> Result<(), Malformed>;
 }
 
 /// Reads the body of a request, in one pass.

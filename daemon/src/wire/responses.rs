@@ -9,7 +9,8 @@ mod tools;
 pub(super) mod unstream;
 
 use super::json::{Kind, Scanner};
-use super::request::{self, Malformed, Member, Reader, Request, count, flag, natural, stated};
+use super::member::{Member, members};
+use super::request::{self, Malformed, Reader, Request, count, flag, natural, stated};
 use super::text::Text;
 use aex_core::ask::Reference;
 
@@ -43,59 +44,29 @@ pub fn read(body: &[u8]) -> Result<Request, Malformed> {
     request::read::<Field>(body)
 }
 
-/// Governed members.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Field {
-    Model,
-    Input,
-    Instructions,
-    Stream,
-    StreamOptions,
-    MaxOutputTokens,
-    Tools,
-    ToolChoice,
-    MaxToolCalls,
-    ServiceTier,
-    Temperature,
-    PreviousResponseId,
-    Conversation,
-    Prompt,
-    Background,
-    Store,
-    Moderation,
-    ContextManagement,
+members! {
+    "model" => Model,
+    "input" => Input,
+    "instructions" => Instructions,
+    "stream" => Stream,
+    "stream_options" => StreamOptions,
+    "max_output_tokens" => MaxOutputTokens,
+    "tools" => Tools,
+    "tool_choice" => ToolChoice,
+    "max_tool_calls" => MaxToolCalls,
+    "service_tier" => ServiceTier,
+    "temperature" => Temperature,
+    "previous_response_id" => PreviousResponseId,
+    "conversation" => Conversation,
+    "prompt" => Prompt,
+    "background" => Background,
+    "store" => Store,
+    "moderation" => Moderation,
+    "context_management" => ContextManagement,
 }
 
 impl Member for Field {
     const KNOWN: &'static [&'static str] = KNOWN;
-
-    fn of(name: &str) -> Option<Field> {
-        Some(match name {
-            "model" => Field::Model,
-            "input" => Field::Input,
-            "instructions" => Field::Instructions,
-            "stream" => Field::Stream,
-            "stream_options" => Field::StreamOptions,
-            "max_output_tokens" => Field::MaxOutputTokens,
-            "tools" => Field::Tools,
-            "tool_choice" => Field::ToolChoice,
-            "max_tool_calls" => Field::MaxToolCalls,
-            "service_tier" => Field::ServiceTier,
-            "temperature" => Field::Temperature,
-            "previous_response_id" => Field::PreviousResponseId,
-            "conversation" => Field::Conversation,
-            "prompt" => Field::Prompt,
-            "background" => Field::Background,
-            "store" => Field::Store,
-            "moderation" => Field::Moderation,
-            "context_management" => Field::ContextManagement,
-            _ => return None,
-        })
-    }
-
-    fn number(self) -> u32 {
-        self as u32
-    }
 
     fn read(self, reader: &mut Reader, key: &Text<'_>, scanner: &mut Scanner<'_>) -> Result<(), Malformed> {
         match self {
