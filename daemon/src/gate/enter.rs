@@ -89,6 +89,12 @@ impl Gate {
         Ok((Arc::clone(view), token.read_only))
     }
 
+    /// Whether a text is a token of this ledger, also one that is no longer good.
+    #[must_use]
+    pub fn knows(&self, said: &str) -> bool {
+        TokenHash::of(said).is_ok_and(|hash| self.inner.ledger.directory().tokens.contains_key(hash.bytes()))
+    }
+
     fn throttled(&self, peer: IpAddr) -> Option<Denial> {
         let limiter = &self.inner.failed_auth;
         let until = limiter.check_key(&culprit(peer)).err()?;

@@ -67,32 +67,28 @@ fn bearer(value: &str) -> Option<&str> {
 }
 
 /// The provider key that a client brings, if any. One that cannot be used, or that is a token of ours, is an error: the daemon's own
-/// is no substitute for it.
-pub(super) fn provider_key(headers: &HeaderMap, protocol: Protocol) -> Result<Option<Brought>, Denial> {
+/// is no substitute for it. `knows` tells a token of ours from a provider's key that looks like one of the earlier program's.
+pub(super) fn provider_key(headers: &HeaderMap, protocol: Protocol, knows: impl Fn(&str) -> bool) -> Result<Option<Brought>, Denial> {
+    let is_ours = |said: &str| knows(said) || holds_token(said.as_bytes());
     let key = match headers.get("x-aex-provider-key") {
-        Some(value) => named_key(value),
-        None => beside(headers, protocol).map_or(Ok(None), |token| own_credentials(headers, token)),
+        Some(value) => named_key(value, is_ours),
+        None => beside(headers, protocol).map_or(Ok(None), |token| own_credentials(headers, token, is_ours)),
     };
     key.map_err(|()| Denial::Malformed { message: "the provider key that the call brings is none".to_owned(), param: None })
 }
 
-fn named_key(value: &HeaderValue) -> Result<Option<Brought>, ()> {
+fn named_key(value: &HeaderValue, is_ours: impl Fn(&str) -> bool) -> Result<Option<Brought>, ()> {
     let said = value.to_str().map_err(|_| ())?.trim();
     let said = bearer(said).unwrap_or(said);
-    if is_ours_to_keep(said) {
+    if is_ours(said) {
         return Err(());
     }
     Secret::new(said.to_owned()).map(|key| Some(Brought::Key(key))).ok_or(())
 }
 
-/// Whether a text that is to authenticate a client at its provider is, or has in it, a token of an agent.
-fn is_ours_to_keep(said: &str) -> bool {
-    TokenHash::of(said).is_ok() || holds_token(said.as_bytes())
-}
-
 /// What a client authenticates with at its provider, as it came. The agent's token said again is nothing; another one of ours is an
 /// error, for none leaves the daemon.
-fn own_credentials(headers: &HeaderMap, token: &str) -> Result<Option<Brought>, ()> {
+fn own_credentials(headers: &HeaderMap, token: &str, is_ours: impl Fn(&str) -> bool) -> Result<Option<Brought>, ()> {
     for name in [header::AUTHORIZATION, HeaderName::from_static("x-api-key")] {
         let Some(value) = headers.get(&name) else { continue };
         let said = value.to_str().map_err(|_| ())?.trim();
@@ -100,7 +96,7 @@ fn own_credentials(headers: &HeaderMap, token: &str) -> Result<Option<Brought>, 
         if said.is_empty() || said == token {
             continue;
         }
-        if is_ours_to_keep(said) {
+        if is_ours(said) {
             return Err(());
         }
         let mut value = value.clone();
@@ -327,15 +323,20 @@ mod tests {
 
     #[test]
     fn an_agents_token_is_no_providers_key() {
+        let old = "0123456789abcdef0123456789abcdef";
+        let knows = |said: &str| said == old;
         let token = token_text(&[7; 32]).expose().to_owned();
-        for value in [token.clone(), format!("Bearer {token}"), format!("Basic {token}"), "0123456789abcdef0123456789abcdef".to_owned()] {
+        for value in [token.clone(), format!("Bearer {token}"), format!("Basic {token}"), old.to_owned()] {
             let named = map(&[("authorization", "Bearer t"), ("x-aex-provider-key", &value)]);
-            assert!(provider_key(&named, Protocol::OpenAi).is_err(), "{value}");
+            assert!(provider_key(&named, Protocol::OpenAi, knows).is_err(), "{value}");
             let beside = map(&[("x-aex-token", "t"), ("authorization", &value)]);
-            assert!(provider_key(&beside, Protocol::Anthropic).is_err(), "{value}");
+            assert!(provider_key(&beside, Protocol::Anthropic, knows).is_err(), "{value}");
         }
-        let key = provider_key(&map(&[("x-aex-provider-key", "sk-1")]), Protocol::OpenAi);
-        assert!(matches!(key, Ok(Some(Brought::Key(key))) if key.expose() == "sk-1"));
+        // Some providers' keys are 32 digits, too.
+        for theirs in ["sk-1", "f123456789abcdef0123456789abcdef"] {
+            let key = provider_key(&map(&[("x-aex-provider-key", theirs)]), Protocol::OpenAi, knows);
+            assert!(matches!(key, Ok(Some(Brought::Key(key))) if key.expose() == theirs));
+        }
     }
 
     #[test]

@@ -86,7 +86,7 @@ async fn call(gate: &Gate, dialect: Dialect, line: Arc<Line>, peer: IpAddr, requ
             return refuse(&refused.denial, to);
         }
     };
-    let message = match read(&active, Received { line, dialect, to, head }, body).await {
+    let message = match read(gate, &active, Received { line, dialect, to, head }, body).await {
         Ok(message) => message,
         Err(denial) => {
             gate.refused(id, Some(&entered.view), &denial, Evidence::default());
@@ -339,7 +339,7 @@ struct Received {
 }
 
 /// Reads and parses a request's body.
-async fn read(active: &Active, received: Received, body: Incoming) -> Result<Message, Denial> {
+async fn read(gate: &Gate, active: &Active, received: Received, body: Incoming) -> Result<Message, Denial> {
     let Received { line, dialect, to, head: http::request::Parts { uri, headers, .. } } = received;
     if headers::is_encoded(&headers) {
         body::skip_unasked(&headers, body).await;
@@ -349,7 +349,7 @@ async fn read(active: &Active, received: Received, body: Incoming) -> Result<Mes
         });
     }
     let body = body::read(&headers, body, &active.config.settings).await?;
-    let provider_key = headers::provider_key(&headers, dialect.protocol())?;
+    let provider_key = headers::provider_key(&headers, dialect.protocol(), |said| gate.knows(said))?;
     if dialect.protocol() == Protocol::Anthropic {
         headers::query(&uri, &headers)?;
     }

@@ -88,7 +88,7 @@ async fn pass(
     // A provider that is configured no more has nothing.
     let provider = provider.ok_or_else(|| Unpassed::Denied(Denial::NotStored { item: false, name: place.id.clone() }))?;
     let provider = Arc::new(provider.clone());
-    let request = sent(active, entered, &provider, place, head).map_err(Unpassed::Denied)?;
+    let request = sent(gate, active, entered, &provider, place, head).map_err(Unpassed::Denied)?;
     let request = request.ok_or(Unpassed::Failed(UpstreamFault::Unreachable))?;
     if let Some(event) = change(entered, place, stored, &head.method) {
         gate.will_change_stored(event).await.map_err(Unpassed::Untold)?;
@@ -128,13 +128,14 @@ fn change(entered: &Entered, place: &StoredPath, stored: &ResponseStored, method
 
 /// The request for the provider; `None` when it cannot be written.
 fn sent(
+    gate: &Gate,
     active: &Active,
     entered: &Entered,
     provider: &Provider,
     place: &StoredPath,
     client: &request::Parts,
 ) -> Result<Option<Request<Full<Bytes>>>, Denial> {
-    let brought = headers::provider_key(&client.headers, Protocol::OpenAi)?;
+    let brought = headers::provider_key(&client.headers, Protocol::OpenAi, |said| gate.knows(said))?;
     let query = headers::query(&client.uri, &client.headers)?;
     if brought.is_some() && !active.policy_of(&entered.view)?.effective.fields.allow_passthrough {
         return Err(Denial::Passthrough);

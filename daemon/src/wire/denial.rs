@@ -275,7 +275,7 @@ fn unbounded(model: &str, why: &Unbounded) -> String {
         Unbounded::Unpriced => "it has no price in models.yaml (`pricing: free` if it costs nothing)".to_owned(),
         Unbounded::AudioUnpriced => "the call uses audio, for which models.yaml has no price".to_owned(),
         Unbounded::ContextUnknown => {
-            "it carries images or attachments, and models.yaml has no `limits.context_tokens` to bound them".to_owned()
+            "it has parts whose size its bytes do not show (images, files, what the provider has stored or finds), and models.yaml has no `limits.context_tokens` to bound them".to_owned()
         }
         Unbounded::HostedTool(tool) => match tool.strip_prefix(FIELD) {
             Some(field) => format!("its field `{field}` lets the provider choose or run what has no price here"),
