@@ -16,5 +16,6 @@ pub mod log;
 pub mod os;
 pub mod proxy;
 pub mod tokenizer;
+pub mod tools;
 pub mod web;
 pub mod wire;
