@@ -186,6 +186,11 @@ impl Bounds {
 
 impl Resources {
     /// Where nothing is configured: room for node and python.
-    pub const DEFAULT: Resources =
-        Resources { memory_bytes: Some(8 << 30), cpu_seconds: None, processes: Some(256), open_files: Some(1_024), file_bytes: Some(1 << 30) };
+    pub const DEFAULT: Resources = Resources {
+        memory_bytes: Some(8 << 30),
+        cpu_seconds: None,
+        processes: Some(256),
+        open_files: Some(1_024),
+        file_bytes: Some(1 << 30),
+    };
 }
