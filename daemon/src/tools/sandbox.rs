@@ -4,10 +4,20 @@
 //! Owns the plan, the way to the stage and back, and all that a confined process may reach. Must not: supervise what runs, know MCP.
 //! Nothing here runs in the daemon but `stage`, `survey` and what reads the report; the rest runs in the stage, which has one thread.
 
+mod canary;
+pub mod cgroup;
+mod filter;
+mod landlock;
+mod limits;
+mod program;
+mod report;
+mod root;
 mod stage;
 mod sys;
+mod tree;
+mod wait;
 
-use crate::tools::server::Confinement;
+use crate::tools::server::{Confinement, Resources};
 pub use aex_proto::sandbox::{Cgroup, Enforced, Gap, Landlock, Level, Network, Part, Report};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::{Deserialize, Serialize};
@@ -17,7 +27,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// Where the kernel keeps this very program, also after its file was replaced.
 pub const SELF: &str = "/proc/self/exe";
@@ -170,4 +180,38 @@ pub fn understood(text: &[u8]) -> Result<Report, Failure> {
         }
     }
     report.ok_or(Failure::Gone)
+}
+
+/// What this machine can do at most: a stage without a program tries it. Takes some milliseconds, and blocks.
+///
+/// # Errors
+/// Why it cannot be told.
+pub fn survey(aexd: &Path, user_home: Option<&Path>) -> Result<Report, Failure> {
+    let confinement = Confinement {
+        level: Level::Strict,
+        require: None,
+        read: Vec::new(),
+        write: Vec::new(),
+        hosts: Vec::new(),
+        resources: Resources::DEFAULT,
+    };
+    let plan = Plan {
+        program: None,
+        args: Vec::new(),
+        env: Vec::new(),
+        cwd: PathBuf::from("/usr"),
+        private: Vec::new(),
+        tmp: None,
+        deny: Vec::new(),
+        user_home: user_home.map(Path::to_owned),
+        group: None,
+        confinement,
+    };
+    let failed = |fault: io::Error| Failure::Failed { code: FAILED, what: fault.to_string() };
+    let mut stage = stage(aexd, &plan).map_err(failed)?;
+    let mut child = stage.command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().map_err(failed)?;
+    drop(stage.command);
+    let told = stage.report.read();
+    child.wait().map_err(failed)?;
+    told
 }
