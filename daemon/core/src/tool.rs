@@ -26,3 +26,6 @@ pub use name::{BadName, MAX_WIRE, ToolName};
 pub use path::{Of, Question, Resolved, oddity};
 pub use permissions::{Flaw, MAX_RULES, Permissions};
 pub use spec::{ConditionSpec, Effect, GlobalPolicy, PermissionsSpec, RuleSpec, Scalar, Standing};
+
+#[cfg(test)]
+mod tests;
