@@ -144,7 +144,8 @@ pub(super) async fn send(provider: &Arc<Provider>, generation: u64, request: Req
         let is_new = kept.is_none();
         let mut connection = match kept.take() {
             Some(connection) => connection,
-            None => Connection::new(connect::connect(provider, generation).await.map_err(SendFault::NeverSent)?),
+            // Boxed: it is rare, and large.
+            None => Connection::new(Box::pin(connect::connect(provider, generation)).await.map_err(SendFault::NeverSent)?),
         };
         match connection.exchange(&head, request.body()).await {
             Ok((Head { parts, framing, keeps }, whole)) => {
