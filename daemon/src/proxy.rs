@@ -21,6 +21,7 @@ mod serve;
 mod socket;
 mod stored;
 mod tighten;
+mod tools;
 mod track;
 mod upstream;
 
