@@ -157,7 +157,7 @@ async fn attempt(
         biased;
         dispatched = dispatch(active, hold.sending(), message) => dispatched,
         Ok(()) = left, if waits_for_client => {
-            settle(gate, hold, Ended::Relayed { outcome: Outcome::ClientLeft, status: None, bytes: 0, usage: None });
+            settle(gate, hold, Ended::relayed(Outcome::ClientLeft, None, 0, None));
             return Tried::Over(refuse(&Denial::Draining, to));
         }
         () = stop.raised() => return Tried::Over(stopped(gate, hold, to, None)),
