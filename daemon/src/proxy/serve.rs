@@ -3,6 +3,7 @@
 use super::attempts::{Attempts, Cause, Next, Tried, Unserved};
 use super::body;
 use super::dispatch::{Dispatched, Message, dispatch};
+use super::estimate;
 use super::exempt;
 use super::headers;
 use super::line::Line;
@@ -213,6 +214,7 @@ async fn relay(gate: &Gate, active: &Active, hold: Hold, message: &Message, answ
         let is_ours = message.dialect.has_usage_option() && !message.request.asks_for_usage();
         let usage_chunk = if is_ours { UsageChunk::Strip } else { UsageChunk::Pass };
         let editor = StreamEditor::new(message.dialect, client_model(active, message), ask.choices, usage_chunk);
+        let editor = if estimate::may_count(active, &hold) { editor.keeping_texts() } else { editor };
         let on_disconnect = active.config.settings.on_disconnect.value;
         let stores = message.request.stores;
         let streamed = Streamed { dialect: message.dialect, to, stores, status: head.status.as_u16(), source, editor, on_disconnect };
