@@ -325,6 +325,7 @@ impl Scribe {
             charge: total,
             lines,
             outcome,
+            relayed: None,
             request: key.request,
             state,
             status: Some(200),
