@@ -6,6 +6,7 @@
 mod attempts;
 mod body;
 mod dispatch;
+mod estimate;
 mod exempt;
 mod headers;
 mod line;
