@@ -31,6 +31,9 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
+/// How long a call whose pipes are closed waits to hear how the process ended.
+const END_KNOWN: Duration = Duration::from_secs(10);
+
 /// How the life of a conversation begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Opening {
@@ -149,6 +152,11 @@ impl Session {
         Ok((session, service))
     }
 
+    /// Whether its pipes are closed: what is asked now is not sent.
+    pub(super) fn is_closed(&self) -> bool {
+        self.peer.is_transport_closed()
+    }
+
     /// How the next conversation with the same server begins.
     pub(super) fn opening(&self) -> Opening {
         if self.protocol.has_initialize() { Opening::Initialize } else { Opening::Discover }
@@ -203,9 +211,8 @@ impl Session {
 
     /// Whether the server answers at all within this time.
     pub(super) async fn is_alive(&self, patience: Duration) -> bool {
-        let answered = |answer: Result<ServerResult, ToolFault>| {
-            matches!(answer, Ok(_) | Err(ToolFault::Refused { .. } | ToolFault::Protocol { .. } | ToolFault::ResultTooLarge { .. }))
-        };
+        let answered =
+            |answer: Result<ServerResult, ToolFault>| matches!(answer, Ok(_) | Err(ToolFault::Refused { .. } | ToolFault::Protocol { .. }));
         let limits = Limits::flat(patience);
         let has_ping = self.protocol.has_initialize() && self.answers_ping.load(Ordering::Relaxed);
         let first = if has_ping {
@@ -243,7 +250,7 @@ impl Session {
 
     /// The pipes are closed: how it ended is known in a moment.
     async fn end_of(&self, ended: &mut watch::Receiver<Option<End>>) -> ToolFault {
-        let end = timeout(self.server.times.shutdown.saturating_mul(2), ended.wait_for(Option::is_some)).await;
+        let end = timeout(END_KNOWN, ended.wait_for(Option::is_some)).await;
         self.ended_by(end.ok().and_then(|end| end.ok().and_then(|end| end.clone())))
     }
 

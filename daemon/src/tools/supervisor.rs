@@ -20,7 +20,7 @@ use super::fault::ToolFault;
 use super::lock;
 use super::process::{Journal, Running};
 use super::server::{Server, Shared, Start};
-use super::session::{Along, cap};
+use super::session::{Along, Opening, cap};
 use aex_proto::value::AccountId;
 use engine::Engine;
 use instance::{How, Instance, Order, Refusal};
@@ -62,6 +62,8 @@ struct Held {
 struct Slot {
     server: Arc<Server>,
     journal: Arc<Journal>,
+    /// How conversations with it begin, as far as that is known.
+    opening: Arc<Mutex<Opening>>,
     instances: HashMap<Scope, Arc<Instance>>,
     /// Resolves when the instances of the configuration before this one are gone.
     leaving: Vec<oneshot::Receiver<()>>,
@@ -155,11 +157,13 @@ impl Tools {
                 Some(slot) => {
                     slot.leaving = slot.leave("its configuration was changed");
                     slot.instances.clear();
+                    slot.opening = Arc::new(Mutex::new(Opening::Probe));
                     slot.server = Arc::new(server);
                 }
                 None => {
                     let journal = Arc::new(Journal::new(&name, &self.0.options.logs, self.0.followers.clone()));
-                    let slot = Slot { server: Arc::new(server), journal, instances: HashMap::new(), leaving: Vec::new() };
+                    let opening = Arc::new(Mutex::new(Opening::Probe));
+                    let slot = Slot { server: Arc::new(server), journal, opening, instances: HashMap::new(), leaving: Vec::new() };
                     state.servers.insert(name.clone(), slot);
                 }
             }
@@ -415,7 +419,8 @@ impl Inner {
         };
         let (instance, orders) = Instance::new(Arc::clone(&slot.server), scope, Arc::clone(&slot.journal));
         let options = Arc::clone(&self.options);
-        let life = Life::new(Arc::clone(&instance), orders, options, engine.spawner.clone(), self.changed.clone());
+        let opening = Arc::clone(&slot.opening);
+        let life = Life::new(Arc::clone(&instance), orders, options, engine.spawner.clone(), self.changed.clone(), opening);
         let before = std::mem::take(&mut slot.leaving);
         drop(engine.handle.spawn(life.live(before, is_wanted)));
         slot.instances.insert(scope, Arc::clone(&instance));

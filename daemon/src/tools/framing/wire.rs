@@ -22,7 +22,7 @@ use std::future::ready;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::net::unix::pipe::Receiver;
 use tokio::sync::mpsc;
@@ -66,6 +66,8 @@ pub(in crate::tools) struct Seen {
     pub(in crate::tools) oversize: AtomicU64,
     /// Answers that nobody waited for any more.
     pub(in crate::tools) late: AtomicU64,
+    /// The probe was answered after it had been given up: the server is slow, not old.
+    pub(in crate::tools) probed_late: AtomicBool,
     /// Milliseconds of the monotonic clock at the last answer.
     pub(in crate::tools) answered_ms: AtomicU64,
 }
@@ -118,7 +120,7 @@ pub(in crate::tools) struct Wire {
 enum Probe {
     Ahead(Duration),
     Sent(RequestId, Pin<Box<Sleep>>),
-    Over,
+    Over(Option<RequestId>),
 }
 
 impl Wire {
@@ -196,7 +198,7 @@ impl Wire {
             self.progress.remove(&token);
         }
         if matches!(&self.probe, Probe::Sent(probe, _) if probe == id) {
-            self.probe = Probe::Over;
+            self.probe = Probe::Over(Some(id.clone()));
         }
         Some(waiting)
     }
@@ -264,6 +266,9 @@ impl Wire {
         let id = self.plain(id);
         let Some(waiting) = self.forget(&id) else {
             self.seen.late.fetch_add(1, Ordering::Relaxed);
+            if matches!(&self.probe, Probe::Over(Some(probe)) if *probe == id) && result.is_some() {
+                self.seen.probed_late.store(true, Ordering::Relaxed);
+            }
             return false;
         };
         self.seen.answered_ms.store(clock::mono_ms(), Ordering::Relaxed);
@@ -310,7 +315,7 @@ impl Wire {
                     time.as_mut().await;
                     id.clone()
                 }
-                Probe::Ahead(_) | Probe::Over => std::future::pending().await,
+                Probe::Ahead(_) | Probe::Over(_) => std::future::pending().await,
             }
         };
         tokio::select! {
