@@ -1,12 +1,16 @@
-//! The configuration: aexd.yaml, models.yaml, policy.yaml and .env, read whole, checked whole, and then a value that never changes.
+//! The configuration: aexd.yaml, models.yaml, policy.yaml, permissions.json and .env, read whole, checked whole, and then a value that never
+//! changes.
 //!
-//! A broken or unreadable file is an error that names file, line and key; nothing ever starts empty from one. A reload is
+//! A broken or unreadable file is an error that names file, line and key; nothing ever starts empty from one. A broken permissions.json alone
+//! lets the daemon start: it denies every call of a tool. A reload is
 //! another `Config::load`, whose error leaves the old value in force. Must not: decide about calls.
 
 mod cases;
 mod defaults;
 mod dotenv;
+mod json;
 mod models;
+mod permissions;
 mod policy;
 mod pricing;
 mod provider;
@@ -28,6 +32,7 @@ use crate::os::paths::tighten;
 use crate::os::secret::Secret;
 use aex_core::paths::Paths;
 use aex_core::policy::Profiles;
+use aex_core::tool::Permissions;
 use aex_proto::value::Digest;
 use http::HeaderValue;
 use report::Report;
@@ -41,6 +46,8 @@ const SETTINGS_FILE: &str = "aexd.yaml";
 const MODELS_FILE: &str = "models.yaml";
 /// Profiles of agents.
 pub const POLICY_FILE: &str = "policy.yaml";
+/// Which calls of tools may be made.
+pub const PERMISSIONS_FILE: &str = "permissions.json";
 /// What an agent's token begins with.
 const AGENT_TOKEN: &str = "aex_";
 /// Largest file that is read.
@@ -55,9 +62,13 @@ pub struct Config {
     pub catalog: Catalog,
     /// Profiles of agents.
     pub profiles: Profiles,
+    /// Which calls of tools may be made; none when that cannot be read.
+    pub permissions: Permissions,
+    /// All that is wrong with permissions.json. Calls of models do not depend on it, so a start goes on without it.
+    pub permissions_errors: Vec<Problem>,
     /// The keys of providers.
     pub keys: Keys,
-    /// Of the texts of aexd.yaml, models.yaml and policy.yaml.
+    /// Of the texts of aexd.yaml, models.yaml, policy.yaml and permissions.json.
     pub digest: Digest,
     /// What a user should know.
     pub warnings: Vec<Warning>,
@@ -131,10 +142,12 @@ impl Config {
         let profiles = policy::read(&policy_text, catalog.as_ref(), &mut report);
         collect(report, &mut errors, &mut warnings);
 
+        let (permissions_text, permissions, permissions_errors) = read_permissions(paths, &mut warnings);
         match (settings, catalog, profiles) {
             (Some(settings), Some(catalog), Some(profiles)) if errors.is_empty() => {
-                let digest = digest(&settings_text, models_text.as_deref().unwrap_or_default(), &policy_text);
-                Ok(Config { settings, catalog, profiles, keys, digest, warnings })
+                let texts = [&settings_text, models_text.as_deref().unwrap_or_default(), &policy_text];
+                let digest = digest(texts, permissions_text.as_deref());
+                Ok(Config { settings, catalog, profiles, permissions, permissions_errors, keys, digest, warnings })
             }
             _ => Err(ConfigErrors(errors)),
         }
@@ -165,11 +178,27 @@ fn collect(report: Report, errors: &mut Vec<Problem>, warnings: &mut Vec<Warning
     }
 }
 
-/// The lengths stand before the texts, so that no other texts give the same bytes. Without a policy it is what it was before
-/// there was one.
-fn digest(settings: &str, models: &str, policy: &str) -> Digest {
+/// permissions.json: its text, what holds by it, and all that is wrong with it.
+fn read_permissions(paths: &Paths, warnings: &mut Vec<Warning>) -> (Option<String>, Permissions, Vec<Problem>) {
+    let mut errors = Vec::new();
+    let source = text(&paths.config_dir.join(PERMISSIONS_FILE), PERMISSIONS_FILE, &mut errors);
+    let mut report = Report::new(PERMISSIONS_FILE);
+    let read = source.as_ref().and_then(|source| permissions::read(source, &mut report));
+    collect(report, &mut errors, warnings);
+    let permissions = match read {
+        Some(permissions) => permissions,
+        None if errors.is_empty() => Permissions::absent(PERMISSIONS_FILE),
+        None => Permissions::refused(PERMISSIONS_FILE),
+    };
+    (source, permissions, errors)
+}
+
+/// The lengths stand before the texts, so that no other texts give the same bytes. Without a policy, or without permissions, it is what it
+/// was before there were any.
+fn digest([settings, models, policy]: [&str; 3], permissions: Option<&str>) -> Digest {
     let policy = if policy.is_empty() { String::new() } else { format!("\n{}\n{policy}", models.len()) };
-    Digest::of(format!("{}\n{settings}{models}{policy}", settings.len()).as_bytes())
+    let digest = Digest::of(format!("{}\n{settings}{models}{policy}", settings.len()).as_bytes());
+    permissions.map_or(digest, |text| Digest::of(format!("{digest}\n{text}").as_bytes()))
 }
 
 /// The text of policy.yaml as it lies on the disk; empty without one.

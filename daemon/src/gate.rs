@@ -15,7 +15,7 @@ mod stored;
 mod tight;
 mod tokens;
 
-pub use active::{Active, Card, Source};
+pub use active::{Active, Card, PermissionsInForce, Source};
 pub use admit::{Asked, Brings, CALL_LASTS, Decision, Exempt, Hold, Sending, Turned, Unmet, admit, exempt};
 pub use enter::{Entered, Refused};
 pub use idempotency::{Answer, Begun, KeyLimits, KeyedCall, Recorder, Ticket};
@@ -25,7 +25,7 @@ pub use refuse::Evidence;
 pub use settle::{Ended, Passed, settle, settle_and_go_on};
 pub use tight::Tight;
 
-use crate::config::ProviderKind;
+use crate::config::{ConfigErrors, ProviderKind};
 use crate::ledger::{Ledger, LedgerFault};
 use crate::os::clock;
 use aex_core::event::By;
@@ -154,6 +154,10 @@ impl Gate {
         let generation = self.active().generation + 1;
         let read = tokio::task::spawn_blocking(move || source.load(generation)).await;
         let active = read.map_err(|fault| fault.to_string())?.map_err(|errors| errors.to_string())?;
+        // A daemon that runs has better ones in force than none.
+        if !active.config.permissions_errors.is_empty() {
+            return Err(ConfigErrors(active.config.permissions_errors).to_string());
+        }
         if let Some(twice) = self.bound_twice(&active) {
             return Err(twice);
         }

@@ -252,12 +252,12 @@ impl Ledger {
     ///
     /// # Errors
     /// Outer: the ledger cannot commit. Inner: the denial.
-    pub async fn hold(&self, call: HoldCall) -> Result<Result<Held, Denial>, LedgerFault> {
+    pub async fn hold(&self, call: Box<HoldCall>) -> Result<Result<Held, Denial>, LedgerFault> {
         if self.inner.disk.has_refused() {
             return Err(LedgerFault::Unavailable);
         }
         let (reply, answer) = oneshot::channel();
-        self.inner.queue.push(Job::Hold(Box::new(call), reply))?;
+        self.inner.queue.push(Job::Hold(call, reply))?;
         let held = answer.await.map_err(|_| LedgerFault::Unavailable)?;
         if let Ok(held) = &held
             && !self.inner.durability.may_send(held.commit, self.inner.disk.newest())

@@ -6,6 +6,7 @@
 pub mod fault;
 mod framing;
 pub mod process;
+pub mod resolve;
 pub mod sandbox;
 pub mod server;
 mod session;

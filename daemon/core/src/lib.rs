@@ -32,6 +32,7 @@ pub mod paths;
 pub mod policy;
 pub mod price;
 pub mod rate;
+pub mod tool;
 pub mod usage;
 pub mod verify;
 pub mod vocabulary;

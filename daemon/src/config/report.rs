@@ -2,6 +2,7 @@
 //!
 //! Knows no key of any file.
 
+use super::json;
 use super::yaml::{self, Entry, Node, Value};
 use std::fmt;
 
@@ -61,6 +62,17 @@ impl Report {
             Ok(node) => Some(node),
             Err(error) => {
                 self.errors.push(self.problem(error.line, &error.text));
+                None
+            }
+        }
+    }
+
+    /// Parses the file; what is no JSON, and keys that stand twice, are errors of the report.
+    pub(super) fn parse_json(&mut self, source: &str) -> Option<Node> {
+        match json::parse(source.strip_prefix('\u{feff}').unwrap_or(source)) {
+            Ok(node) => Some(node),
+            Err(errors) => {
+                errors.iter().for_each(|error| self.errors.push(self.problem(error.line, &error.text)));
                 None
             }
         }
@@ -213,6 +225,18 @@ impl<'a> Section<'a> {
         self.known.push(name);
         let entry = self.entries.iter().find(|entry| entry.key == name)?;
         if entry.node.value == Value::Null { None } else { Some(self.field(entry)) }
+    }
+
+    /// A key's value, though it may be null; `None` when it is absent.
+    pub(super) fn get_even_null(&mut self, name: &'static str) -> Option<Field<'a>> {
+        self.known.push(name);
+        self.entries.iter().find(|entry| entry.key == name).map(|entry| self.field(entry))
+    }
+
+    /// Refuses nulls but in the keys that may have one: what is empty in YAML was left out, what is null in JSON was written.
+    pub(super) fn refuse_nulls(&self, but: &[&str], report: &mut Report) {
+        let nulls = self.entries.iter().filter(|entry| entry.node.value == Value::Null && !but.contains(&entry.key.as_str()));
+        nulls.for_each(|entry| report.refuse(entry.line, format!("{}: null means nothing here; leave the key out", self.path(&entry.key))));
     }
 
     /// A key's value, whose absence is an error.

@@ -5,6 +5,7 @@ use crate::config::{Config, ConfigErrors, Overrides, Provider, Retries, Route};
 use aex_core::breaker::Standing;
 use aex_core::paths::Paths;
 use aex_core::price::ModelCard;
+use aex_core::tool::Permissions;
 use aex_proto::value::Digest;
 use http::HeaderValue;
 use std::collections::HashMap;
@@ -27,6 +28,17 @@ pub struct Card {
     pub shown: Option<HeaderValue>,
 }
 
+/// The permissions in force, as events name them.
+#[derive(Debug)]
+pub struct PermissionsInForce {
+    /// What they say.
+    pub permissions: Permissions,
+    /// The digest of their snapshot.
+    pub digest: Digest,
+    /// The snapshot's text, for the ledger.
+    pub text: String,
+}
+
 /// One configuration, never changed. A reload makes another.
 #[derive(Debug)]
 pub struct Active {
@@ -34,6 +46,8 @@ pub struct Active {
     pub generation: u64,
     /// As it was checked.
     pub config: Config,
+    /// Which calls of tools may be made.
+    pub permissions: Arc<PermissionsInForce>,
     cards: HashMap<String, Arc<Card>>,
     circuits: HashMap<String, Arc<Circuit>>,
     pub(super) ready: super::policy::Ready,
@@ -59,7 +73,9 @@ impl Active {
                 cards.insert(card.name.clone(), Arc::new(entry));
             }
         }
-        Active { generation, cards, circuits, config, ready: super::policy::Ready::default() }
+        let (text, digest) = config.permissions.snapshot();
+        let permissions = Arc::new(PermissionsInForce { permissions: config.permissions.clone(), digest, text });
+        Active { generation, permissions, cards, circuits, config, ready: super::policy::Ready::default() }
     }
 
     /// The model of a name; the default one when the request names none.

@@ -213,7 +213,7 @@ pub async fn admit(gate: &Gate, active: &Active, entered: Entered, asked: Asked)
     };
     let terms = Terms::of(&ask, &card.card);
     let key = HoldKey { request: entered.request, attempt };
-    let call = HoldCall {
+    let call = Box::new(HoldCall {
         key,
         account: entered.view.named.id,
         card: card.digest,
@@ -231,7 +231,7 @@ pub async fn admit(gate: &Gate, active: &Active, entered: Entered, asked: Asked)
         idempotency: entered.ticket.as_ref().map(|ticket| ticket.name()),
         skipped,
         ask: ask.clone(),
-    };
+    });
     gate.drives(key);
     if let Some(ticket) = &entered.ticket {
         ticket.spend();

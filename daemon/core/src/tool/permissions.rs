@@ -1,0 +1,223 @@
+//! Permissions made ready: rules in a fixed order, patterns compiled, and found by the names that they state.
+
+use super::condition::Conditions;
+use super::decide::Caller;
+use super::name::ToolName;
+use super::pattern::{self, Pattern};
+use super::spec::{Effect, GlobalPolicy, PermissionsSpec, RuleSpec, Standing};
+use aex_proto::value::{Digest, Pico};
+use std::collections::{BTreeSet, HashMap};
+
+/// Rules that a file may have: those that state no name are all looked at for each call.
+pub const MAX_RULES: usize = 4_096;
+
+/// What holds for the calls of tools. Never changed; a reload makes another.
+#[derive(Clone, Debug)]
+pub struct Permissions {
+    spec: PermissionsSpec,
+    rules: Vec<Ready>,
+    /// Rules all of whose tools are stated to the letter, by each of them.
+    by_tool: HashMap<String, Vec<usize>>,
+    /// Of the others, those all of whose servers are.
+    by_server: HashMap<String, Vec<usize>>,
+    /// The rest.
+    wide: Vec<usize>,
+}
+
+/// Two are the same when they say the same: what is made ready follows from that.
+impl PartialEq for Permissions {
+    fn eq(&self, other: &Permissions) -> bool {
+        self.spec == other.spec
+    }
+}
+
+/// What is wrong with a rule.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{rule}: {text}")]
+pub struct Flaw {
+    /// Its line.
+    pub line: u64,
+    /// Its name.
+    pub rule: String,
+    /// What is wrong.
+    pub text: String,
+}
+
+/// A rule made ready; at the same place as its text.
+#[derive(Clone, Debug)]
+pub(super) struct Ready {
+    agent: Vec<Pattern>,
+    group: Vec<Pattern>,
+    targets: Vec<Target>,
+    pub(super) conditions: Conditions,
+}
+
+/// Tools that a rule means: of servers of which one fits.
+#[derive(Clone, Debug)]
+struct Target {
+    server: Vec<Pattern>,
+    tool: Pattern,
+}
+
+impl Permissions {
+    /// Makes a checked file ready. The order of its rules is forgotten.
+    ///
+    /// # Errors
+    /// All that is wrong with its rules.
+    pub fn new(mut spec: PermissionsSpec) -> Result<Permissions, Vec<Flaw>> {
+        spec.rules.sort_by(|a, b| (a.line, &a.name).cmp(&(b.line, &b.name)));
+        let mut flaws = Vec::new();
+        let (mut names, mut rules) = (BTreeSet::new(), Vec::with_capacity(spec.rules.len()));
+        for rule in &spec.rules {
+            if !names.insert(rule.name.as_str()) {
+                flaws.push(rule.flaw("another rule has this name"));
+            }
+            if rule.effect == Effect::Deny && (rule.price.is_some() || rule.rate.is_some()) {
+                flaws.push(rule.flaw("a rule that denies has no price and no rate"));
+            }
+            if rule.price.is_some_and(Pico::is_negative) {
+                flaws.push(rule.flaw("a price is not below zero"));
+            }
+            match Conditions::new(rule.effect, &rule.when) {
+                Ok(conditions) => rules.push(Ready::new(rule, conditions)),
+                Err(wrong) => flaws.extend(wrong.into_iter().map(|(pointer, text)| rule.flaw(&format!("when: {pointer}: {text}")))),
+            }
+        }
+        if !flaws.is_empty() {
+            return Err(flaws);
+        }
+        let mut ready = Permissions { spec, rules, by_tool: HashMap::new(), by_server: HashMap::new(), wide: Vec::new() };
+        ready.index();
+        Ok(ready)
+    }
+
+    /// What holds without a file: everything is denied.
+    #[must_use]
+    pub fn absent(file: &str) -> Permissions {
+        Permissions::deny_all(file, Standing::Absent)
+    }
+
+    /// What holds when the file was wrong at the start: everything is denied.
+    #[must_use]
+    pub fn refused(file: &str) -> Permissions {
+        Permissions::deny_all(file, Standing::Refused)
+    }
+
+    fn deny_all(file: &str, standing: Standing) -> Permissions {
+        let global_policy = GlobalPolicy { effect: Effect::Deny, line: None };
+        let spec = PermissionsSpec { file: file.to_owned(), global_policy, rules: Vec::new(), standing };
+        Permissions { spec, rules: Vec::new(), by_tool: HashMap::new(), by_server: HashMap::new(), wide: Vec::new() }
+    }
+
+    /// Its canonical JSON (fields are declared in alphabetical order) and the digest of that.
+    #[must_use]
+    pub fn snapshot(&self) -> (String, Digest) {
+        crate::canon::snapshot(&self.spec)
+    }
+
+    /// Reads a snapshot.
+    ///
+    /// # Errors
+    /// When the text is none, as words.
+    pub fn parse(text: &str) -> Result<Permissions, String> {
+        let spec: PermissionsSpec = serde_json::from_str(text).map_err(|fault| fault.to_string())?;
+        Permissions::new(spec).map_err(|flaws| flaws.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+    }
+
+    /// What they say; rules by their lines.
+    #[must_use]
+    pub const fn spec(&self) -> &PermissionsSpec {
+        &self.spec
+    }
+
+    /// The rules that may match calls of an agent.
+    pub fn of<'p>(&'p self, caller: &'p Caller) -> impl Iterator<Item = &'p RuleSpec> {
+        self.spec.rules.iter().zip(&self.rules).filter(|(_, ready)| ready.unmet(caller).next().is_none()).map(|(rule, _)| rule)
+    }
+
+    /// Whether there may be arguments with which an agent's call of a tool passes, or a person is asked.
+    #[must_use]
+    pub fn may_pass(&self, caller: &Caller, tool: &ToolName) -> bool {
+        let mut lets_pass = self.spec.global_policy.effect == Effect::Allow;
+        for (_, rule, ready) in self.fitting(caller, tool) {
+            match rule.effect {
+                Effect::Deny if ready.conditions.is_empty() => return false,
+                Effect::Deny => {}
+                Effect::Ask | Effect::Allow => lets_pass = true,
+            }
+        }
+        lets_pass
+    }
+
+    /// The rules that mean a tool, whoever calls it: with their places, in no order.
+    pub(super) fn meaning<'p>(&'p self, tool: &'p ToolName) -> impl Iterator<Item = (usize, &'p RuleSpec, &'p Ready)> {
+        let listed = |map: &'p HashMap<String, Vec<usize>>, name: &str| map.get(name).map_or(&[][..], Vec::as_slice);
+        let places = listed(&self.by_tool, &tool.tool).iter().chain(listed(&self.by_server, &tool.server)).chain(&self.wide);
+        places
+            .filter_map(|at| Some((*at, self.spec.rules.get(*at)?, self.rules.get(*at)?)))
+            .filter(|(_, _, ready)| ready.targets.iter().any(|target| target.fits(tool)))
+    }
+
+    /// The rules that mean a caller and a tool.
+    pub(super) fn fitting<'p>(&'p self, caller: &'p Caller, tool: &'p ToolName) -> impl Iterator<Item = (usize, &'p RuleSpec, &'p Ready)> {
+        self.meaning(tool).filter(|(_, _, ready)| ready.unmet(caller).next().is_none())
+    }
+
+    fn index(&mut self) {
+        for (at, ready) in self.rules.iter().enumerate() {
+            let tools: Option<BTreeSet<&str>> = ready.targets.iter().map(|target| target.tool.exact()).collect();
+            let servers = ready.targets.iter().map(|target| {
+                let names: Option<Vec<&str>> = target.server.iter().map(Pattern::exact).collect();
+                names.filter(|names| !names.is_empty())
+            });
+            let servers: Option<BTreeSet<&str>> = servers.collect::<Option<Vec<_>>>().map(|names| names.into_iter().flatten().collect());
+            let (map, names) = match (tools, servers) {
+                (Some(tools), _) => (&mut self.by_tool, tools),
+                (None, Some(servers)) => (&mut self.by_server, servers),
+                (None, None) => {
+                    self.wide.push(at);
+                    continue;
+                }
+            };
+            for name in names {
+                map.entry(name.to_owned()).or_default().push(at);
+            }
+        }
+    }
+}
+
+impl RuleSpec {
+    fn flaw(&self, text: &str) -> Flaw {
+        Flaw { line: self.line, rule: self.name.clone(), text: text.to_owned() }
+    }
+}
+
+impl Ready {
+    fn new(rule: &RuleSpec, conditions: Conditions) -> Ready {
+        let target = |text: &str| match text.split_once('.') {
+            Some((server, tool)) if rule.server.is_empty() => Target { server: vec![Pattern::new(server)], tool: Pattern::new(tool) },
+            _ => Target { server: pattern::all(&rule.server), tool: Pattern::new(text) },
+        };
+        let mut targets: Vec<Target> = rule.tool.iter().map(|text| target(text)).collect();
+        if let Some(name) = &rule.tool_name {
+            targets.push(Target { server: pattern::all(&rule.server), tool: Pattern::Exact(name.clone()) });
+        }
+        if targets.is_empty() {
+            targets.push(Target { server: pattern::all(&rule.server), tool: Pattern::Any });
+        }
+        Ready { agent: pattern::all(&rule.agent), group: pattern::all(&rule.group), targets, conditions }
+    }
+
+    /// What of its caller a rule does not mean: `agent`, `group`.
+    pub(super) fn unmet<'r>(&'r self, caller: &'r Caller) -> impl Iterator<Item = &'static str> + 'r {
+        let agent = (!pattern::one_fits(&self.agent, &caller.agent)).then_some("agent");
+        let in_group = self.group.is_empty() || caller.groups.iter().any(|group| pattern::one_fits(&self.group, group));
+        agent.into_iter().chain((!in_group).then_some("group"))
+    }
+}
+
+impl Target {
+    fn fits(&self, tool: &ToolName) -> bool {
+        self.tool.fits(&tool.tool) && pattern::one_fits(&self.server, &tool.server)
+    }
+}
