@@ -14,7 +14,7 @@ pub use host::{Ask, AskReply, Asked};
 pub use listing::{Listing, Quarantined};
 
 use super::fault::ToolFault;
-use super::framing::{Activity, BAD_ANSWER, NOT_READ, Outbox, Progress, RESULT_TOO_LARGE, Seen, TOO_LARGE, Wire};
+use super::framing::{Activity, BAD_ANSWER, Junk, NOT_READ, Outbox, Progress, RESULT_TOO_LARGE, Seen, TOO_LARGE, Wire};
 use super::server::{Server, Times};
 use crate::os::clock;
 use host::Host;
@@ -106,7 +106,7 @@ pub(super) struct Pipes {
     pub(super) output: tokio::net::unix::pipe::Receiver,
     pub(super) input: Arc<Outbox>,
     pub(super) seen: Arc<Seen>,
-    pub(super) junk: Box<dyn Fn(&[u8]) + Send>,
+    pub(super) junk: Junk,
     /// How long a probe may stay unanswered.
     pub(super) probe: Duration,
     pub(super) changed: watch::Sender<Changed>,
@@ -121,8 +121,7 @@ impl Session {
     pub(super) async fn open(server: &Arc<Server>, pipes: Pipes, opening: Opening) -> Result<(Session, Service), String> {
         let host = Host::new(server, pipes.changed);
         let asks = host.asks.clone();
-        let junk = pipes.junk;
-        let wire = Wire::new(pipes.output, pipes.input, server.bounds.message_bytes, pipes.probe, pipes.seen, move |line| junk(line));
+        let wire = Wire::new(pipes.output, pipes.input, server.bounds.message_bytes, pipes.probe, pipes.seen, pipes.junk);
         let preferred_versions = vec![ProtocolVersion::V_2026_07_28];
         let lifecycle = match opening {
             Opening::Initialize => ClientLifecycleMode::Initialize,

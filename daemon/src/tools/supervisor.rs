@@ -145,9 +145,13 @@ impl Tools {
     pub fn replace(&self, servers: Vec<Server>) -> io::Result<()> {
         let mut state = lock(&self.0.state);
         let names: BTreeSet<String> = servers.iter().map(|server| server.name.clone()).collect();
-        for (_, slot) in state.servers.extract_if(.., |name, _| !names.contains(name)) {
-            slot.leave("its configuration was removed");
-        }
+        state.servers.retain(|name, slot| {
+            let stays = names.contains(name);
+            if !stays {
+                slot.leave("its configuration was removed");
+            }
+            stays
+        });
         let mut first = Vec::new();
         for server in servers {
             let name = server.name.clone();

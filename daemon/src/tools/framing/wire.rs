@@ -57,6 +57,9 @@ pub(in crate::tools) struct Activity {
     pub(in crate::tools) progress: Option<mpsc::Sender<Progress>>,
 }
 
+/// What is told of lines that are no message.
+pub(in crate::tools) type Junk = Box<dyn Fn(&[u8]) + Send>;
+
 /// What came in, counted.
 #[derive(Debug, Default)]
 pub(in crate::tools) struct Seen {
@@ -113,7 +116,7 @@ pub(in crate::tools) struct Wire {
     allowance: Allowance,
     probe: Probe,
     seen: Arc<Seen>,
-    junk: Box<dyn Fn(&[u8]) + Send>,
+    junk: Junk,
 }
 
 /// The first `server/discover`, which a server of an older revision may leave unanswered.
@@ -126,14 +129,7 @@ enum Probe {
 impl Wire {
     /// Over these pipes. `limit` is the longest message in bytes, `probe` how long the first `server/discover` may stay unanswered; `junk` is
     /// told lines that are no message.
-    pub(in crate::tools) fn new(
-        pipe: Receiver,
-        outbox: Arc<Outbox>,
-        limit: usize,
-        probe: Duration,
-        seen: Arc<Seen>,
-        junk: impl Fn(&[u8]) + Send + 'static,
-    ) -> Wire {
+    pub(in crate::tools) fn new(pipe: Receiver, outbox: Arc<Outbox>, limit: usize, probe: Duration, seen: Arc<Seen>, junk: Junk) -> Wire {
         Wire {
             pipe,
             lines: Lines::new(limit),
@@ -145,7 +141,7 @@ impl Wire {
             allowance: Allowance::new(clock::mono()),
             probe: Probe::Ahead(probe),
             seen,
-            junk: Box::new(junk),
+            junk,
         }
     }
 
