@@ -80,6 +80,8 @@ pub enum ToolEnded {
     Answered(ToolResult),
     /// Its server certainly saw nothing of it.
     Unsent,
+    /// Its server says that it is no valid request, and did nothing.
+    Refused,
     /// Without a result: it may have taken effect, and costs what it costs.
     Broken(Outcome),
 }
@@ -220,6 +222,7 @@ impl Gate {
         let (ended, result) = match ended {
             ToolEnded::Answered(result) => (Ended::Answered { status: 200, usage: Usage::default() }, Some(Box::new(result))),
             ToolEnded::Unsent => (Ended::NeverSent, None),
+            ToolEnded::Refused => (Ended::Refused { status: 400 }, None),
             ToolEnded::Broken(outcome) => (Ended::Unknown { outcome, status: None }, None),
         };
         let ending = ended.ending(&bound, &card.card, &Terms::default(), true);
