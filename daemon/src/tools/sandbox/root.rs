@@ -127,7 +127,10 @@ fn fill(tree: &Tree, taken: Vec<(&Bind, OwnedFd)>) -> Result<(), Fault> {
                 step(&what, make_place(&path, is_dir(&mounts)))?;
                 step(&what, sys::attach_tree(&mounts, &path))?;
             }
-            Part::Hidden => step(&what, tmpfs(&path, OWN))?,
+            Part::Hidden => {
+                step(&what, make_place(&path, true))?;
+                step(&what, tmpfs(&path, OWN))?;
+            }
         }
     }
     for (at, to) in &tree.links {
