@@ -32,3 +32,4 @@ pub mod refusal;
 pub mod sandbox;
 pub mod shim;
 pub mod street;
+pub mod tools;

@@ -185,3 +185,19 @@ impl Resources {
         file_bytes: Some(1 << 30),
     };
 }
+
+impl Server {
+    /// Whether a process of `other` may go on as one of this: all but what only callers look at is the same.
+    #[must_use]
+    pub fn runs_like(&self, other: &Server) -> bool {
+        let process = |server: &Server| Server {
+            price: None,
+            tool_prices: BTreeMap::new(),
+            trust: Trust::Approve,
+            log_full: false,
+            start: Start::OnDemand,
+            ..server.clone()
+        };
+        process(self) == process(other)
+    }
+}
