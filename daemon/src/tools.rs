@@ -5,6 +5,8 @@
 
 pub mod fault;
 mod framing;
+pub mod gatekeeper;
+pub mod open;
 pub mod process;
 pub mod resolve;
 pub mod sandbox;

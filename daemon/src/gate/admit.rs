@@ -69,7 +69,7 @@ impl Unmet {
     /// Records it: the client is told so.
     pub fn record(&self, gate: &Gate, entered: &Entered) {
         let Unmet { denial, ask, card, facts, policy } = self;
-        let evidence = Evidence { ask: Some(ask), card: *card, facts: facts.as_ref(), policy: policy.as_ref() };
+        let evidence = Evidence { ask: Some(ask), card: *card, facts: facts.as_ref(), policy: policy.as_ref(), ..Evidence::default() };
         gate.refused(entered.request, Some(&entered.view), denial, evidence);
     }
 }
@@ -231,6 +231,8 @@ pub async fn admit(gate: &Gate, active: &Active, entered: Entered, asked: Asked)
         idempotency: entered.ticket.as_ref().map(|ticket| ticket.name()),
         skipped,
         ask: ask.clone(),
+        tool: None,
+        tool_card: None,
     });
     gate.drives(key);
     if let Some(ticket) = &entered.ticket {
