@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
@@ -66,6 +67,8 @@ pub struct Running {
     pub out: ChildStdout,
     /// What it reads; a terminal when there is none.
     pub input: Option<ChildStdin>,
+    /// The other end of its terminal.
+    _terminal: OwnedFd,
 }
 
 /// What a process reads.
@@ -165,7 +168,7 @@ impl Ground {
         drop(std::thread::spawn(move || sender.send(reader.read()).is_ok()));
         let report = told.recv_timeout(PATIENCE).expect("a report in time").inspect_err(|_| drop(child.wait()))?;
         let (out, input) = (child.stdout.take().expect("a pipe"), child.stdin.take());
-        Ok(Running { child, report, out, input })
+        Ok(Running { child, report, out, input, _terminal: terminal.master })
     }
 
     /// Runs it to its end.
