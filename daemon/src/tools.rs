@@ -3,5 +3,21 @@
 //! Owns which servers there are, their processes and what they say. Must not: decide whether a call may be made (the gate does), know HTTP
 //! or SQL.
 
+<<<<<<< HEAD
 pub mod resolve;
+=======
+pub mod fault;
+mod framing;
+pub mod process;
+pub mod sandbox;
+>>>>>>> e9770d1
 pub mod server;
+mod session;
+pub mod supervisor;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Locks what stays whole whoever panicked: each change is one assignment.
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}

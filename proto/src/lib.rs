@@ -24,6 +24,7 @@ pub mod ledger;
 pub mod metrics;
 pub mod model;
 pub mod run;
+pub mod sandbox;
 pub mod status;
 pub mod token;
 pub mod tree;

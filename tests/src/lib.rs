@@ -30,3 +30,4 @@ pub mod raw;
 pub mod refusal;
 pub mod shim;
 pub mod street;
+pub mod tools;
