@@ -3,14 +3,13 @@
 //! Owns which servers there are, their processes and what they say. Must not: decide whether a call may be made (the gate does), know HTTP
 //! or SQL.
 
-<<<<<<< HEAD
-pub mod resolve;
-=======
 pub mod fault;
 mod framing;
 pub mod process;
+pub mod registry;
+pub mod resolve;
 pub mod sandbox;
->>>>>>> e9770d1
+pub mod secret;
 pub mod server;
 mod session;
 pub mod supervisor;
