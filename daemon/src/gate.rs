@@ -14,6 +14,7 @@ mod settle;
 mod stored;
 mod tight;
 mod tokens;
+mod tool;
 
 pub use active::{Active, Card, PermissionsInForce, Source};
 pub use admit::{Asked, Brings, CALL_LASTS, Decision, Exempt, Hold, Sending, Turned, Unmet, admit, exempt};
@@ -24,9 +25,10 @@ pub use policy::InForce;
 pub use refuse::Evidence;
 pub use settle::{Ended, Passed, settle, settle_and_go_on};
 pub use tight::Tight;
+pub use tool::{ToolEnded, ToolGuard, ToolHold, ToolWanted, Weighed};
 
 use crate::config::{ConfigErrors, ProviderKind};
-use crate::ledger::{Ledger, LedgerFault};
+use crate::ledger::{Ledger, LedgerFault, Writer};
 use crate::os::clock;
 use aex_core::event::By;
 use aex_core::paths::Paths;
@@ -73,6 +75,7 @@ struct Inner {
     requests: AtomicU64,
     live: live::Live,
     keys: idempotency::Keys,
+    tool_cards: Mutex<tool::Cards>,
 }
 
 impl Gate {
@@ -120,6 +123,7 @@ impl Gate {
             requests: AtomicU64::new(0),
             live: live::Live::default(),
             keys: idempotency::Keys::default(),
+            tool_cards: Mutex::default(),
         };
         let gate = Gate { inner: Arc::new(inner) };
         gate.record_config(&gate.active(), None).await?;
@@ -185,8 +189,12 @@ impl Gate {
         let places = away.flat_map(|provider| std::iter::once(provider).chain(provider.other.as_deref()));
         let providers =
             places.map(|provider| (provider.name.clone(), provider.base_url.to_string().trim_end_matches('/').to_owned())).collect();
-        let done =
-            self.inner.ledger.admin(move |writer| writer.config_loaded(&cards, default_model, charged, providers, by).map(Ok)).await?;
+        let permissions = Arc::clone(&active.permissions.snapshot);
+        let loaded = move |writer: &mut Writer<'_>| {
+            writer.keep(&permissions)?;
+            writer.config_loaded(&cards, default_model, charged, providers, by).map(Ok)
+        };
+        let done = self.inner.ledger.admin(loaded).await?;
         done.map_err(|refused| LedgerFault::Broken(refused.to_string()))
     }
 

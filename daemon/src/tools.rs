@@ -5,6 +5,7 @@
 
 pub mod fault;
 mod framing;
+pub mod gatekeeper;
 pub mod process;
 pub mod registry;
 pub mod resolve;

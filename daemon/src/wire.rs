@@ -15,6 +15,7 @@ pub mod echo;
 pub mod edit;
 pub mod embeddings;
 pub mod hosted;
+pub mod http1;
 mod inputs;
 pub mod json;
 mod member;

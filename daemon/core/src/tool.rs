@@ -7,6 +7,7 @@
 //! speaks MCP.
 
 mod arguments;
+mod call;
 mod condition;
 mod decide;
 mod host;
@@ -17,6 +18,7 @@ mod permissions;
 mod spec;
 
 pub use arguments::{Arguments, MAX_BYTES, MAX_DEPTH, Malformed};
+pub use call::{Consent, NoConsent, ToolCall, ToolDenied, ToolResult, card, counted_as};
 pub use condition::Conditions;
 pub use decide::{Caller, DecidedBy, Facts, Priced, Rated, Verdict};
 pub use host::{HostPattern, Odd, UrlHost};
@@ -24,3 +26,6 @@ pub use name::{BadName, MAX_WIRE, ToolName};
 pub use path::{Of, Question, Resolved, oddity};
 pub use permissions::{Flaw, MAX_RULES, Permissions};
 pub use spec::{ConditionSpec, Effect, GlobalPolicy, PermissionsSpec, RuleSpec, Scalar, Standing};
+
+#[cfg(test)]
+mod tests;

@@ -209,11 +209,12 @@ impl Open {
     /// provider's answer is waited for a moment, for its connection to be used again.
     fn after_done(&mut self, cx: &mut Context<'_>) -> Step {
         let polled = self.source.poll_bytes(cx);
-        if let (Poll::Ready(Some(Ok(bytes))), Some(editor)) = (&polled, &self.editor)
-            && editor.ends_with(bytes)
-        {
-            self.editor = None;
-            return Step::Send(bytes.slice(..1));
+        if let (Poll::Ready(Some(Ok(bytes))), Some(editor)) = (&polled, &mut self.editor) {
+            let late = editor.push(bytes.clone()).bytes;
+            if !late.is_empty() {
+                self.editor = None;
+                return Step::Send(late);
+            }
         }
         if polled.is_pending() {
             let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(AFTER_DONE)));

@@ -65,9 +65,10 @@ pub(super) async fn handle(pages: Arc<Pages>, line: Arc<Line>, peer: IpAddr, req
         Some(dialect) if request.method() == Method::POST => call(&pages.gate, dialect, line, peer, request).await,
         Some(_) => not_taken("POST"),
         None => match StoredPath::at(path) {
-            Some(place) if takes(place.rest.methods()) => stored::serve(&pages.gate, place, peer, request).await,
+            // Boxed: what is rare is not to make the future of each call larger.
+            Some(place) if takes(place.rest.methods()) => Box::pin(stored::serve(&pages.gate, place, peer, request)).await,
             Some(place) => not_taken(place.rest.methods()),
-            None => pages.page(peer, request).await,
+            None => Box::pin(pages.page(peer, request)).await,
         },
     }
 }
@@ -99,34 +100,37 @@ async fn call(gate: &Gate, dialect: Dialect, line: Arc<Line>, peer: IpAddr, requ
         Turn::Refused(denial) => return refuse(&denial, to),
     };
     let (leaving, left) = oneshot::channel();
-    let serving = serve(gate.clone(), active, entered, message, left);
-    Tracked::new(gate, id, leaving, replay::recorded(ticket, serving)).await
+    let serving = {
+        let gate = gate.clone();
+        async move { replay::recorded(ticket, serve(&gate, &active, entered, &message, left).await) }
+    };
+    Tracked::new(gate, id, leaving, serving).await
 }
 
 /// The call itself, with as many attempts as it takes. It runs to its end even when the client leaves.
 async fn serve(
-    gate: Gate,
-    active: Arc<Active>,
+    gate: &Gate,
+    active: &Arc<Active>,
     mut entered: Entered,
-    message: Message,
+    message: &Message,
     mut left: oneshot::Receiver<()>,
 ) -> Response<Reply> {
     let mut attempts = Attempts::default();
     if message.dialect.is_free() {
-        return exempt::serve(&gate, &active, entered, attempts.asked(&message), &message).await;
+        return Box::pin(exempt::serve(gate, active, entered, attempts.asked(message), message)).await;
     }
     loop {
-        let next = match admit(&gate, &active, entered, attempts.asked(&message)).await {
+        let next = match admit(gate, active, entered, attempts.asked(message)).await {
             Ok(Decision::Permit(hold)) => {
                 let again = attempts.admitted(&hold);
-                match attempt(&gate, &active, hold, &message, &mut left, again).await {
+                match attempt(gate, active, hold, message, &mut left, again).await {
                     Tried::Over(answer) => return answer,
-                    Tried::Unserved(unserved) => attempts.unserved(&gate, &active, &message, *unserved, &mut left).await,
+                    Tried::Unserved(unserved) => Box::pin(attempts.unserved(gate, active, message, *unserved, &mut left)).await,
                 }
             }
-            Ok(Decision::Deny(mut turned)) => match attempts.tightened(&message, &mut turned).await {
+            Ok(Decision::Deny(mut turned)) => match Box::pin(attempts.tightened(message, &mut turned)).await {
                 true => Next::Try(turned.entered),
-                false => attempts.turned(&gate, &active, &message, turned),
+                false => attempts.turned(gate, active, message, turned),
             },
             Err(fault) => {
                 tracing::error!(%fault, request = %message.to.request, "no call can be admitted");
@@ -339,7 +343,7 @@ struct Received {
 }
 
 /// Reads and parses a request's body.
-async fn read(gate: &Gate, active: &Active, received: Received, body: Incoming) -> Result<Message, Denial> {
+async fn read(gate: &Gate, active: &Active, received: Received, body: Incoming) -> Result<Box<Message>, Denial> {
     let Received { line, dialect, to, head: http::request::Parts { uri, headers, .. } } = received;
     if headers::is_encoded(&headers) {
         body::skip_unasked(&headers, body).await;
@@ -354,7 +358,7 @@ async fn read(gate: &Gate, active: &Active, received: Received, body: Incoming) 
         headers::query(&uri, &headers)?;
     }
     match dialect.read(&body) {
-        Ok(request) => Ok(Message { line, provider_key, uri, headers, body, dialect, to, request }),
+        Ok(request) => Ok(Box::new(Message { line, provider_key, uri, headers, body, dialect, to, request })),
         Err(Malformed { message, param }) => Err(Denial::Malformed { message, param }),
     }
 }

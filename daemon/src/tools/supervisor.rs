@@ -7,6 +7,7 @@ mod backoff;
 mod engine;
 mod instance;
 mod life;
+mod look;
 mod options;
 mod status;
 

@@ -173,7 +173,7 @@ async fn call(ledger: &Ledger, account: AccountId, number: u64, ending: Ending) 
         idempotency: None,
         skipped: Vec::new(),
     };
-    ledger.hold(hold).await.unwrap().unwrap();
+    ledger.hold(Box::new(hold)).await.unwrap().unwrap();
     ledger.end(key, ending).unwrap();
 }
 

@@ -186,7 +186,7 @@ impl Pair {
         let key = HoldKey { request: RequestId::new(self.house.ledger.epoch(), self.house.requests), attempt: 0 };
         let call = hold_call(key, account, output, sent);
         let amount = call.amount.get();
-        let verdict = match self.house.ledger.hold(call).await.unwrap() {
+        let verdict = match self.house.ledger.hold(Box::new(call)).await.unwrap() {
             Ok(_) => Verdict::Held,
             Err(Denial::Account { account, state, .. }) => Verdict::Stopped(account.id, state),
             Err(Denial::Budget { account, period, left, .. }) => Verdict::Short(account.id, period, left.get()),

@@ -44,7 +44,7 @@ async fn hold(house: &mut House, account: AccountId) -> Option<HoldKey> {
         idempotency: None,
         skipped: Vec::new(),
     };
-    house.ledger.hold(call).await.ok().map(|held| held.map(|_| key).unwrap())
+    house.ledger.hold(Box::new(call)).await.ok().map(|held| held.map(|_| key).unwrap())
 }
 
 #[tokio::test]

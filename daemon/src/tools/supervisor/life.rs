@@ -5,6 +5,8 @@
 mod alive;
 mod birth;
 
+pub(super) use birth::cwd;
+
 use super::super::lock;
 use super::super::process::{Exit, Spawner};
 use super::super::session::{Changed, Opening, Session};

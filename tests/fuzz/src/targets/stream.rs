@@ -56,6 +56,9 @@ pub fn check_made(bytes: &[u8]) {
     hold(&mut choices, stream.as_bytes());
 }
 
+/// Events of a response that nothing follows.
+const LAST_OF_RESPONSES: [&str; 3] = ["response.completed", "response.failed", "response.incomplete"];
+
 /// What came of a stream.
 #[derive(Debug, PartialEq, Eq)]
 struct Told {
@@ -121,9 +124,17 @@ impl Wanted {
             let payload = lines.join(&b'\n');
             let own = &body[event.from..event.to];
             done = event.to;
-            if matches!(payload.trim_ascii(), b"" | b"[DONE]") {
-                wanted.bytes.extend_from_slice(own);
-                continue;
+            match payload.trim_ascii() {
+                b"" => {
+                    wanted.bytes.extend_from_slice(own);
+                    continue;
+                }
+                b"[DONE]" => {
+                    wanted.bytes.extend_from_slice(own);
+                    wanted.is_fault = read == 0;
+                    return wanted;
+                }
+                _ => {}
             }
             let Some(doc) = doc::parse(&payload).filter(|doc| doc.depth() <= aexd::wire::json::MAX_DEPTH) else {
                 wanted.is_fault = true;
@@ -158,6 +169,9 @@ impl Wanted {
                 }
                 None => wanted.bytes.extend_from_slice(own),
             }
+            if is_last(dialect, &doc) {
+                return wanted;
+            }
         }
         wanted.bytes.extend_from_slice(&body[done..]);
         wanted.is_fault = read == 0;
@@ -181,6 +195,17 @@ fn is_usage_chunk(dialect: Dialect, doc: &Doc<'_>) -> bool {
             .flat_map(|(_, groq)| groq.members())
             .any(|(name, value)| name == "error" && !value.is_null());
     chat && usage && !errors && choices.is_some_and(|(_, value)| value.items().is_empty())
+}
+
+/// Whether nothing may follow an event.
+fn is_last(dialect: Dialect, doc: &Doc<'_>) -> bool {
+    // Of a name that is said twice any word counts.
+    let mut kinds = doc.members().iter().filter(|(name, _)| name == "type").filter_map(|(_, value)| value.text());
+    match dialect {
+        Dialect::Messages | Dialect::CountTokens => kinds.any(|kind| kind == "message_stop"),
+        Dialect::Responses => kinds.next_back().is_some_and(|kind| LAST_OF_RESPONSES.contains(&kind)),
+        Dialect::Chat | Dialect::Completions | Dialect::Embeddings => false,
+    }
 }
 
 /// The model's name as the dialect has it.

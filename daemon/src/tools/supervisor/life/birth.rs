@@ -9,6 +9,7 @@ use super::super::Scope;
 use super::super::instance::Instance;
 use super::super::options::{Options, Resolved};
 use super::alive::Alive;
+use crate::tools::server::Server;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::net::unix::pipe::{Receiver, Sender};
@@ -50,19 +51,24 @@ pub(super) async fn give(options: &Arc<Options>, spawner: &Spawner, instance: &I
     })
 }
 
-/// The folder of its own.
-fn folder(options: &Options, instance: &Instance) -> PathBuf {
-    let own = options.home.join("private").join(&instance.server.name);
-    match instance.scope {
+/// The folder of a process's own.
+fn folder(options: &Options, server: &str, scope: Scope) -> PathBuf {
+    let own = options.home.join("private").join(server);
+    match scope {
         Scope::All => own.join("all"),
         Scope::Agent(agent) => own.join(format!("agent_{agent}")),
         Scope::Run(run) => own.join(format!("run_{run}")),
     }
 }
 
+/// The folder that a process starts in.
+pub(in crate::tools::supervisor) fn cwd(options: &Options, server: &Server, scope: Scope) -> PathBuf {
+    server.cwd.clone().unwrap_or_else(|| folder(options, &server.name, scope).join("work"))
+}
+
 fn plan(options: &Options, instance: &Instance, env: Vec<(String, String)>) -> sandbox::Plan {
     let server = &instance.server;
-    let own = folder(options, instance);
+    let own = folder(options, &instance.server.name, instance.scope);
     let (home, tmp, work) = (own.join("home"), own.join("tmp"), own.join("work"));
     let mut whole = options.env.clone();
     whole.push(("HOME".to_owned(), home.to_string_lossy().into_owned()));
@@ -74,7 +80,7 @@ fn plan(options: &Options, instance: &Instance, env: Vec<(String, String)>) -> s
         program: Some(server.command.clone()),
         args: server.args.clone(),
         env: whole,
-        cwd: server.cwd.clone().unwrap_or_else(|| work.clone()),
+        cwd: cwd(options, server, instance.scope),
         private: vec![home, tmp.clone(), work],
         tmp: Some(tmp),
         deny: options.deny.clone(),
@@ -87,7 +93,7 @@ fn plan(options: &Options, instance: &Instance, env: Vec<(String, String)>) -> s
 /// Removes what a run's process left: its run is over.
 pub(super) async fn tidy(options: &Options, instance: &Instance) {
     if matches!(instance.scope, Scope::Run(_)) {
-        let own = folder(options, instance);
+        let own = folder(options, &instance.server.name, instance.scope);
         let removed = tokio::task::spawn_blocking(move || match std::fs::remove_dir_all(&own) {
             Err(fault) if fault.kind() != std::io::ErrorKind::NotFound => {
                 tracing::warn!(%fault, folder = %own.display(), "what a tool left cannot be removed");
