@@ -152,6 +152,8 @@ pub(crate) enum Daemon {
     },
     /// Stop the daemon: calls in flight finish first
     Stop,
+    /// Read the configuration and the keys again, as `aexctl models reload` does
+    Reload,
     /// Show what the daemon is doing
     Status,
     /// Write a systemd unit that starts the daemon, for this user

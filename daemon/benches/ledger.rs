@@ -154,6 +154,7 @@ impl House {
             state: Settled::Exact,
             lines,
             outcome: Outcome::Answered,
+            relayed: None,
             status: Some(200),
             tier: None,
             unknown_usage: Vec::new(),

@@ -38,6 +38,7 @@ pub use listen::bind;
 
 use crate::config::Settings;
 use crate::gate::{Facts, Gate};
+use crate::tools::gatekeeper::Gatekeeper;
 use aex_core::event::By;
 use aex_proto::rpc::{ErrorObject, Fault, Id, Response};
 use std::io;
@@ -67,6 +68,7 @@ const AFTER_FAULT: Duration = Duration::from_millis(100);
 /// What all connections share.
 struct Control {
     gate: Gate,
+    gatekeeper: Gatekeeper,
     facts: Arc<Facts>,
     /// The settings that sockets, threads and ledger were made with.
     started: Settings,
@@ -81,13 +83,15 @@ struct Control {
 }
 
 /// Serves the socket until `shutdown` turns true. Runs on a current-thread runtime; the socket's file is removed at the end.
-pub async fn serve(listener: UnixListener, gate: Gate, facts: Arc<Facts>, mut shutdown: watch::Receiver<bool>) {
+pub async fn serve(listener: UnixListener, gatekeeper: Gatekeeper, facts: Arc<Facts>, mut shutdown: watch::Receiver<bool>) {
+    let gate = gatekeeper.gate().clone();
     let (runs, orders) = mpsc::channel(ORDERS);
     let keeper = tokio::spawn(keeper::keep(gate.clone(), orders, shutdown.clone()));
     let started = gate.active().config.settings.clone();
     let (tied, exports) = (Arc::new(Semaphore::new(MAX_TIED)), Arc::new(Semaphore::new(MAX_EXPORTS)));
     let control = Arc::new(Control {
         gate,
+        gatekeeper,
         facts,
         started,
         runs,

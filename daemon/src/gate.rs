@@ -25,7 +25,7 @@ pub use live::Call;
 pub use policy::InForce;
 pub use refuse::Evidence;
 pub use servers::ToolsDone;
-pub use settle::{Ended, Passed, settle, settle_and_go_on};
+pub use settle::{Ended, Passed, Uncounted, settle, settle_and_go_on};
 pub use tight::Tight;
 pub use tool::{ToolEnded, ToolGuard, ToolHold, ToolWanted, Weighed};
 

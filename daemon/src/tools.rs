@@ -6,6 +6,7 @@
 pub mod fault;
 mod framing;
 pub mod gatekeeper;
+pub mod open;
 pub mod process;
 pub mod registry;
 pub mod resolve;

@@ -23,6 +23,7 @@ pub mod messages;
 mod nfkc;
 pub mod request;
 pub mod responses;
+pub mod said;
 mod sse;
 pub mod stream;
 pub mod text;

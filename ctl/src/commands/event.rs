@@ -205,6 +205,7 @@ mod tests {
             charge: Pico::new(75_000_000),
             lines: vec![aex_core::price::Line(aex_core::usage::Bucket::Input, 15, Pico::new(1_000_000))],
             outcome: ledger::Outcome::Answered,
+            relayed: None,
             request: RequestId::new(1, 2),
             state: Settled::Exact,
             status: Some(200),

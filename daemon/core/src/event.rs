@@ -7,7 +7,7 @@ mod end;
 mod kinds;
 mod parts;
 
-pub use end::{Outcome, Released, Settled};
+pub use end::{Outcome, Relayed, Released, Settled};
 pub use parts::{By, ChainEnd, Imported, Skipped, ToolsAction};
 
 use crate::ask::Ask;
@@ -216,6 +216,9 @@ events! {
         lines: Vec<Line>,
         /// Why it was settled so.
         outcome: Outcome,
+        /// The output that an estimate rests on; absent where none was counted, and in events of the first versions.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        relayed: Option<Relayed>,
         /// The request.
         request: RequestId,
         /// How it was settled.

@@ -58,7 +58,7 @@ async fn dispatch(control: &Control, by: By, verb: Verb, request: Request, after
         Verb::TokenList => reply::<m::TokenList, _>(request, async |query| tokens::list(gate, query).await).await,
         Verb::TokenRevoke => reply::<m::TokenRevoke, _>(request, async |wanted| tokens::revoke(gate, by, wanted).await).await,
         Verb::ModelList => reply::<m::ModelList, _>(request, async |_| Ok(models::list(&gate.active()))).await,
-        Verb::ModelReload => reply::<m::ModelReload, _>(request, async |_| models::reload(gate, started, by).await).await,
+        Verb::ModelReload => reply::<m::ModelReload, _>(request, async |_| models::reload(&control.gatekeeper, started, by).await).await,
         Verb::ModelCheck => reply::<m::ModelCheck, _>(request, async |_| Ok(check::check(&gate.active()).await)).await,
         Verb::ConfigGet => reply::<m::ConfigGet, _>(request, async |_| Ok(config::show(gate, started))).await,
         Verb::PolicyShow => reply::<m::PolicyShow, _>(request, async |named| policies::show(gate, named).await).await,

@@ -205,11 +205,12 @@ fn held_event(call: HoldCall, placed: Placed, deadline: Stamp, epoch: u32) -> Ca
 fn end_event(call: &EndCall, charge: Pico) -> Event {
     let HoldKey { request, attempt } = call.key;
     match &call.ending {
-        Ending::Settle { state, lines, outcome, status, tier, unknown_usage } => CallSettled {
+        Ending::Settle { state, lines, outcome, relayed, status, tier, unknown_usage } => CallSettled {
             attempt,
             charge,
             lines: if *state == Settled::WorstCase { Vec::new() } else { lines.clone() },
             outcome: *outcome,
+            relayed: *relayed,
             request,
             state: *state,
             status: *status,

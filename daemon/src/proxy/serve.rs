@@ -3,6 +3,7 @@
 use super::attempts::{Attempts, Cause, Next, Tried, Unserved};
 use super::body;
 use super::dispatch::{Dispatched, Message, dispatch};
+use super::estimate;
 use super::exempt;
 use super::headers;
 use super::line::Line;
@@ -161,7 +162,7 @@ async fn attempt(
         biased;
         dispatched = dispatch(active, hold.sending(), message) => dispatched,
         Ok(()) = left, if waits_for_client => {
-            settle(gate, hold, Ended::Relayed { outcome: Outcome::ClientLeft, status: None, bytes: 0, usage: None });
+            settle(gate, hold, Ended::relayed(Outcome::ClientLeft, None, 0, None));
             return Tried::Over(refuse(&Denial::Draining, to));
         }
         () = stop.raised() => return Tried::Over(stopped(gate, hold, to, None)),
@@ -217,6 +218,7 @@ async fn relay(gate: &Gate, active: &Active, hold: Hold, message: &Message, answ
         let is_ours = message.dialect.has_usage_option() && !message.request.asks_for_usage();
         let usage_chunk = if is_ours { UsageChunk::Strip } else { UsageChunk::Pass };
         let editor = StreamEditor::new(message.dialect, client_model(active, message), ask.choices, usage_chunk);
+        let editor = if estimate::may_count(active, &hold) { editor.keeping_texts() } else { editor };
         let on_disconnect = active.config.settings.on_disconnect.value;
         let stores = message.request.stores;
         let streamed = Streamed { dialect: message.dialect, to, stores, status: head.status.as_u16(), source, editor, on_disconnect };

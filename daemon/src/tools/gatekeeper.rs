@@ -4,14 +4,15 @@
 //! task of its own, which ends it in the ledger whatever becomes of its caller. Must not: know HTTP or JSON-RPC.
 
 use super::fault::ToolFault;
+use super::open;
 use super::resolve::Bases;
 use super::server::Server;
 use super::supervisor::{self, Answer, Asked, Call, Progress, Tools};
-use crate::gate::{Entered, Evidence, Gate, ToolEnded, ToolGuard, ToolHold, ToolWanted, Weighed};
+use crate::gate::{Active, Entered, Evidence, Gate, ToolEnded, ToolGuard, ToolHold, ToolWanted, Weighed};
 use crate::ledger::{AccountView, LedgerFault};
 use aex_core::books::AccountKind;
 use aex_core::decision::Denial;
-use aex_core::event::Outcome;
+use aex_core::event::{By, Outcome};
 use aex_core::tool::{Arguments, Caller, Effect, ToolName, ToolResult};
 use aex_proto::value::Digest;
 use rmcp::model::{InputResponses, JsonObject, Tool};
@@ -93,6 +94,16 @@ impl Gatekeeper {
     #[must_use]
     pub const fn gate(&self) -> &Gate {
         &self.gate
+    }
+
+    /// Reads the configuration anew and puts it in force whole, its servers with it; a bad one leaves the old one in force.
+    ///
+    /// # Errors
+    /// All that is wrong with the new one, as text.
+    pub async fn reload(&self, by: Option<By>) -> Result<Arc<Active>, String> {
+        let active = self.gate.reload(by).await?;
+        self.tools.replace(open::servers(&active)).map_err(|fault| format!("the tool servers cannot be started: {fault}"))?;
+        Ok(active)
     }
 
     /// The tools that an account may call, by their names. Servers that do not start are left out; their state tells why.

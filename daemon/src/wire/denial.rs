@@ -11,7 +11,7 @@ mod tool;
 mod whose;
 
 pub use answer::{Addressee, Refusal};
-pub use fault::{Misdirected, UpstreamFault, misdirected, upstream};
+pub use fault::{Misdirected, UpstreamFault, misdirected, of_tool, upstream};
 pub use stream::{stream_denial, stream_fault};
 
 use super::request::FIELD;

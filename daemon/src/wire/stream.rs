@@ -7,6 +7,7 @@ use super::answer::{Answer, Kept};
 use super::dialect::{Dialect, Told};
 use super::edit::{quoted, spliced};
 use super::json::{Kind, Scanner};
+use super::said::Said;
 use super::sse::{Event, Piece, Splitter};
 use super::usage;
 use aex_core::price::is_standard_tier;
@@ -83,6 +84,8 @@ pub struct Ending {
     pub fault: Option<StreamFault>,
     /// What was read in it.
     pub meter: Meter,
+    /// The texts that passed, where they were to be kept.
+    pub said: Said,
 }
 
 /// A place in the bytes, and what stands there instead.
@@ -129,6 +132,13 @@ impl StreamEditor {
             fault: None,
             meter: Meter::default(),
         }
+    }
+
+    /// Keeps the texts that pass, for a count of their tokens.
+    #[must_use]
+    pub fn keeping_texts(mut self) -> StreamEditor {
+        self.told.said = Said::kept();
+        self
     }
 
     /// What was read up to here: all that a stream cut by its client leaves.
@@ -203,7 +213,7 @@ impl StreamEditor {
         }
         let is_last = !self.meter.usage_goes_on && (complete || self.dialect.tells_last_usage());
         let metered = self.fault.is_none() && self.meter.usage.is_some() && is_last;
-        Ending { tail, metered, complete, fault: self.fault, meter: self.meter }
+        Ending { tail, metered, complete, fault: self.fault, meter: self.meter, said: self.told.said }
     }
 
     /// Reads what is complete, up to a fault: how many bytes are done with, and the edits in them.
@@ -271,6 +281,7 @@ impl StreamEditor {
     }
 
     fn note(&mut self, answer: &Answer) {
+        self.told.said.end_of_event();
         self.meter.events += 1;
         self.meter.relayed_output_bytes = self.meter.relayed_output_bytes.saturating_add(answer.relayed_output_bytes);
         self.meter.provider_error |= answer.is_error;

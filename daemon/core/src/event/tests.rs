@@ -45,6 +45,7 @@ fn a_body_is_canonical_and_is_read_back() {
         charge: Pico::new(7),
         lines: vec![Line(crate::usage::Bucket::Input, 7, Pico::new(1))],
         outcome: Outcome::Answered,
+        relayed: Some(Relayed { bytes: 9, tokens: Some(3) }),
         request: RequestId::new(1, 1),
         state: Settled::Exact,
         status: Some(200),

@@ -5,11 +5,13 @@ use super::checks::{Seen, checks};
 use super::{caller, json, money, name, seen, tool};
 use crate::ask::Ask;
 use crate::decision::Denial;
-use crate::event::{CallDenied, CallHeld, CallReleased, CallSettled, ConfigLoaded, Event, Settled};
+use crate::event::{CallDenied, CallHeld, CallReleased, CallSettled, ConfigLoaded, Event, Relayed, Settled};
 use crate::policy::{self, Changed, Effective, Facts, Fallback, Permit};
 use crate::price::{self, Bound, HostedCalls, Line, ModelCard, Reckoning, Unbounded};
 use crate::verify::{Audit, Record, Standing, repriced};
-use aex_proto::explain::{BoundPart, BoundTold, CallStory, ChargeLine, Edit, Ended, PolicyUsed, Recomputed, RuleSeen, SentTo, ToolTold};
+use aex_proto::explain::{
+    BoundPart, BoundTold, CallStory, ChargeLine, Edit, Ended, PolicyUsed, Recomputed, RelayedTold, RuleSeen, SentTo, ToolTold,
+};
 use aex_proto::value::{Digest, Pico};
 
 /// All that is known of one request.
@@ -355,6 +357,7 @@ fn ended(
         held_usd: held.amount.usd(),
         lines: Vec::new(),
         outcome: String::new(),
+        relayed: None,
         state: "released".to_owned(),
         status: None,
         suspended_by: dossier.suspended.map(|record| record.seq.unsigned_abs()),
@@ -368,7 +371,7 @@ fn ended(
         }
         Event::CallSettled(settled) => {
             recomputed.extend(charged_again(&settled, held, card));
-            let CallSettled { charge, lines, outcome, state, status, tier, unknown_usage, .. } = *settled;
+            let CallSettled { charge, lines, outcome, relayed, state, status, tier, unknown_usage, .. } = *settled;
             let line = |Line(bucket, quantity, unit): &Line| {
                 let sum = unit.times(*quantity).unwrap_or(Pico::MAX);
                 let (bucket, quantity, unit_pico) = (name(bucket), *quantity, *unit);
@@ -376,7 +379,9 @@ fn ended(
             };
             let lines = lines.iter().map(line).collect();
             let (outcome, state) = (name(&outcome), state.name().to_owned());
-            Ok(Ended { charge_pico: charge, charge_usd: charge.usd(), lines, outcome, state, status, tier, unknown_usage, ..told })
+            let relayed = relayed.map(|Relayed { bytes, tokens }| RelayedTold { bytes, tokens });
+            let told = Ended { charge_pico: charge, charge_usd: charge.usd(), lines, relayed, ..told };
+            Ok(Ended { outcome, state, status, tier, unknown_usage, ..told })
         }
         other => Err(format!("event {} is {}, which ends no request", end.seq, other.kind())),
     }

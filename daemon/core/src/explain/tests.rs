@@ -144,6 +144,7 @@ impl Chain {
             charge: charge.total,
             lines: charge.lines.clone(),
             outcome: Outcome::Answered,
+            relayed: None,
             request: request(number),
             state: Settled::Exact,
             status: Some(200),

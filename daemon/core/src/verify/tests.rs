@@ -328,6 +328,7 @@ impl Scribe {
             charge: total,
             lines,
             outcome,
+            relayed: None,
             request: key.request,
             state,
             status: Some(200),

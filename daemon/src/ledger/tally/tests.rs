@@ -179,7 +179,7 @@ async fn call(ledger: &Ledger, account: AccountId, number: u64, ending: Ending) 
 
 fn settled(state: Settled) -> Ending {
     let lines = vec![Line(Bucket::Input, 3, Pico::new(2))];
-    Ending::Settle { state, lines, outcome: Outcome::Answered, status: None, tier: None, unknown_usage: Vec::new() }
+    Ending::Settle { state, lines, outcome: Outcome::Answered, relayed: None, status: None, tier: None, unknown_usage: Vec::new() }
 }
 
 #[tokio::test]

@@ -286,7 +286,15 @@ fn sums(row: &Balance) -> naive::Sums {
 
 fn ending(end: End) -> Ending {
     let lines = |output| Charge::of(&Usage::text(9, output), &card().price.unwrap()).unwrap().lines;
-    let settle = |state, outcome, lines| Ending::Settle { state, lines, outcome, status: Some(200), tier: None, unknown_usage: Vec::new() };
+    let settle = |state, outcome, lines| Ending::Settle {
+        state,
+        lines,
+        outcome,
+        relayed: None,
+        status: Some(200),
+        tier: None,
+        unknown_usage: Vec::new(),
+    };
     match end {
         End::Exact(output) => settle(Settled::Exact, Outcome::Answered, lines(output)),
         End::Left(output) => settle(Settled::Estimated, Outcome::ClientLeft, lines(output)),

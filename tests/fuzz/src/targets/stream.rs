@@ -1,5 +1,5 @@
 //! Streams: any cutting gives the same bytes and the same meter, and the bytes are the provider's but for the model's name and the usage
-//! chunk that the client did not ask for. The judge reads the whole stream at once, by rules of its own.
+//! chunk that the client did not ask for. Texts that are kept are no more than the output. The judge reads the whole stream at once, by rules of its own.
 
 use crate::dice::Dice;
 use crate::doc::{self, Doc};
@@ -71,7 +71,7 @@ fn hold(dice: &mut Dice<'_>, body: &[u8]) {
     let client = dice.pick(&["mine", "real", "a\"b", "日本", ""]);
     let chunk = dice.pick(&[UsageChunk::Strip, UsageChunk::Pass]);
     let choices = dice.pick(&[1, 2, 0, 128]);
-    let editor = || StreamEditor::new(dialect, client, choices, chunk);
+    let editor = || StreamEditor::new(dialect, client, choices, chunk).keeping_texts();
     let whole = run(editor(), &[body]);
     let single: Vec<&[u8]> = body.chunks(1).collect();
     assert_eq!(whole, run(editor(), &single), "byte by byte");
@@ -89,6 +89,12 @@ fn hold(dice: &mut Dice<'_>, body: &[u8]) {
     assert_eq!(sent, full);
     assert_eq!(whole.ending.fault.is_some(), wanted.is_fault, "fault: {:?}", whole.ending);
     assert!(whole.ending.meter.relayed_output_bytes <= body.len() as u64, "no more output than bytes");
+    let texts = whole.ending.said.texts();
+    assert!(texts.iter().all(|text| text.text.len() as u64 <= text.bytes), "no text is longer than its bytes");
+    let said = texts.iter().map(|text| text.bytes).sum::<u64>();
+    assert!(said <= whole.ending.meter.relayed_output_bytes, "no more texts than output");
+    let silent = run(StreamEditor::new(dialect, client, choices, chunk), &[body]);
+    assert!(silent.bytes == whole.bytes && silent.ending.meter == whole.ending.meter, "keeping texts changes nothing else");
     assert!(!whole.ending.complete || whole.ending.fault.is_none());
 }
 
