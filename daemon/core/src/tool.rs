@@ -10,6 +10,7 @@ mod arguments;
 mod condition;
 mod decide;
 mod host;
+mod index;
 mod name;
 mod path;
 mod pattern;
