@@ -23,6 +23,7 @@ pub mod group;
 pub mod ledger;
 pub mod metrics;
 pub mod model;
+pub mod permission;
 pub mod run;
 pub mod status;
 pub mod token;

@@ -1,7 +1,8 @@
 //! The one table of methods and notifications. What is not in it does not exist on the socket.
 
 use crate::{
-    account, audit, budget, check, config, daemon, event, explain, group, ledger, metrics, model, policy, run, status, token, tree,
+    account, audit, budget, check, config, daemon, event, explain, group, ledger, metrics, model, permission, policy, run, status, token,
+    tree,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -167,6 +168,11 @@ methods! {
     Read "policy.check" PolicyCheck(policy::PolicyCheck) -> policy::PolicyChecked;
     /// Whether cases come out as expected under the policy in force.
     Read "policy.test" PolicyTest(policy::PolicyTest) -> policy::PolicyTested;
+
+    /// What an agent may call of tools: the rules that mean it.
+    Read "permission.show" PermissionShow(permission::PermissionQuery) -> permission::PermissionsShown;
+    /// What would come of a call of a tool, which is not made.
+    Read "permission.check" PermissionCheck(permission::PermissionCheck) -> permission::PermissionChecked;
 
     /// Opens a run below an agent, tied to this connection.
     Write "run.open" RunOpen(run::RunOpen) -> run::RunOpened;

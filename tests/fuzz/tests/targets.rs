@@ -22,6 +22,7 @@ target! {
     control: control::check,
     export: export::check,
     models: config::models,
+    permissions: config::permissions,
     policy: config::policy,
     prices: prices::check,
     request: request::check,
