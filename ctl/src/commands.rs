@@ -22,6 +22,7 @@ mod policy;
 mod restore;
 mod status;
 mod token;
+mod tool;
 mod unit;
 mod version;
 
@@ -83,6 +84,7 @@ pub(crate) fn run(cli: Cli, view: &View) -> Result<Exit, Failure> {
         Command::Config => config::run(&context),
         Command::Doctor(wanted) => doctor::run(&context, wanted),
         Command::Policy(verb) => policy::run(&context, verb),
+        Command::Tools(verb) => tool::run(&context, verb),
         Command::Version => version::run(&context),
         Command::Demo | Command::DemoAgent | Command::Completions { .. } => Ok(Exit::Done),
     }

@@ -310,6 +310,9 @@ fn check(home: Option<PathBuf>) -> anyhow::Result<ExitCode> {
         Ok(active) => {
             let warned = |warning: &Problem| Finding::warning("config", warning.to_string(), "correct the file");
             let mut findings: Vec<Finding> = active.config.warnings.iter().map(warned).collect();
+            let wrong =
+                |problem: &Problem| Finding::error("tools", problem.to_string(), "correct the file: no server is started without it");
+            findings.extend(active.config.tools_errors.iter().map(wrong));
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             findings.extend(runtime.block_on(control::check(&active)).findings);
             let settings = &active.config.settings;

@@ -16,6 +16,8 @@ pub mod server;
 mod session;
 pub mod supervisor;
 
+pub use process::one_line;
+
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Locks what stays whole whoever panicked: each change is one assignment.

@@ -111,7 +111,8 @@ fn live(client: &mut Client, findings: &mut Vec<Finding>) -> Vec<String> {
 }
 
 fn health(name: &str, passed: bool, detail: &str) -> Finding {
-    if passed { Finding::ok(name, detail) } else { Finding::error(name, detail, "see the daemon's log, then restart it") }
+    let fix = if name == "tools" { "correct mcp.json, then `aexctl models reload`" } else { "see the daemon's log, then restart it" };
+    if passed { Finding::ok(name, detail) } else { Finding::error(name, detail, fix) }
 }
 
 fn port(status: &DaemonStatus) -> Finding {
