@@ -15,7 +15,7 @@ pub(super) use running::Running;
 pub use text::one_line;
 pub use tree::Leftover;
 
-use super::sandbox;
+use super::sandbox::{self, cgroup};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use pidfd::Pidfd;
@@ -78,6 +78,8 @@ pub(super) struct Birth {
     pub(super) plan: sandbox::Plan,
     /// The daemon's own program, which is the stage.
     pub(super) aexd: PathBuf,
+    /// Where control groups can be made.
+    pub(super) groups: Option<Arc<cgroup::Home>>,
 }
 
 /// A process as it comes from the thread that started it. Dropped, it dies.
@@ -91,6 +93,8 @@ pub(super) struct Born {
     is_ended: bool,
     running: Arc<Running>,
     report: Option<sandbox::ReportReader>,
+    /// Removed when all its processes are dead.
+    control: Option<cgroup::Group>,
 }
 
 /// The thread that starts processes. The kernel's death signal fires when the thread that started a process ends, not when its process does:
@@ -141,6 +145,9 @@ impl Born {
         }
         let mark = running.mark()?;
         birth.plan.env.push((MARK.to_owned(), mark.clone()));
+        let make = |home: &Arc<cgroup::Home>| home.make(&format!("tool-{}-{mark}", birth.server), &birth.plan.confinement.resources);
+        let control = birth.groups.as_ref().map(make).transpose()?;
+        birth.plan.group = control.as_ref().map(|control| control.folder().to_owned());
         let mut stage = sandbox::stage(&birth.aexd, &birth.plan)?;
         stage.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = stage.command.spawn()?;
@@ -155,7 +162,7 @@ impl Born {
             }
         };
         let report = Some(stage.report);
-        let born = Born { child, pidfd, started, mark, is_ended: false, running: Arc::clone(running), report };
+        let born = Born { child, pidfd, started, mark, is_ended: false, running: Arc::clone(running), report, control };
         running.add(&birth.server, born.pid(), started)?;
         Ok(born)
     }
@@ -163,6 +170,13 @@ impl Born {
     /// Its number, which is that of its group too.
     fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Kills its control group, where it has one: also what has left group and session.
+    fn kill_control(&self) {
+        if let Some(Err(fault)) = self.control.as_ref().map(cgroup::Group::kill) {
+            tracing::debug!(%fault, "a control group cannot be killed as a whole");
+        }
     }
 
     fn group(&self) -> Pid {
@@ -173,6 +187,7 @@ impl Born {
 impl Drop for Born {
     fn drop(&mut self) {
         if !self.is_ended {
+            self.kill_control();
             // It is not reaped yet, so number and group are its own.
             drop(self.child.kill());
             let _: nix::Result<()> = killpg(self.group(), Signal::SIGKILL);
@@ -235,6 +250,7 @@ impl Process {
     /// Kills it with everything it started, and says how it ended.
     pub(super) async fn end(mut self) -> Option<Exit> {
         // What is here and in its group dies at once; who left the group is looked for.
+        self.born.kill_control();
         let _: nix::Result<()> = killpg(self.born.group(), Signal::SIGKILL);
         let target = tree::Target { pid: self.born.pid(), start: self.born.started, mark: self.born.mark.clone() };
         let left = tokio::task::spawn_blocking(move || tree::kill(&target)).await.unwrap_or_default();

@@ -71,12 +71,13 @@ pub(super) fn enter(tree: &Tree, base: &Path, processes: Option<u64>) -> Result<
     Ok((proc, counted))
 }
 
-/// The smallest bound that Linux takes: its first 300 ids are reserved.
-const LEAST_IDS: u64 = 301;
+/// Ids up to here are given once only: kernel/pid.c, RESERVED_PIDS.
+const GIVEN_ONCE: u64 = 300;
 
-/// Bounds processes and threads by their ids, which each process namespace counts alone since Linux 6.14: it holds for root, too.
+/// Bounds processes and threads by their ids, which each process namespace counts alone since Linux 6.14: it holds for root, too. At
+/// first there is room for GIVEN_ONCE more.
 fn bound_ids(processes: u64) -> bool {
-    fs::write("/proc/sys/kernel/pid_max", processes.max(LEAST_IDS).to_string()).is_ok()
+    fs::write("/proc/sys/kernel/pid_max", processes.max(1).saturating_add(GIVEN_ONCE).to_string()).is_ok()
 }
 
 /// Copies the mounts of a bind and takes from them what it does not give.
@@ -127,7 +128,10 @@ fn fill(tree: &Tree, taken: Vec<(&Bind, OwnedFd)>) -> Result<(), Fault> {
                 step(&what, make_place(&path, is_dir(&mounts)))?;
                 step(&what, sys::attach_tree(&mounts, &path))?;
             }
-            Part::Hidden => step(&what, tmpfs(&path, OWN))?,
+            Part::Hidden => {
+                step(&what, make_place(&path, true))?;
+                step(&what, tmpfs(&path, OWN))?;
+            }
         }
     }
     for (at, to) in &tree.links {

@@ -248,8 +248,8 @@ impl Scene {
 
     /// The process that becomes the program: gives up what it can, tries what it gave up, and tells.
     fn become_confined(&self, report: &mut Reporter, before: &Before, place: &Place) -> Result<ExitCode, Failure> {
-        if !place.apart && !self.tree.hidden.is_empty() {
-            let hidden = self.tree.hidden.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
+        if !place.apart && !self.tree.exposed.is_empty() {
+            let hidden = self.tree.exposed.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
             let why = place.why.as_deref().unwrap_or_default();
             return Err(cannot(
                 hidden,

@@ -82,8 +82,10 @@ pub(super) struct Tree {
     pub(super) binds: Vec<Bind>,
     /// Other names of it: where, and whereto.
     pub(super) links: Vec<(PathBuf, PathBuf)>,
-    /// Folders below a bind that are empty.
+    /// Folders below a bind that are empty: the daemon's own.
     pub(super) hidden: Vec<PathBuf>,
+    /// Those of them that lie in something that was granted: without a tree of its own they could not be hidden.
+    pub(super) exposed: Vec<PathBuf>,
 }
 
 /// The files of a plan, whose program needs `reads` beside.
@@ -144,8 +146,10 @@ impl Tree {
             (&one.target, own(one), other.access).cmp(&(&other.target, own(other), one.access))
         });
         binds.dedup_by(|later, first| later.target == first.target);
-        self.hidden = deny.iter().filter(|denied| denied.is_dir() && binds.iter().any(|bind| inside(denied, bind))).cloned().collect();
+        let folders = deny.iter().filter(|denied| denied.is_dir());
+        self.hidden = folders.filter(|denied| binds.iter().any(|bind| denied.starts_with(&bind.target))).cloned().collect();
         self.hidden.sort_unstable();
+        self.exposed = self.hidden.iter().filter(|denied| binds.iter().any(|bind| inside(denied, bind))).cloned().collect();
         for bind in binds {
             let above = self.binds.iter().rev().find(|above| bind.target.starts_with(&above.target));
             let shown = above.is_some_and(|above| {
