@@ -3,10 +3,12 @@
 mod account;
 mod agent;
 mod ledger;
+mod tool;
 
 pub(crate) use account::{Budget, BudgetChange, Group, GroupCreate, GroupUpdate, Target};
 pub(crate) use agent::{AgentCreate, AgentUpdate};
 pub(crate) use ledger::{Audit, Export, Ledger, Since};
+pub(crate) use tool::{Host, Tools, ToolsAdd, ToolsImport};
 
 use crate::units;
 use aex_core::tool::ToolName;
@@ -129,6 +131,9 @@ pub(crate) enum Command {
     /// Show which tools an agent may call, and what would come of a call
     #[command(subcommand)]
     Permissions(Permissions),
+    /// Add, list and look after the servers of tools
+    #[command(subcommand)]
+    Tools(Tools),
     /// Show a governed agent from its first call to its spent budget, in a throwaway daemon without any key
     Demo,
     /// Print the completions of a shell, for its start-up file

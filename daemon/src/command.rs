@@ -311,7 +311,10 @@ fn check(home: Option<PathBuf>) -> anyhow::Result<ExitCode> {
         Ok(active) => {
             let warned = |warning: &Problem| Finding::warning("config", warning.to_string(), "correct the file");
             let wrong = |problem: &Problem| Finding::error("config", problem.to_string(), "correct the file");
+            let unserved =
+                |problem: &Problem| Finding::error("tools", problem.to_string(), "correct the file: no server is started without it");
             let mut findings: Vec<Finding> = active.config.permissions_errors.iter().map(wrong).collect();
+            findings.extend(active.config.tools_errors.iter().map(unserved));
             findings.extend(active.config.warnings.iter().map(warned));
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             findings.extend(runtime.block_on(control::check(&active)).findings);
