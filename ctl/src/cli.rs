@@ -4,11 +4,13 @@ mod account;
 mod agent;
 mod ledger;
 mod permission;
+mod tool;
 
 pub(crate) use account::{Budget, BudgetChange, Group, GroupCreate, GroupUpdate, Target};
 pub(crate) use agent::{AgentCreate, AgentUpdate};
 pub(crate) use ledger::{Audit, Export, Ledger, Since};
 pub(crate) use permission::Permissions;
+pub(crate) use tool::{Host, Tools, ToolsAdd, ToolsImport};
 
 use crate::units;
 use aex_proto::account::{AgentName, Period};
@@ -130,6 +132,9 @@ pub(crate) enum Command {
     /// Show which tools an agent may call, and what would come of a call
     #[command(subcommand)]
     Permissions(Permissions),
+    /// Add, list and look after the servers of tools
+    #[command(subcommand)]
+    Tools(Tools),
     /// Show a governed agent from its first call to its spent budget, in a throwaway daemon without any key
     Demo,
     /// Print the completions of a shell, for its start-up file
@@ -142,6 +147,9 @@ pub(crate) enum Command {
     /// The demo's agent, where there is no python3
     #[command(hide = true)]
     DemoAgent,
+    /// The same with tools.
+    #[command(hide = true)]
+    DemoTools,
 }
 
 #[derive(Debug, Subcommand)]
@@ -157,6 +165,8 @@ pub(crate) enum Daemon {
     },
     /// Stop the daemon: calls in flight finish first
     Stop,
+    /// Read the configuration and the keys again, as `aexctl models reload` does
+    Reload,
     /// Show what the daemon is doing
     Status,
     /// Write a systemd unit that starts the daemon, for this user

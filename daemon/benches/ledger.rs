@@ -154,6 +154,7 @@ impl House {
             state: Settled::Exact,
             lines,
             outcome: Outcome::Answered,
+            relayed: None,
             status: Some(200),
             tier: None,
             unknown_usage: Vec::new(),
@@ -176,7 +177,7 @@ impl House {
         let calls: Vec<HoldCall> = (0..size).map(|_| self.next()).collect();
         let keys: Vec<HoldKey> = calls.iter().map(|call| call.key).collect();
         // Each is asked for before any is waited for, so that the writer finds them together.
-        let mut holds: Vec<_> = calls.into_iter().map(|call| Box::pin(self.ledger.hold(call))).collect();
+        let mut holds: Vec<_> = calls.into_iter().map(|call| Box::pin(self.ledger.hold(Box::new(call)))).collect();
         std::future::poll_fn(|context| {
             holds.retain_mut(|hold| match hold.as_mut().poll(context) {
                 std::task::Poll::Ready(held) => {
@@ -277,7 +278,7 @@ async fn lone(flags: &Flags) {
         let call = house.next();
         let key = call.key;
         let began = clock::mono();
-        assert!(house.ledger.hold(call).await.expect("the ledger commits").is_ok());
+        assert!(house.ledger.hold(Box::new(call)).await.expect("the ledger commits").is_ok());
         spans.push(clock::mono() - began);
         house.ledger.end(key, house.ending.clone()).expect("the writer runs");
         house.ledger.settled().await.expect("the writer runs");
@@ -293,7 +294,7 @@ async fn recovery(flags: &Flags) {
     let mut house = House::new(flags, Durability::Normal).await;
     for _ in 0..1_000 {
         let call = house.next();
-        assert!(house.ledger.hold(call).await.expect("the ledger commits").is_ok());
+        assert!(house.ledger.hold(Box::new(call)).await.expect("the ledger commits").is_ok());
     }
     let copy = tempfile::tempdir_in(&flags.folder).expect("a folder");
     for name in ["ledger.db", "ledger.db-wal"] {

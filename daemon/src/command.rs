@@ -10,6 +10,7 @@ use crate::control::{self, absent_words, audit_reply};
 use crate::gate::Source;
 use crate::ledger::{self, LedgerFault};
 use crate::os::{clock, limits, paths, port};
+use crate::tools::sandbox;
 use crate::{daemon, log};
 use aex_core::chain::Head;
 use aex_core::paths::Paths;
@@ -22,6 +23,7 @@ use init::Saying;
 use std::collections::HashMap;
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -131,6 +133,14 @@ pub enum Command {
         #[arg(long)]
         models: Option<PathBuf>,
     },
+    /// Confine this process and become a program, as the plan on a descriptor says.
+    #[command(name = sandbox::SUBCOMMAND, hide = true)]
+    Stage {
+        /// The descriptor of the plan.
+        plan: RawFd,
+        /// The descriptor that the report goes to.
+        report: RawFd,
+    },
     /// Print the version.
     Version,
 }
@@ -155,6 +165,7 @@ impl Command {
             Command::Restore { home, accept_loss, file } => backup::restore(home, &file, accept_loss),
             Command::Check { home, models: Some(file) } => check_models(home, &file),
             Command::Check { home, models: None } => check(home),
+            Command::Stage { plan, report } => Ok(sandbox::run(plan, report)),
             Command::Version => {
                 println!("aexd {}", env!("CARGO_PKG_VERSION"));
                 Ok(ExitCode::SUCCESS)
@@ -300,7 +311,10 @@ fn check(home: Option<PathBuf>) -> anyhow::Result<ExitCode> {
         Ok(active) => {
             let warned = |warning: &Problem| Finding::warning("config", warning.to_string(), "correct the file");
             let wrong = |problem: &Problem| Finding::error("config", problem.to_string(), "correct the file");
+            let unserved =
+                |problem: &Problem| Finding::error("tools", problem.to_string(), "correct the file: no server is started without it");
             let mut findings: Vec<Finding> = active.config.permissions_errors.iter().map(wrong).collect();
+            findings.extend(active.config.tools_errors.iter().map(unserved));
             findings.extend(active.config.warnings.iter().map(warned));
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             findings.extend(runtime.block_on(control::check(&active)).findings);

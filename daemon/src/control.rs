@@ -28,6 +28,7 @@ mod permissions;
 mod policies;
 mod runs;
 mod tokens;
+mod tools;
 
 pub use audit::{noted, reply as audit_reply};
 pub use check::check;
@@ -39,6 +40,7 @@ pub use listen::bind;
 
 use crate::config::Settings;
 use crate::gate::{Facts, Gate};
+use crate::tools::gatekeeper::Gatekeeper;
 use aex_core::event::By;
 use aex_proto::rpc::{ErrorObject, Fault, Id, Response};
 use std::io;
@@ -68,6 +70,7 @@ const AFTER_FAULT: Duration = Duration::from_millis(100);
 /// What all connections share.
 struct Control {
     gate: Gate,
+    gatekeeper: Gatekeeper,
     facts: Arc<Facts>,
     /// The settings that sockets, threads and ledger were made with.
     started: Settings,
@@ -79,16 +82,20 @@ struct Control {
     exports: Arc<Semaphore>,
     /// One compaction at a time.
     compacting: tokio::sync::Mutex<()>,
+    /// One change of mcp.json at a time.
+    editing: tokio::sync::Mutex<()>,
 }
 
 /// Serves the socket until `shutdown` turns true. Runs on a current-thread runtime; the socket's file is removed at the end.
-pub async fn serve(listener: UnixListener, gate: Gate, facts: Arc<Facts>, mut shutdown: watch::Receiver<bool>) {
+pub async fn serve(listener: UnixListener, gatekeeper: Gatekeeper, facts: Arc<Facts>, mut shutdown: watch::Receiver<bool>) {
+    let gate = gatekeeper.gate().clone();
     let (runs, orders) = mpsc::channel(ORDERS);
     let keeper = tokio::spawn(keeper::keep(gate.clone(), orders, shutdown.clone()));
     let started = gate.active().config.settings.clone();
     let (tied, exports) = (Arc::new(Semaphore::new(MAX_TIED)), Arc::new(Semaphore::new(MAX_EXPORTS)));
     let control = Arc::new(Control {
         gate,
+        gatekeeper,
         facts,
         started,
         runs,
@@ -96,6 +103,7 @@ pub async fn serve(listener: UnixListener, gate: Gate, facts: Arc<Facts>, mut sh
         tied,
         exports,
         compacting: tokio::sync::Mutex::default(),
+        editing: tokio::sync::Mutex::default(),
     });
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();

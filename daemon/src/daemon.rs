@@ -3,7 +3,8 @@
 use crate::gate::{Active, Facts, Gate, Source};
 use crate::ledger::{Ledger, Options};
 use crate::os::{clock, limits, notify};
-use crate::{control, proxy};
+use crate::tools::gatekeeper::Gatekeeper;
+use crate::{control, proxy, tools};
 use aex_core::event::Outcome;
 use anyhow::Context;
 use std::convert::Infallible;
@@ -56,26 +57,29 @@ async fn serve(source: Source, active: Active) -> anyhow::Result<()> {
     }
     let (started_at, started_boot_us) = (clock::wall(), clock::boot_us());
     let facts = Arc::new(Facts { listen: listener.local_addr()?, home: paths.home.clone(), started_at, started_boot_us });
-    let gate = Gate::open(ledger.clone(), source, active).await.context("opening the gate")?;
+    let gate = Gate::open(ledger.clone(), source.clone(), active).await.context("opening the gate")?;
+    let keeper = tools::open::open(&gate, &source).context("starting the tool servers")?;
     // A large ledger takes a while to count; nobody has to wait for it but who asks before it is done.
     tokio::spawn(count(ledger.clone()));
     tokio::spawn(forget_sealed(ledger.clone()));
     let socket = control::bind(&paths.socket, settings.admin_group.value.as_deref())
         .with_context(|| format!("binding {}", paths.socket.display()))?;
-    let listening = proxy::start(listener, &gate, &facts, settings.workers.value, settings.max_connections.value)?;
+    let listening = proxy::start(listener, &keeper, &facts, settings.workers.value, settings.max_connections.value)?;
     let (end_control, control_ends) = watch::channel(false);
-    let control = tokio::spawn(control::serve(socket, gate.clone(), Arc::clone(&facts), control_ends));
+    let control = tokio::spawn(control::serve(socket, keeper.clone(), Arc::clone(&facts), control_ends));
     let pid_file = PidFile::write(&paths.pid_file)?;
     // Whoever hears that the daemon is ready may signal it at once.
     let signals = Signals::take().context("taking signals")?;
     notify::ready(facts.listen);
     tracing::info!(listen = %facts.listen, epoch = ledger.epoch(), version = env!("CARGO_PKG_VERSION"), "serving");
 
-    let broken = attend(&gate, signals).await;
+    let broken = attend(&keeper, signals).await;
     notify::stopping();
     gate.drain();
     tracing::info!(in_flight = gate.in_flight(), "stopping");
     listening.stop(settings.drain_timeout.value).await;
+    // Their calls have ended, or were broken off with their connections.
+    keeper.tools().shutdown().await;
     gate.flush_denials().await;
     end_control.send_replace(true);
     if control.await.is_err() {
@@ -133,7 +137,8 @@ impl Signals {
 }
 
 /// Signals, sweeps, and the end. `true`: the disk has failed.
-async fn attend(gate: &Gate, signals: Signals) -> bool {
+async fn attend(keeper: &Gatekeeper, signals: Signals) -> bool {
+    let gate = keeper.gate();
     let Signals { mut terminate, mut interrupt, mut reload } = signals;
     let mut sweep = tokio::time::interval(SWEEP);
     // The first tick is at once.
@@ -149,7 +154,7 @@ async fn attend(gate: &Gate, signals: Signals) -> bool {
             _ = interrupt.recv() => return false,
             _ = draining.wait_for(|draining| *draining) => return false,
             () = gate.ledger().failed() => return true,
-            _ = reload.recv() => reread(gate).await,
+            _ = reload.recv() => reread(keeper).await,
             _ = head.tick() => note_head(gate.ledger()).await,
             _ = sweep.tick() => {
                 gate.forget_past();
@@ -183,9 +188,9 @@ async fn beat(gate: &Gate) -> Infallible {
     }
 }
 
-async fn reread(gate: &Gate) {
+async fn reread(keeper: &Gatekeeper) {
     notify::reloading();
-    match gate.reload(None).await {
+    match keeper.reload(None).await {
         Ok(active) => tracing::info!(models = active.config.catalog.models.len(), "the configuration was read anew"),
         Err(problems) => {
             tracing::error!(problems, "the configuration is wrong; the old one stays in force");

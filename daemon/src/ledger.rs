@@ -252,12 +252,12 @@ impl Ledger {
     ///
     /// # Errors
     /// Outer: the ledger cannot commit. Inner: the denial.
-    pub async fn hold(&self, call: HoldCall) -> Result<Result<Held, Denial>, LedgerFault> {
+    pub async fn hold(&self, call: Box<HoldCall>) -> Result<Result<Held, Denial>, LedgerFault> {
         if self.inner.disk.has_refused() {
             return Err(LedgerFault::Unavailable);
         }
         let (reply, answer) = oneshot::channel();
-        self.inner.queue.push(Job::Hold(Box::new(call), reply))?;
+        self.inner.queue.push(Job::Hold(call, reply))?;
         let held = answer.await.map_err(|_| LedgerFault::Unavailable)?;
         if let Ok(held) = &held
             && !self.inner.durability.may_send(held.commit, self.inner.disk.newest())
@@ -287,15 +287,23 @@ impl Ledger {
     /// # Errors
     /// When the writer has stopped; the next start ends the hold then.
     pub fn end(&self, key: HoldKey, ending: Ending) -> Result<(), LedgerFault> {
-        self.inner.queue.push_always(Job::End(Box::new(EndCall { key, ending })))
+        self.end_call(EndCall { key, ending, tool: None })
     }
 
-    /// Records an event that changes nothing, and the policy that it names.
+    /// Ends a hold, and says what came of it.
+    ///
+    /// # Errors
+    /// When the writer has stopped.
+    pub fn end_call(&self, call: EndCall) -> Result<(), LedgerFault> {
+        self.inner.queue.push_always(Job::End(Box::new(call)))
+    }
+
+    /// Records an event that changes nothing, and the texts that it names.
     ///
     /// # Errors
     /// When the writer has stopped or its queue is full.
-    pub fn record(&self, event: Event, policy: Option<Arc<Snapshot>>) -> Result<(), LedgerFault> {
-        self.inner.queue.push(Job::Record(event, policy))
+    pub fn record(&self, event: Event, named: [Option<Arc<Snapshot>>; 2]) -> Result<(), LedgerFault> {
+        self.inner.queue.push(Job::Record(event, named))
     }
 
     /// How full the fullest budget on an account's path is, in percent.
@@ -410,7 +418,7 @@ impl Ledger {
     /// Writes what is waiting, records the good end, flushes and checkpoints. The ledger is closed afterwards.
     pub fn close(&self) {
         let epoch = self.inner.epoch;
-        let ended = self.inner.queue.push_always(Job::Record(aex_core::event::EpochClosed { epoch }.into(), None));
+        let ended = self.inner.queue.push_always(Job::Record(aex_core::event::EpochClosed { epoch }.into(), [None, None]));
         if ended.is_err() {
             tracing::error!("the ledger's writer had stopped before the daemon did");
         }

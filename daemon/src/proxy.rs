@@ -6,6 +6,7 @@
 mod attempts;
 mod body;
 mod dispatch;
+mod estimate;
 mod exempt;
 mod headers;
 mod line;
@@ -21,6 +22,7 @@ mod serve;
 mod socket;
 mod stored;
 mod tighten;
+mod tools;
 mod track;
 mod upstream;
 

@@ -25,6 +25,8 @@ pub mod metrics;
 pub mod model;
 pub mod permission;
 pub mod run;
+pub mod sandbox;
 pub mod status;
 pub mod token;
+pub mod tool;
 pub mod tree;

@@ -36,7 +36,7 @@ pub enum Reach {
 }
 
 /// All fail points.
-pub const POINTS: [Point; 17] = [
+pub const POINTS: [Point; 18] = [
     point("recovery.before_commit", Reach::Start, 1),
     point("recovery.after_commit", Reach::Start, 1),
     point("ledger.before_commit", Reach::Load, 60),
@@ -48,6 +48,7 @@ pub const POINTS: [Point; 17] = [
     point("send.after", Reach::Load, 30),
     point("answer.head", Reach::Load, 30),
     point("stream.chunk", Reach::Load, 60),
+    point("count.before", Reach::Load, 4),
     point("settle.before", Reach::Load, 30),
     point("settle.after", Reach::Load, 30),
     point("checkpoint.before", Reach::Checkpoint, 4),

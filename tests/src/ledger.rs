@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Instant;
 
-use aex_core::event::{CallDenied, CallHeld, Event, Outcome, Released, Settled};
+use aex_core::event::{CallDenied, CallHeld, Event, Outcome, Relayed, Released, Settled};
 use aex_core::policy::Changed;
 use aex_core::price::Line;
 use aex_core::usage::Bucket;
@@ -40,6 +40,8 @@ pub enum End {
         charge: i64,
         /// What was counted.
         lines: Vec<Line>,
+        /// The output that an estimate rests on.
+        relayed: Option<Relayed>,
     },
     /// Without one.
     Released(Released),
@@ -144,7 +146,8 @@ pub fn calls_of(events: &[Value]) -> Vec<Call> {
             }
             Event::CallSettled(settled) => {
                 let (state, outcome, charge) = (settled.state, settled.outcome, settled.charge.get());
-                ((settled.request, settled.attempt), End::Charged { state, outcome, charge, lines: settled.lines })
+                let (lines, relayed) = (settled.lines, settled.relayed);
+                ((settled.request, settled.attempt), End::Charged { state, outcome, charge, lines, relayed })
             }
             Event::CallReleased(released) => ((released.request, released.attempt), End::Released(released.reason)),
             _ => continue,

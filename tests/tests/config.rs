@@ -16,16 +16,22 @@ use serde_json::{Value, json};
 /// How a reload is asked for.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum By {
-    Command,
+    Models,
+    Daemon,
     Signal,
+}
+
+impl By {
+    const ALL: [By; 3] = [By::Models, By::Daemon, By::Signal];
 }
 
 /// Asks for a reload and waits until it is done.
 #[track_caller]
 fn reload(daemon: &Daemon, by: By) {
     match by {
-        By::Command => {
-            let said = daemon.ctl(["models", "reload"]).ok();
+        By::Models | By::Daemon => {
+            let noun = if by == By::Models { "models" } else { "daemon" };
+            let said = daemon.ctl([noun, "reload"]).ok();
             assert!(said.stdout.starts_with("Configuration reloaded: "), "{said:?}");
         }
         By::Signal => {
@@ -61,7 +67,7 @@ fn line(text: &str, piece: &str) -> usize {
 
 #[test]
 fn a_reload_swaps_models_and_prices_and_calls_in_flight_keep_theirs() {
-    for by in [By::Command, By::Signal] {
+    for by in By::ALL {
         let provider = Provider::start();
         let config = Config::new(&provider);
         let daemon = Daemon::start_with(config.clone());
@@ -110,7 +116,8 @@ fn a_bad_file_keeps_the_old_configuration_and_is_told_with_file_line_and_key() {
     ];
     for (text, piece, says) in &rows {
         daemon.write_models(text);
-        let refused = daemon.ctl(["models", "reload"]);
+        let [refused, again] = ["models", "daemon"].map(|noun| daemon.ctl([noun, "reload"]));
+        assert_eq!((again.code, &again.stdout, &again.stderr), (refused.code, &refused.stdout, &refused.stderr));
         let place = format!("models.yaml:{}:", line(text, piece));
         // Where the parser gives up on a broken line is its own affair; a duplicate is told where the second one stands.
         let exact = !piece.ends_with('[') && !says.starts_with("duplicate");
@@ -171,7 +178,7 @@ fn the_first_model_is_the_default_one_when_none_is_named() {
 
 #[test]
 fn the_keys_are_read_again_on_reload() {
-    for by in [By::Command, By::Signal] {
+    for by in By::ALL {
         let provider = Provider::start();
         let daemon = Daemon::start_with(Config::new(&provider).dotenv("# none yet\n"));
         let token = daemon.agent("bot", &[]);
@@ -243,7 +250,7 @@ fn a_reload_changes_where_a_provider_is() {
     };
     call();
     daemon.write_models(&config.models_text().replace(&first.base_url(), &second.base_url()));
-    reload(&daemon, By::Command);
+    reload(&daemon, By::Models);
     // The kept connection to the old place is not used again.
     call();
     assert_eq!((first.requests().len(), second.requests().len()), (1, 1));

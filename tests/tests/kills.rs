@@ -137,8 +137,10 @@ impl Drop for Guard<'_> {
 /// One home: its daemon dies by each kill of the plan, and its books are compared with the bill whenever it is up again.
 fn live_and_die(home: &Home, sum: &Mutex<Sum>) {
     let provider = Provider::start();
+    // Streams that break off are counted before they are settled.
+    let models = Config::new(&provider).models_text().replacen("limits:", "tokenizer: cl100k\n    limits:", 1);
     let yaml = format!("durability: {}\nwal_limit: 64KiB\ndrain_timeout_ms: 200\n", home.durability);
-    let mut daemon = Daemon::start_with(Config::new(&provider).aexd_yaml(&yaml));
+    let mut daemon = Daemon::start_with(Config::new(&provider).models_yaml(&models).aexd_yaml(&yaml));
     let token = daemon.agent("bot", &[]);
     daemon.stop();
     let (number, answered) = (AtomicUsize::new(0), AtomicUsize::new(0));

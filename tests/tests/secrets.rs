@@ -69,7 +69,7 @@ fn models(provider: &Provider) -> String {
     let model = |name: &str, provider: &str| {
         format!(
             "  {name}:\n    provider: {provider}\n    provider_model: {name}-upstream\n    pricing: {{input_micro: 1, output_micro: 2}}\n    \
-             limits: {{max_tokens: 1000, context_tokens: 100000}}\n    capabilities: {{reasoning: true, tools: true, vision: true}}\n"
+             limits: {{max_tokens: 1000, context_tokens: 100000}}\n    tokenizer: cl100k\n    capabilities: {{reasoning: false, tools: true, vision: true}}\n"
         )
     };
     format!(

@@ -1,6 +1,6 @@
 //! `aexctl daemon`: its start, its end, its health.
 
-use super::{Context, init, unit};
+use super::{Context, init, model, unit};
 use crate::cli::Daemon as Verb;
 use crate::client::{self, Client};
 use crate::clock::Deadline;
@@ -35,6 +35,7 @@ pub(super) fn run(context: &Context<'_>, verb: &Verb) -> Result<Exit, Failure> {
     match verb {
         Verb::Start { port, foreground } => start(context, *port, *foreground),
         Verb::Stop => stop(context),
+        Verb::Reload => model::reload(context),
         Verb::Status => status(context),
         Verb::Install { system, print } => unit::run(context, *system, *print),
     }

@@ -113,7 +113,11 @@ fn live(client: &mut Client, findings: &mut Vec<Finding>) -> Vec<String> {
 }
 
 fn health(name: &str, passed: bool, detail: &str) -> Finding {
-    let fix = if name == PERMISSIONS { "correct the file, then `aexctl models reload`" } else { "see the daemon's log, then restart it" };
+    let fix = match name {
+        PERMISSIONS => "correct the file, then `aexctl models reload`",
+        "tools" => "correct mcp.json, then `aexctl models reload`",
+        _ => "see the daemon's log, then restart it",
+    };
     if passed { Finding::ok(name, detail) } else { Finding::error(name, detail, fix) }
 }
 

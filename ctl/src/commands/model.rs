@@ -16,14 +16,11 @@ use aex_proto::model::{KeyState, Model, ModelList, ModelReloaded};
 use aex_proto::value::Pico;
 
 pub(super) fn run(context: &Context<'_>, verb: Models) -> Result<Exit, Failure> {
-    if let Models::Import(wanted) = &verb {
-        return import::run(context, wanted);
-    }
-    let mut client = context.connect()?;
     match verb {
-        Models::Import(_) => {}
+        Models::Import(wanted) => return import::run(context, &wanted),
+        Models::Reload => return reload(context),
         Models::Show { name } => {
-            let list = client.call::<aex_proto::method::ModelList>(&Nothing {})?;
+            let list = context.connect()?.call::<aex_proto::method::ModelList>(&Nothing {})?;
             let model = list.models.into_iter().find(|model| model.name == name).ok_or_else(|| {
                 let failure = Failure::new(format!("no model `{name}` is configured")).with(Exit::NotFound);
                 failure.hint("`aexctl models list` shows the names")
@@ -31,23 +28,26 @@ pub(super) fn run(context: &Context<'_>, verb: Models) -> Result<Exit, Failure> 
             context.view.show(&model, |_| show::text(&model))?;
         }
         Models::List => {
-            let list = client.call::<aex_proto::method::ModelList>(&Nothing {})?;
+            let list = context.connect()?.call::<aex_proto::method::ModelList>(&Nothing {})?;
             context.view.show(&list, |_| text(&list))?;
         }
         Models::Check => {
-            let checked = client.call::<ModelCheck>(&Nothing {})?;
+            let checked = context.connect()?.call::<ModelCheck>(&Nothing {})?;
             context.view.show(&checked, |paint| check::text(&checked, paint))?;
             return Ok(check::exit(&checked));
         }
-        Models::Reload => {
-            let reloaded = client.call::<ModelReload>(&Nothing {})?;
-            warn(context, &reloaded);
-            context.view.show(&reloaded, |_| {
-                let (models, providers) = (count(u64::from(reloaded.models), "model"), count(u64::from(reloaded.providers), "provider"));
-                format!("Configuration reloaded: {models} of {providers}.")
-            })?;
-        }
     }
+    Ok(Exit::Done)
+}
+
+/// Has the daemon read its configuration and its keys again.
+pub(super) fn reload(context: &Context<'_>) -> Result<Exit, Failure> {
+    let reloaded = context.connect()?.call::<ModelReload>(&Nothing {})?;
+    warn(context, &reloaded);
+    context.view.show(&reloaded, |_| {
+        let (models, providers) = (count(u64::from(reloaded.models), "model"), count(u64::from(reloaded.providers), "provider"));
+        format!("Configuration reloaded: {models} of {providers}.")
+    })?;
     Ok(Exit::Done)
 }
 

@@ -5,6 +5,7 @@ pub use aex_proto::account::AccountState;
 use crate::books::AccountKind;
 use crate::policy::{Breach, Rule, Ruled};
 use crate::price::Unbounded;
+use crate::tool::ToolDenied;
 use crate::window::Period;
 use aex_proto::value::{AccountId, Pico, RequestId, Stamp};
 use serde::{Deserialize, Serialize};
@@ -238,6 +239,31 @@ pub enum Denial {
         /// How many can be.
         limit: u64,
     },
+    /// No such tool is offered to the agent.
+    UnknownTool {
+        /// The name asked for.
+        tool: String,
+    },
+    /// The permissions do not let a call of a tool pass.
+    Tool(Box<ToolDenied>),
+    /// The tool is quarantined: nobody has approved what its server says of it.
+    ToolQuarantined {
+        /// `SERVER.TOOL`.
+        tool: String,
+        /// Why.
+        why: String,
+    },
+    /// A rule's rate of calls is used up.
+    ToolRate {
+        /// Calls of one agent in any 60 seconds.
+        limit: u32,
+        /// When the call would pass, in milliseconds.
+        retry_after_ms: u64,
+        /// The rule of the permissions.
+        rule: String,
+        /// `SERVER.TOOL`.
+        tool: String,
+    },
     /// The ledger cannot commit: no call is admitted.
     LedgerUnavailable,
     /// The daemon is shutting down.
@@ -272,6 +298,10 @@ impl Denial {
             Denial::NotStored { .. } => "stored_response",
             Denial::Idempotency { .. } => "idempotency",
             Denial::IdempotencyFull { .. } => "idempotency_keys",
+            Denial::UnknownTool { .. } => "known_tool",
+            Denial::Tool(denied) => return Cow::Owned(format!("permission:{}", denied.by.rule)),
+            Denial::ToolQuarantined { .. } => "tool_pin",
+            Denial::ToolRate { rule, .. } => return Cow::Owned(format!("permission:{rule}")),
             Denial::LedgerUnavailable => "ledger",
             Denial::Draining => "shutdown",
         })

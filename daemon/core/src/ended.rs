@@ -1,7 +1,7 @@
 //! How a call ended, as it is seen, and what it is charged for that. Never zero for want of knowledge.
 
 use crate::canon;
-use crate::event::{Outcome, Released, Settled};
+use crate::event::{Outcome, Relayed, Released, Settled};
 use crate::hold::Ending;
 use crate::price::{Bound, Charge, HostedCalls, ModelCard, Price, Terms};
 use crate::usage::{Bucket, Usage};
@@ -23,8 +23,8 @@ pub enum Ended {
         outcome: Outcome,
         /// The provider's status, when there was an answer.
         status: Option<u16>,
-        /// Bytes of output that were relayed: no fewer than its visible tokens.
-        bytes: u64,
+        /// The output that was relayed.
+        relayed: Relayed,
         /// What the provider had reported.
         usage: Option<Usage>,
     },
@@ -66,7 +66,7 @@ impl Ended {
     pub fn plain(status: u16, usage: Option<Usage>, bytes: u64) -> Ended {
         match usage {
             Some(usage) => Ended::Answered { status, usage },
-            None => Ended::Relayed { outcome: Outcome::NoUsage, status: Some(status), bytes, usage: None },
+            None => Ended::relayed(Outcome::NoUsage, Some(status), bytes, None),
         }
     }
 
@@ -98,7 +98,7 @@ impl Ended {
             Some(usage) => Ended::Answered { status, usage },
             // An error in a stream, before any output, is no proof that nothing was billed.
             None if passed.provider_error && passed.bytes == 0 => Ended::Failed { status: Some(status) },
-            None => Ended::Relayed { outcome: Outcome::NoUsage, status: Some(status), bytes: passed.bytes, usage: None },
+            None => Ended::relayed(Outcome::NoUsage, Some(status), passed.bytes, None),
         }
     }
 
@@ -108,7 +108,24 @@ impl Ended {
         if passed.provider_error && passed.bytes == 0 && passed.usage.is_none() {
             return Ended::Failed { status: Some(status) };
         }
-        Ended::Relayed { outcome, status: Some(status), bytes: passed.bytes, usage: passed.usage }
+        Ended::relayed(outcome, Some(status), passed.bytes, passed.usage)
+    }
+
+    /// Output by its bytes, and what was reported by then.
+    #[must_use]
+    pub const fn relayed(outcome: Outcome, status: Option<u16>, bytes: u64, usage: Option<Usage>) -> Ended {
+        Ended::Relayed { outcome, status, relayed: Relayed::bytes(bytes), usage }
+    }
+
+    /// The same with the tokens of the output, at most, where they matter.
+    #[must_use]
+    pub fn counted(self, tokens: u64) -> Ended {
+        match self {
+            Ended::Relayed { outcome, status, relayed: Relayed { bytes, .. }, usage } => {
+                Ended::Relayed { outcome, status, relayed: Relayed { bytes, tokens: Some(tokens.min(bytes)) }, usage }
+            }
+            other => other,
+        }
     }
 
     /// What a call of a bound is charged.
@@ -118,12 +135,16 @@ impl Ended {
             Ended::Answered { status, usage } => match charge(usage, card, terms) {
                 Some(Priced { charge, is_told, price }) => {
                     let state = if charge.priced && is_told { Settled::Exact } else { Settled::Estimated };
-                    settle(state, charge, Outcome::Answered, Some(*status), usage, price)
+                    let why = Why { outcome: Outcome::Answered, relayed: None, status: Some(*status) };
+                    settle(state, charge, why, usage, price)
                 }
                 None => Ending::worst_case(Outcome::NoUsage, Some(*status)),
             },
-            Ended::Relayed { outcome, status, bytes, usage } => {
-                estimated(*outcome, *status, &seen(*bytes, usage.as_ref(), bound, card, terms), card, terms)
+            Ended::Relayed { outcome, status, relayed, usage } => {
+                let used = seen(*relayed, usage.as_ref(), bound, card, terms);
+                // What a model thinks is charged in full, whatever was relayed.
+                let relayed = (!card.reasoning).then_some(*relayed);
+                estimated(Why { outcome: *outcome, relayed, status: *status }, &used, card, terms)
             }
             Ended::Refused { status } => Ending::Release { reason: Released::Refused, status: Some(*status) },
             Ended::NeverSent => Ending::Release { reason: Released::NeverSent, status: None },
@@ -131,7 +152,7 @@ impl Ended {
                 // No tool is known to have run, so no step behind the first was made.
                 let usage = Usage::text(terms.step.map_or(bound.input_tokens, |step| step.first.min(bound.input_tokens)), 0);
                 let terms = Terms { tools: Vec::new(), ..terms.clone() };
-                estimated(Outcome::ProviderFailed, *status, &usage, card, &terms)
+                estimated(Why { outcome: Outcome::ProviderFailed, relayed: None, status: *status }, &usage, card, &terms)
             }
             Ended::Failed { status } => Ending::Release { reason: Released::GatewayError, status: *status },
             Ended::Unknown { outcome, status } => Ending::worst_case(*outcome, *status),
@@ -139,19 +160,19 @@ impl Ended {
     }
 }
 
-/// What a call used that has no full report. By bytes: no token is shorter, so the bound is the ceiling. What the provider has reported
+/// What a call used that has no full report. By tokens where they were counted, else by bytes: no token is shorter. The bound is the ceiling. What the provider has reported
 /// counts in full, whatever the bound. Of input that nobody reported one step counts: that the tools of the provider made the model
 /// read it again is not known, and before any output the request is all that it had read.
 ///
 /// A model that thinks before it answers may have used what nobody saw: it is charged in full.
-fn seen(bytes: u64, reported: Option<&Usage>, bound: &Bound, card: &ModelCard, terms: &Terms) -> Usage {
+fn seen(relayed: Relayed, reported: Option<&Usage>, bound: &Bound, card: &ModelCard, terms: &Terms) -> Usage {
     let mut usage = reported.cloned().unwrap_or_default();
     if usage.input_tokens() == 0 {
-        let begun = bytes > 0 || reported.is_some();
+        let begun = relayed.bytes > 0 || reported.is_some();
         let step = terms.step.map_or(bound.input_tokens, |step| if begun { step.any } else { step.first });
         usage.add(Bucket::Input, step.min(bound.input_tokens));
     }
-    let unseen = if card.reasoning { bound.output_tokens } else { bytes.min(bound.output_tokens) };
+    let unseen = if card.reasoning { bound.output_tokens } else { relayed.counts().min(bound.output_tokens) };
     usage.add(Bucket::Output, unseen.saturating_sub(usage.output_tokens()));
     // Tools may have run that an earlier report does not have.
     usage.told.clear();
@@ -182,20 +203,28 @@ fn charge<'a>(usage: &Usage, card: &'a ModelCard, terms: &Terms) -> Option<Price
     Some(Priced { charge: Charge::asked(&usage, price, terms.tier.as_deref())?, is_told: false, price })
 }
 
-fn estimated(outcome: Outcome, status: Option<u16>, usage: &Usage, card: &ModelCard, terms: &Terms) -> Ending {
+/// What an event says of an end beside its charge.
+struct Why {
+    outcome: Outcome,
+    relayed: Option<Relayed>,
+    status: Option<u16>,
+}
+
+fn estimated(why: Why, usage: &Usage, card: &ModelCard, terms: &Terms) -> Ending {
     match charge(usage, card, terms) {
-        Some(Priced { charge, price, .. }) => settle(Settled::Estimated, charge, outcome, status, usage, price),
-        None => Ending::worst_case(outcome, status),
+        Some(Priced { charge, price, .. }) => settle(Settled::Estimated, charge, why, usage, price),
+        None => Ending::worst_case(why.outcome, why.status),
     }
 }
 
-fn settle(state: Settled, charge: Charge, outcome: Outcome, status: Option<u16>, usage: &Usage, price: &Price) -> Ending {
+fn settle(state: Settled, charge: Charge, why: Why, usage: &Usage, price: &Price) -> Ending {
+    let Why { outcome, relayed, status } = why;
     let Charge { lines, tier, .. } = charge;
     let mut unknown_usage = usage.unknown.clone();
     if let Some(unpriced) = tier.as_ref().filter(|tier| !price.tiers.contains_key(tier.as_str())) {
         unknown_usage.push(("service_tier".to_owned(), canon::text(unpriced)));
     }
-    Ending::Settle { state, lines, outcome, status, tier, unknown_usage }
+    Ending::Settle { state, lines, outcome, relayed, status, tier, unknown_usage }
 }
 
 #[cfg(test)]
@@ -243,7 +272,7 @@ mod tests {
     }
 
     fn left(bytes: u64, usage: Option<Usage>) -> Ended {
-        Ended::Relayed { outcome: Outcome::ClientLeft, status: Some(200), bytes, usage }
+        Ended::relayed(Outcome::ClientLeft, Some(200), bytes, usage)
     }
 
     fn answered(usage: Usage) -> Ended {
@@ -266,6 +295,32 @@ mod tests {
     fn what_was_reported_before_a_stream_broke_off_counts_even_beyond_the_bound() {
         check(&left(3, Some(Usage::text(9, 5_000))), false, Some(Settled::Estimated), &[input(9), output(5_000)]);
         check(&left(40, Some(Usage::text(9, 2))), false, Some(Settled::Estimated), &[input(9), output(40)]);
+    }
+
+    #[test]
+    fn what_was_relayed_counts_by_its_tokens_where_they_are_known_and_never_beyond_its_bytes() {
+        check(&left(20, None).counted(6), false, Some(Settled::Estimated), &[input(100), output(6)]);
+        check(&left(20, None).counted(21), false, Some(Settled::Estimated), &[input(100), output(20)]);
+        check(&left(9_999, None).counted(60), false, Some(Settled::Estimated), &[input(100), output(50)]);
+        // A report of more counts, and so do thoughts.
+        check(&left(20, Some(Usage::text(9, 8))).counted(6), false, Some(Settled::Estimated), &[input(9), output(8)]);
+        check(&left(20, None).counted(6), true, Some(Settled::Estimated), &[input(100), output(50)]);
+        // What needs no estimate stays.
+        check(&answered(Usage::text(7, 5)).counted(1), false, Some(Settled::Exact), &[input(7), output(5)]);
+    }
+
+    #[test]
+    fn an_estimate_tells_the_output_that_it_rests_on() {
+        let told = |ended: &Ended, reasoning| match ended.ending(&BOUND, &card(reasoning), &Terms::default(), true) {
+            Ending::Settle { relayed, .. } => relayed,
+            Ending::Release { .. } => panic!("{ended:?}"),
+        };
+        assert_eq!(told(&left(20, None), false), Some(Relayed { bytes: 20, tokens: None }));
+        assert_eq!(told(&left(20, None).counted(6), false), Some(Relayed { bytes: 20, tokens: Some(6) }));
+        // Its charge does not rest on that.
+        assert_eq!(told(&left(20, None), true), None);
+        assert_eq!(told(&answered(Usage::text(7, 5)), false), None);
+        assert_eq!(told(&Ended::Failed { status: None }, false), None);
     }
 
     #[test]
@@ -307,7 +362,7 @@ mod tests {
         let failed = Ended::Failed { status: Some(200) };
         assert_eq!(Ended::streamed(200, passed(0, None)), failed);
         assert_eq!(Ended::cut(200, passed(0, None), Outcome::ProviderLeft), failed);
-        let relayed = |outcome, bytes, usage| Ended::Relayed { outcome, status: Some(200), bytes, usage };
+        let relayed = |outcome, bytes, usage| Ended::relayed(outcome, Some(200), bytes, usage);
         assert_eq!(Ended::streamed(200, passed(5, None)), relayed(Outcome::NoUsage, 5, None));
         assert_eq!(Ended::cut(200, passed(5, None), Outcome::ProviderLeft), relayed(Outcome::ProviderLeft, 5, None));
         let usage = Some(Usage::text(1, 1));

@@ -7,14 +7,15 @@ mod end;
 mod kinds;
 mod parts;
 
-pub use end::{Outcome, Released, Settled};
-pub use parts::{By, ChainEnd, Imported, Skipped};
+pub use end::{Outcome, Relayed, Released, Settled};
+pub use parts::{By, ChainEnd, Imported, Skipped, ToolsAction};
 
 use crate::ask::Ask;
 use crate::books::{AccountKind, Limits};
 use crate::decision::{AccountState, AuthCause, Denial};
 use crate::policy::{Change, Facts};
 use crate::price::Line;
+use crate::tool::{ToolCall, ToolResult};
 use crate::window::Period;
 use aex_proto::value::{AccountId, BalanceId, Digest, Pico, RequestId, Stamp};
 use kinds::events;
@@ -117,6 +118,9 @@ events! {
         request: RequestId,
         /// The name of the rule.
         rule: String,
+        /// The call of a tool, when it is one and got that far.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tool: Option<Box<ToolCall>>,
     }
     /// Further refusals by the same rule within a second of the first.
     CallDeniedAgain "call.denied.again" {
@@ -178,6 +182,9 @@ events! {
         /// Models that the call would have gone to before this one, and why each was passed over.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         skipped: Vec<Skipped>,
+        /// The call of a tool, when it is one: decided by the permissions, and not by the policy's rules for models.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tool: Option<Box<ToolCall>>,
     }
     /// A hold was released: nothing was billed.
     CallReleased "call.released" {
@@ -209,6 +216,9 @@ events! {
         lines: Vec<Line>,
         /// Why it was settled so.
         outcome: Outcome,
+        /// The output that an estimate rests on; absent where none was counted, and in events of the first versions.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        relayed: Option<Relayed>,
         /// The request.
         request: RequestId,
         /// How it was settled.
@@ -219,6 +229,9 @@ events! {
         /// The service tier whose prices hold, when it is not the standard one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         tier: Option<String>,
+        /// What came of the call of a tool, when there was a result.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tool: Option<Box<ToolResult>>,
         /// Fields of the reported usage that this version does not know, with their values as they stand there.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         unknown_usage: Vec<(String, String)>,
@@ -391,6 +404,18 @@ events! {
         reason: String,
         /// The SHA-256 of its text.
         token: Digest,
+    }
+    /// The servers of tools that hold changed, or were started anew by hand.
+    ToolsChanged "tools.changed" {
+        /// What was done.
+        action: ToolsAction,
+        /// Who did it; absent at start and for a signal.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<By>,
+        /// The SHA-256 of what mcp.json says of its servers from then on, without the text of variables (`tools/registry/snapshot.rs`).
+        registry: Digest,
+        /// To which, by name.
+        servers: Vec<String>,
     }
     /// The first call in a window opened its balance.
     WindowOpened "window.opened" {

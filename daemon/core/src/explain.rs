@@ -9,6 +9,7 @@ mod call;
 mod checks;
 mod group;
 mod run;
+mod tool;
 
 pub use action::{ActionDossier, Neighbours, account_of, action};
 pub use attempts::Attempt;

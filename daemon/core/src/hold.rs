@@ -1,6 +1,6 @@
 //! The life of a hold beside the books: when its request may be sent, when its answer may be shown, and how it ends.
 
-use crate::event::{Outcome, Released, Settled};
+use crate::event::{Outcome, Relayed, Released, Settled};
 use crate::price::{Charge, Line};
 use aex_proto::value::Pico;
 
@@ -68,6 +68,8 @@ pub enum Ending {
         lines: Vec<Line>,
         /// Why.
         outcome: Outcome,
+        /// The output that an estimate rests on.
+        relayed: Option<Relayed>,
         /// The status of the provider's answer.
         status: Option<u16>,
         /// The service tier of the charge, when it is not the standard one.
@@ -88,7 +90,15 @@ impl Ending {
     /// The whole hold is charged: nobody knows what was used.
     #[must_use]
     pub const fn worst_case(outcome: Outcome, status: Option<u16>) -> Ending {
-        Ending::Settle { state: Settled::WorstCase, lines: Vec::new(), outcome, status, tier: None, unknown_usage: Vec::new() }
+        Ending::Settle {
+            state: Settled::WorstCase,
+            lines: Vec::new(),
+            outcome,
+            relayed: None,
+            status,
+            tier: None,
+            unknown_usage: Vec::new(),
+        }
     }
 
     /// How the next start ends a hold whose daemon is dead. One that was sent may have been billed, as far as anyone knows.

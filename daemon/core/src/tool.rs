@@ -7,6 +7,7 @@
 //! speaks MCP.
 
 mod arguments;
+mod call;
 mod condition;
 mod decide;
 mod host;
@@ -18,6 +19,7 @@ mod permissions;
 mod spec;
 
 pub use arguments::{Arguments, MAX_BYTES, MAX_DEPTH, Malformed};
+pub use call::{Consent, NoConsent, ToolCall, ToolDenied, ToolResult, card, counted_as};
 pub use condition::Conditions;
 pub use decide::{Caller, DecidedBy, Facts, Priced, Rated, Verdict};
 pub use host::{HostPattern, Odd, UrlHost};

@@ -16,6 +16,7 @@ mod part;
 pub mod rows;
 mod seals;
 mod told;
+mod tools;
 mod tree;
 mod words;
 
@@ -32,6 +33,7 @@ use crate::chain::Head;
 use crate::event::{ConfigLoaded, EpochClosed, EpochOpened, Event, LedgerRestored, LedgerSealed};
 use crate::policy::{Effective, Fields};
 use crate::price::ModelCard;
+use crate::tool::Permissions;
 use aex_proto::value::{AccountId, Digest, Pico, Stamp};
 use calls::Held;
 use finding::Findings;
@@ -86,6 +88,8 @@ struct Snapshots {
     policies: BTreeMap<Digest, Effective>,
     /// What an account states.
     fields: BTreeMap<Digest, Fields>,
+    /// What holds for the calls of tools.
+    permissions: BTreeMap<Digest, Permissions>,
 }
 
 /// What the configurations of the living epoch said. A call keeps the one that it began with, whatever came into force since,
@@ -171,14 +175,17 @@ impl Audit {
         self.found.integrity.check(genuine, || format!("snapshot {digest}: its text has another digest"));
         let snapshots = &mut self.snapshots;
         let read = match kind {
-            "card" => serde_json::from_str(text).map(|card| drop(snapshots.cards.insert(digest, card))),
-            "fields" => serde_json::from_str(text).map(|fields| drop(snapshots.fields.insert(digest, fields))),
+            "card" => serde_json::from_str(text).map(|card| drop(snapshots.cards.insert(digest, card))).map_err(|fault| fault.to_string()),
+            "fields" => {
+                serde_json::from_str(text).map(|fields| drop(snapshots.fields.insert(digest, fields))).map_err(|fault| fault.to_string())
+            }
+            "permissions" => Permissions::parse(text).map(|permissions| drop(snapshots.permissions.insert(digest, permissions))),
             "policy" => {
                 // The first ledgers keep what an account states as a policy; later events go on naming it.
                 if let Ok(fields) = serde_json::from_str(text) {
                     snapshots.fields.insert(digest, fields);
                 }
-                Effective::parse(text).map(|policy| drop(snapshots.policies.insert(digest, policy)))
+                Effective::parse(text).map(|policy| drop(snapshots.policies.insert(digest, policy))).map_err(|fault| fault.to_string())
             }
             _ => return self.found.integrity.fail(format!("snapshot {digest}: `{kind}` is no kind of snapshot that is known here")),
         };
@@ -251,7 +258,8 @@ impl Audit {
             | Event::AuthFailed(_)
             | Event::ResponseCancelled(_)
             | Event::ResponseDeleted(_)
-            | Event::ResponseStored(_) => {}
+            | Event::ResponseStored(_)
+            | Event::ToolsChanged(_) => {}
         }
         None
     }
@@ -299,8 +307,7 @@ impl Audit {
 
     /// An event names a snapshot: it has to be there.
     fn referenced(&mut self, place: Place, digest: Digest) {
-        let Snapshots { cards, policies, fields } = &self.snapshots;
-        let there = cards.contains_key(&digest) || policies.contains_key(&digest) || fields.contains_key(&digest);
+        let there = self.knows(&digest);
         self.found.integrity.check(there, || format!("{place}: the snapshot {digest} that it names is missing"));
     }
 

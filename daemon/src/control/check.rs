@@ -4,12 +4,14 @@ use super::models::key_state;
 use crate::config::{Config, Provider, ProviderKind};
 use crate::gate::Active;
 use crate::proxy;
+use crate::tools::sandbox::{self, Level, Report};
 use crate::wire::denial::UpstreamFault;
 use aex_core::price::{ModelCard, Price};
 use aex_proto::check::{Checked, Finding};
 use aex_proto::model::KeyState;
 use aex_proto::value::Pico;
 use http::StatusCode;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::task::JoinSet;
 
@@ -23,8 +25,36 @@ const ABSURD: i64 = 50;
 /// Below a thousandth of a USD per million tokens, a price for one token was written where one for a million is expected.
 const CHEAP: Pico = Pico::new(1_000);
 
-/// Checks all models, then all providers, these at the same time.
+/// Models and providers, then what tools can be confined to.
 pub async fn check(active: &Active) -> Checked {
+    let mut checked = catalog(active).await;
+    checked.findings.push(sandbox().await);
+    checked
+}
+
+/// How strictly tools can be confined here: by this process, for a unit may take from it what its user has.
+async fn sandbox() -> Finding {
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    let told = tokio::task::spawn_blocking(move || sandbox::survey(Path::new(sandbox::SELF), home.as_deref())).await;
+    let fix = "see `Sandbox` in README.md";
+    match told {
+        Ok(Ok(report)) if report.active == Level::Strict => Finding::ok("sandbox", strict(&report)),
+        Ok(Ok(report)) => {
+            let gaps: Vec<&str> = report.gaps.iter().map(|gap| gap.why.as_str()).collect();
+            Finding::warning("sandbox", format!("tools can be confined to `{}` at most: {}", report.active.name(), gaps.join("; ")), fix)
+        }
+        Ok(Err(failure)) => Finding::error("sandbox", failure.to_string(), fix),
+        Err(fault) => Finding::error("sandbox", fault.to_string(), fix),
+    }
+}
+
+fn strict(report: &Report) -> String {
+    let gaps = report.gaps.iter().map(|gap| format!("; {}", gap.why)).collect::<String>();
+    format!("tools can be confined to `strict` (Landlock {}){gaps}", report.landlock.abi)
+}
+
+/// Checks all models, then all providers, these at the same time.
+async fn catalog(active: &Active) -> Checked {
     let catalog = &active.config.catalog;
     let mut findings: Vec<Finding> = catalog.models.iter().flat_map(model).collect();
     let mut asking = JoinSet::new();

@@ -2,7 +2,8 @@
 
 use super::fault::Answer;
 use crate::config::{Config, Provider, ProviderKind, Settings};
-use crate::gate::{Active, Gate};
+use crate::gate::Active;
+use crate::tools::gatekeeper::Gatekeeper;
 use aex_core::breaker::Standing;
 use aex_core::event::By;
 use aex_core::price::{ModelCard, Price, ToolPrice};
@@ -16,8 +17,8 @@ pub(super) fn list(active: &Active) -> ModelList {
     ModelList { models: models.collect() }
 }
 
-pub(super) async fn reload(gate: &Gate, started: &Settings, by: By) -> Answer<ModelReloaded> {
-    let active = gate.reload(Some(by)).await.map_err(|problems| {
+pub(super) async fn reload(gatekeeper: &Gatekeeper, started: &Settings, by: By) -> Answer<ModelReloaded> {
+    let active = gatekeeper.reload(Some(by)).await.map_err(|problems| {
         ErrorObject::fault(Fault::BadConfig, problems)
             .hint("the old configuration is still in force; correct the file, then aexctl models reload")
     })?;

@@ -2,6 +2,7 @@
 
 use super::circuit::Circuit;
 use crate::config::{Config, ConfigErrors, Overrides, Provider, Retries, Route};
+use crate::ledger::Snapshot;
 use aex_core::breaker::Standing;
 use aex_core::paths::Paths;
 use aex_core::price::ModelCard;
@@ -33,10 +34,8 @@ pub struct Card {
 pub struct PermissionsInForce {
     /// What they say.
     pub permissions: Permissions,
-    /// The digest of their snapshot.
-    pub digest: Digest,
-    /// The snapshot's text, for the ledger.
-    pub text: String,
+    /// The same, as events name it.
+    pub snapshot: Arc<Snapshot>,
 }
 
 /// One configuration, never changed. A reload makes another.
@@ -74,7 +73,8 @@ impl Active {
             }
         }
         let (text, digest) = config.permissions.snapshot();
-        let permissions = Arc::new(PermissionsInForce { permissions: config.permissions.clone(), digest, text });
+        let snapshot = Arc::new(Snapshot { kind: "permissions", digest, text });
+        let permissions = Arc::new(PermissionsInForce { permissions: config.permissions.clone(), snapshot });
         Active { generation, permissions, cards, circuits, config, ready: super::policy::Ready::default() }
     }
 

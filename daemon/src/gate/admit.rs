@@ -69,7 +69,7 @@ impl Unmet {
     /// Records it: the client is told so.
     pub fn record(&self, gate: &Gate, entered: &Entered) {
         let Unmet { denial, ask, card, facts, policy } = self;
-        let evidence = Evidence { ask: Some(ask), card: *card, facts: facts.as_ref(), policy: policy.as_ref() };
+        let evidence = Evidence { ask: Some(ask), card: *card, facts: facts.as_ref(), policy: policy.as_ref(), ..Evidence::default() };
         gate.refused(entered.request, Some(&entered.view), denial, evidence);
     }
 }
@@ -213,7 +213,7 @@ pub async fn admit(gate: &Gate, active: &Active, entered: Entered, asked: Asked)
     };
     let terms = Terms::of(&ask, &card.card);
     let key = HoldKey { request: entered.request, attempt };
-    let call = HoldCall {
+    let call = Box::new(HoldCall {
         key,
         account: entered.view.named.id,
         card: card.digest,
@@ -231,7 +231,9 @@ pub async fn admit(gate: &Gate, active: &Active, entered: Entered, asked: Asked)
         idempotency: entered.ticket.as_ref().map(|ticket| ticket.name()),
         skipped,
         ask: ask.clone(),
-    };
+        tool: None,
+        tool_card: None,
+    });
     gate.drives(key);
     if let Some(ticket) = &entered.ticket {
         ticket.spend();

@@ -55,7 +55,7 @@ impl Active {
         let profile = self.config.profiles.bound_to(&view.agent.name, &view.groups);
         let effective = Effective::of(own, profile.map_err(|profiles| Denial::TwoProfiles { profiles })?);
         let (text, digest) = effective.snapshot();
-        Ok(InForce { effective, snapshot: Arc::new(Snapshot { digest, text }) })
+        Ok(InForce { effective, snapshot: Arc::new(Snapshot { kind: "policy", digest, text }) })
     }
 }
 

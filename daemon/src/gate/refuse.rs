@@ -10,6 +10,7 @@ use aex_core::decision::{AuthCause, Denial};
 use aex_core::event::{AuthFailed, CallDenied, CallDeniedAgain, Event};
 use aex_core::policy::Facts;
 use aex_core::price::Unbounded;
+use aex_core::tool::ToolCall;
 use aex_proto::value::{AccountId, Digest, Pico, RequestId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,6 +29,10 @@ pub struct Evidence<'a> {
     pub facts: Option<&'a Facts>,
     /// The policy in force.
     pub policy: Option<&'a Arc<Snapshot>>,
+    /// The call of a tool.
+    pub tool: Option<&'a ToolCall>,
+    /// What that tool costs.
+    pub tool_card: Option<&'a Arc<Snapshot>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,6 +80,12 @@ fn lasting(mut denial: Denial) -> Denial {
             ruled.near.clear();
             ruled.error = ruled.error.take().map(|_| String::new());
         }
+        Denial::Tool(denied) => {
+            denied.also.clear();
+            denied.near.clear();
+        }
+        Denial::UnknownTool { tool } => tool.clear(),
+        Denial::ToolRate { retry_after_ms, .. } => *retry_after_ms = 0,
         Denial::Unbounded {
             why: Unbounded::CacheUnpriced(words) | Unbounded::HostedTool(words) | Unbounded::HostedUnlimited(words) | Unbounded::Tier(words),
             ..
@@ -166,7 +177,7 @@ impl Gate {
             refusals.take_before(&key)
         };
         for event in before {
-            self.hand_over(event, None);
+            self.hand_over(event, [None, None]);
         }
         self.inner.refusal.notify_one();
         let event: Event = match key {
@@ -183,10 +194,11 @@ impl Gate {
                 },
                 request,
                 rule,
+                tool: evidence.tool.cloned().map(Box::new),
             }
             .into(),
         };
-        self.hand_over(event, evidence.policy.cloned());
+        self.hand_over(event, [evidence.policy, evidence.tool_card].map(Option::<&Arc<Snapshot>>::cloned));
     }
 
     /// Resolves when a refusal was the first of its kind since this resolved last: a second later it is to be gathered.
@@ -198,7 +210,7 @@ impl Gate {
     pub fn gather_refusals(&self, all: bool) {
         let events = self.inner.refusals.lock().map(|mut refusals| refusals.take(clock::mono_ms(), all)).unwrap_or_default();
         for event in events {
-            self.hand_over(event, None);
+            self.hand_over(event, [None, None]);
         }
     }
 
@@ -211,8 +223,8 @@ impl Gate {
         }
     }
 
-    fn hand_over(&self, event: Event, policy: Option<Arc<Snapshot>>) {
-        if let Err(fault) = self.inner.ledger.record(event, policy) {
+    fn hand_over(&self, event: Event, named: [Option<Arc<Snapshot>>; 2]) {
+        if let Err(fault) = self.inner.ledger.record(event, named) {
             tracing::warn!(%fault, "a refusal could not be recorded");
         }
     }

@@ -10,7 +10,7 @@ impl Gate {
     /// Notes whose a stored answer is. In line behind the end of its call, and before all that its client asks next.
     pub fn note_stored(&self, stored: ResponseStored) {
         let request = stored.request;
-        if let Err(fault) = self.ledger().record(stored.into(), None) {
+        if let Err(fault) = self.ledger().record(stored.into(), [None, None]) {
             tracing::warn!(%request, %fault, "a stored response could not be noted: nobody may ask for it");
         }
     }

@@ -50,7 +50,7 @@ impl Gate {
             Err(Spent { counted, limit, retry_after_ms }) => {
                 let account = match counted {
                     Counted::Account(id) => Some(self.inner.ledger.directory().name_of(id)),
-                    Counted::Model(_) => None,
+                    Counted::Model(_) | Counted::Rule(..) => None,
                 };
                 Err(Denial::TokenRate { account, asked, limit, model: card.card.name.clone(), retry_after_ms })
             }

@@ -69,7 +69,7 @@ fn into_file(conn: &Connection, file: &Path) -> Result<Result<Copied, Refused>, 
         return exists();
     }
     if !folder.is_dir() {
-        return Ok(Err(Refused::NotFound(format!("the folder {}", folder.display()))));
+        return Ok(Err(Refused::State(format!("the folder {} does not exist", folder.display()))));
     }
     // A statement of its own for VACUUM: it reads one state of the database, and changes none.
     conn.execute_batch("PRAGMA query_only = 0")?;

@@ -22,7 +22,7 @@ const SMALL_BYTES: i64 = 16 << 20;
 /// Tables that the writer has in memory.
 const HOT: [&str; 6] = ["chain", "accounts", "tokens", "budgets", "balances", "holds"];
 /// What a snapshot may be of.
-const KINDS: [&str; 3] = ["card", "fields", "policy"];
+const KINDS: [&str; 4] = ["card", "fields", "permissions", "policy"];
 /// Events at the end of the chain that are linked at every start.
 const LAST: i64 = 64;
 /// Events that the slow thread links in one transaction.

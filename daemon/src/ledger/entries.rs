@@ -26,7 +26,10 @@ impl Writer<'_> {
         for id in &placed.opened {
             self.window_opened(*id)?;
         }
-        self.snapshot("policy", call.policy.digest, &call.policy.text)?;
+        self.keep(&call.policy)?;
+        if let Some(card) = &call.tool_card {
+            self.keep(card)?;
+        }
         let tokens = i64::try_from(call.input_tokens.saturating_add(call.output_tokens)).unwrap_or(i64::MAX);
         let due = self.mono.saturating_add(Duration::from_micros(u64::try_from(call.lasts_us).unwrap_or(0)));
         let balances = list(&placed.balances);
@@ -166,7 +169,7 @@ impl Writer<'_> {
         self.ensure_root()?;
         let left: Vec<(HoldKey, bool)> = self.state.books.holds().map(|(key, hold)| (*key, hold.sent)).collect();
         for (key, sent) in &left {
-            self.end(&EndCall { key: *key, ending: Ending::of_dead(*sent) })?;
+            self.end(&EndCall { key: *key, ending: Ending::of_dead(*sent), tool: None })?;
         }
         // Runs of a dead daemon re-attach by their open account; nothing else of it lives on.
         Ok(u64::try_from(left.len()).unwrap_or(u64::MAX))
@@ -195,21 +198,24 @@ fn held_event(call: HoldCall, placed: Placed, deadline: Stamp, epoch: u32) -> Ca
         rule: call.rule,
         sent: call.sent,
         skipped: call.skipped,
+        tool: call.tool,
     }
 }
 
 fn end_event(call: &EndCall, charge: Pico) -> Event {
     let HoldKey { request, attempt } = call.key;
     match &call.ending {
-        Ending::Settle { state, lines, outcome, status, tier, unknown_usage } => CallSettled {
+        Ending::Settle { state, lines, outcome, relayed, status, tier, unknown_usage } => CallSettled {
             attempt,
             charge,
             lines: if *state == Settled::WorstCase { Vec::new() } else { lines.clone() },
             outcome: *outcome,
+            relayed: *relayed,
             request,
             state: *state,
             status: *status,
             tier: tier.clone(),
+            tool: call.tool.clone(),
             unknown_usage: unknown_usage.clone(),
         }
         .into(),

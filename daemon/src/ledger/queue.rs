@@ -25,8 +25,8 @@ pub(super) enum Job {
     Hold(Box<HoldCall>, oneshot::Sender<Result<Held, Denial>>),
     /// End a hold.
     End(Box<EndCall>),
-    /// Append an event, and keep the policy that it names.
-    Record(Event, Option<Arc<Snapshot>>),
+    /// Append an event, and keep the texts that it names.
+    Record(Event, [Option<Arc<Snapshot>>; 2]),
     /// Run an admin action.
     Admin(AdminJob),
     /// Look at the counts or the holds.

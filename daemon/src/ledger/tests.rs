@@ -97,7 +97,7 @@ impl House {
         self.requests += 1;
         let key = HoldKey { request: RequestId::new(self.ledger.epoch(), self.requests), attempt: 0 };
         let call = hold_call(key, account, output, sent);
-        let Err(denial) = self.ledger.hold(call.clone()).await.unwrap() else { return Some(key) };
+        let Err(denial) = self.ledger.hold(Box::new(call.clone())).await.unwrap() else { return Some(key) };
         let (kept, rule, request) = (call.policy, denial.rule().into_owned(), key.request);
         let (ask, card) = (Some(call.ask), Some(call.card));
         let denied = CallDenied { account, ask, card, denial, facts: None, policy: kept.digest, request, rule };

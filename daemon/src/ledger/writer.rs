@@ -13,6 +13,7 @@ use aex_core::decision::{AccountState, Denial};
 use aex_core::event::{ClockJumped, Event, Skipped};
 use aex_core::hold::Ending;
 use aex_core::policy::{Change, Facts};
+use aex_core::tool::{ToolCall, ToolResult};
 use aex_proto::value::{AccountId, Digest, Pico, Stamp};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, Statement, ToSql, params};
@@ -21,9 +22,11 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
-/// A policy in force, as events name it. The ledger keeps its text with the first event that does.
+/// A policy, permissions or a price in force, as events name it. The ledger keeps its text with the first event that does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
+    /// What it is a text of.
+    pub kind: &'static str,
     /// The digest of the text.
     pub digest: Digest,
     /// Its canonical text.
@@ -67,6 +70,10 @@ pub struct HoldCall {
     pub idempotency: Option<Digest>,
     /// Models that it was not sent to.
     pub skipped: Vec<Skipped>,
+    /// The call of a tool, when it is one.
+    pub tool: Option<Box<ToolCall>>,
+    /// What that tool costs: its card is in no configuration.
+    pub tool_card: Option<Arc<Snapshot>>,
 }
 
 /// A hold that was placed.
@@ -85,6 +92,8 @@ pub struct EndCall {
     pub key: HoldKey,
     /// How.
     pub ending: Ending,
+    /// What came of the call of a tool.
+    pub tool: Option<Box<ToolResult>>,
 }
 
 /// The statements of the hot path, prepared once.
@@ -254,9 +263,9 @@ impl Writer<'_> {
                 kept.push(Job::End(call));
                 done.map(|()| None)
             }
-            Job::Record(event, policy) => {
-                let done = self.record(&event, policy.as_deref());
-                kept.push(Job::Record(event, policy));
+            Job::Record(event, named) => {
+                let done = self.record(&event, &named);
+                kept.push(Job::Record(event, named));
                 done.map(|()| None)
             }
             Job::Admin(act) => act(self).map(|after| Some(Answer::Admin(after))),
@@ -267,9 +276,9 @@ impl Writer<'_> {
         }
     }
 
-    fn record(&mut self, event: &Event, policy: Option<&Snapshot>) -> Result<(), LedgerFault> {
-        if let Some(Snapshot { digest, text }) = policy {
-            self.snapshot("policy", *digest, text)?;
+    fn record(&mut self, event: &Event, named: &[Option<Arc<Snapshot>>]) -> Result<(), LedgerFault> {
+        for snapshot in named.iter().flatten() {
+            self.keep(snapshot)?;
         }
         self.append(event)?;
         if let Event::ResponseStored(stored) = event {

@@ -19,7 +19,6 @@ use aex_core::price::is_tier_by_project;
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, StatusCode, Uri, response};
-use http_body_util::Full;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -160,8 +159,8 @@ fn edited(call: Sending<'_>, provider: &Provider, message: &Message) -> Bytes {
     edit::edit(&message.body, &message.request, &edits)
 }
 
-fn request(active: &Active, call: Sending<'_>, provider: &Provider, message: &Message, body: Bytes) -> Option<Request<Full<Bytes>>> {
-    let mut request = Request::new(Full::new(body));
+fn request(active: &Active, call: Sending<'_>, provider: &Provider, message: &Message, body: Bytes) -> Option<Request<Bytes>> {
+    let mut request = Request::new(body);
     *request.method_mut() = Method::POST;
     *request.uri_mut() = target(provider, message)?;
     // Both places of a provider take the key of its entry.
@@ -177,7 +176,7 @@ fn request(active: &Active, call: Sending<'_>, provider: &Provider, message: &Me
 /// Puts a client's headers on a request for a provider, with the key that the client brought or else the daemon's own. `None`: one of
 /// them cannot be written, or there is no key where one is needed.
 pub(super) fn address(
-    request: &mut Request<Full<Bytes>>,
+    request: &mut Request<Bytes>,
     provider: &Provider,
     client: &HeaderMap,
     brought: Option<&Brought>,

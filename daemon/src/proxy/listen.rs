@@ -4,8 +4,9 @@ use super::line::{Answering, Line};
 use super::pages::Pages;
 use super::serve;
 use super::socket::Socket;
-use crate::gate::{Facts, Gate};
+use crate::gate::Facts;
 use crate::os::port;
+use crate::tools::gatekeeper::Gatekeeper;
 use http::Request;
 use http::header::{self, HeaderValue};
 use hyper::body::Incoming;
@@ -66,14 +67,15 @@ pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 /// When a thread or a runtime cannot be made.
 pub fn start(
     listener: std::net::TcpListener,
-    gate: &Gate,
+    gatekeeper: &Gatekeeper,
     facts: &Arc<Facts>,
     workers: usize,
     connections: usize,
 ) -> io::Result<Listening> {
     let listener = TcpListener::from_std(listener)?;
     let (abort, aborted) = watch::channel(false);
-    let pages = Arc::new(Pages::new(gate.clone(), Arc::clone(facts)));
+    let gate = gatekeeper.gate();
+    let pages = Arc::new(Pages::new(gatekeeper.clone(), Arc::clone(facts)));
     let mut threads = Vec::new();
     let mut lines = Vec::new();
     for number in 0..workers.max(1) {

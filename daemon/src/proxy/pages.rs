@@ -4,12 +4,13 @@ use super::models;
 use super::reply::{self, REQUEST_ID, Reply};
 use crate::gate::{Facts, Gate};
 use crate::os::clock;
+use crate::tools::gatekeeper::Gatekeeper;
 use crate::wire::denial::{self, Addressee, Misdirected, Refusal};
 use crate::wire::dialect::Shape;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response as Page};
-use axum::routing::{get, head};
+use axum::routing::{get, head, post};
 use axum::{Json, Router};
 use http::header::{self, HeaderValue};
 use http::uri::Authority;
@@ -39,6 +40,7 @@ pub(super) struct Peer(pub(super) IpAddr);
 #[derive(Clone)]
 pub(super) struct Here {
     pub(super) gate: Gate,
+    pub(super) gatekeeper: Gatekeeper,
     pub(super) facts: Arc<Facts>,
     connections: Weak<()>,
 }
@@ -51,16 +53,19 @@ impl Here {
 }
 
 impl Pages {
-    pub(super) fn new(gate: Gate, facts: Arc<Facts>) -> Pages {
+    pub(super) fn new(gatekeeper: Gatekeeper, facts: Arc<Facts>) -> Pages {
+        let gate = gatekeeper.gate().clone();
         let models = Router::new().route("/models", get(models::list)).route("/models/{*id}", get(models::one));
         let no_store = SetResponseHeaderLayer::if_not_present(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         let connections = Arc::new(());
-        let here = Here { gate: gate.clone(), facts: Arc::clone(&facts), connections: Arc::downgrade(&connections) };
+        let here = Here { gate: gate.clone(), gatekeeper, facts: Arc::clone(&facts), connections: Arc::downgrade(&connections) };
         let router = Router::new()
             .route("/", head(alive))
             .route("/health", get(health))
             .route("/ready", get(ready))
             .route("/metrics", get(super::metrics::metrics))
+            .route("/aex/v1/tools", get(super::tools::list))
+            .route("/aex/v1/tools/execute", post(super::tools::execute))
             .nest("/v1", models.clone())
             .nest("/openai/v1", models)
             .fallback(unknown_path)

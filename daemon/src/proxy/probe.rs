@@ -8,7 +8,6 @@ use crate::wire::denial::UpstreamFault;
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{Request, StatusCode};
-use http_body_util::Full;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,8 +29,8 @@ pub async fn probe(provider: &Arc<Provider>, generation: u64, key: Option<&Secre
     }
 }
 
-fn request(provider: &Provider, key: Option<&Secret>) -> Option<Request<Full<Bytes>>> {
-    let mut request = Request::new(Full::new(Bytes::new()));
+fn request(provider: &Provider, key: Option<&Secret>) -> Option<Request<Bytes>> {
+    let mut request = Request::new(Bytes::new());
     *request.uri_mut() = provider.target("/models").parse().ok()?;
     let headers = request.headers_mut();
     headers.insert(header::HOST, HeaderValue::from_str(provider.base_url.authority()?.as_str()).ok()?);

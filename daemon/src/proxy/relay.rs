@@ -2,6 +2,7 @@
 //! client takes it. Ends in exactly one settlement, whoever leaves first.
 
 use super::dispatch::Source;
+use super::estimate::settle_broken;
 use super::line::{Line, Watchdog};
 use super::reply::Broken;
 use super::serve::to_note;
@@ -11,6 +12,7 @@ use crate::ledger::StopFlag;
 use crate::os::{clock, failpoint};
 use crate::wire::denial::{self, Addressee, UpstreamFault};
 use crate::wire::dialect::Dialect;
+use crate::wire::said::Said;
 use crate::wire::stream::{Meter, StreamEditor};
 use aex_core::event::Outcome;
 use aex_core::usage::Bucket;
@@ -209,11 +211,12 @@ impl Open {
     /// provider's answer is waited for a moment, for its connection to be used again.
     fn after_done(&mut self, cx: &mut Context<'_>) -> Step {
         let polled = self.source.poll_bytes(cx);
-        if let (Poll::Ready(Some(Ok(bytes))), Some(editor)) = (&polled, &self.editor)
-            && editor.ends_with(bytes)
-        {
-            self.editor = None;
-            return Step::Send(bytes.slice(..1));
+        if let (Poll::Ready(Some(Ok(bytes))), Some(editor)) = (&polled, &mut self.editor) {
+            let late = editor.push(bytes.clone()).bytes;
+            if !late.is_empty() {
+                self.editor = None;
+                return Step::Send(late);
+            }
         }
         if polled.is_pending() {
             let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(AFTER_DONE)));
@@ -270,7 +273,7 @@ impl Open {
         if ending.metered {
             self.settle_whole(&ending.meter);
         } else {
-            self.settle_part(&ending.meter, Outcome::ProviderLeft);
+            self.settle_part(&ending.meter, ending.said, Outcome::ProviderLeft);
         }
         let fault = if ending.fault.is_some() { UpstreamFault::BadAnswer } else { UpstreamFault::Cut };
         // The provider's own error event has passed already.
@@ -300,7 +303,7 @@ impl Open {
         if ending.metered {
             self.settle_whole(&ending.meter);
         } else {
-            self.settle_part(&ending.meter, outcome);
+            self.settle_part(&ending.meter, ending.said, outcome);
         }
         ending.meter
     }
@@ -320,9 +323,9 @@ impl Open {
         }
     }
 
-    fn settle_part(&mut self, meter: &Meter, outcome: Outcome) {
+    fn settle_part(&mut self, meter: &Meter, said: Said, outcome: Outcome) {
         let Some(hold) = self.hold.take() else { return };
-        settle(&self.gate, hold, Ended::cut(self.status, passed(meter), outcome));
+        settle_broken(&self.gate, hold, Ended::cut(self.status, passed(meter), outcome), said);
     }
 }
 

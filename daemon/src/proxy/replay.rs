@@ -10,7 +10,6 @@ use aex_core::decision::Denial;
 use aex_proto::value::Digest;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Response, StatusCode};
-use std::future::Future;
 use std::sync::Arc;
 
 /// Says that an answer was given before.
@@ -85,9 +84,8 @@ const fn is_retried(status: u16) -> bool {
     matches!(status, 408 | 409 | 429 | 500..)
 }
 
-/// Runs a call and records its answer, whether its client waits for it or not.
-pub(super) async fn recorded(ticket: Option<Arc<Ticket>>, call: impl Future<Output = Response<Reply>>) -> Response<Reply> {
-    let mut response = call.await;
+/// Records a call's answer, whether its client waits for it or not.
+pub(super) fn recorded(ticket: Option<Arc<Ticket>>, mut response: Response<Reply>) -> Response<Reply> {
     let Some(ticket) = ticket else { return response };
     let named = |(name, value): (&HeaderName, &HeaderValue)| (name.as_str().to_owned(), value.as_bytes().to_vec());
     let mut recorder = ticket.record(response.status().as_u16(), response.headers().iter().map(named).collect());

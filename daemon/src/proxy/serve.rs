@@ -3,6 +3,7 @@
 use super::attempts::{Attempts, Cause, Next, Tried, Unserved};
 use super::body;
 use super::dispatch::{Dispatched, Message, dispatch};
+use super::estimate;
 use super::exempt;
 use super::headers;
 use super::line::Line;
@@ -65,9 +66,10 @@ pub(super) async fn handle(pages: Arc<Pages>, line: Arc<Line>, peer: IpAddr, req
         Some(dialect) if request.method() == Method::POST => call(&pages.gate, dialect, line, peer, request).await,
         Some(_) => not_taken("POST"),
         None => match StoredPath::at(path) {
-            Some(place) if takes(place.rest.methods()) => stored::serve(&pages.gate, place, peer, request).await,
+            // Boxed: what is rare is not to make the future of each call larger.
+            Some(place) if takes(place.rest.methods()) => Box::pin(stored::serve(&pages.gate, place, peer, request)).await,
             Some(place) => not_taken(place.rest.methods()),
-            None => pages.page(peer, request).await,
+            None => Box::pin(pages.page(peer, request)).await,
         },
     }
 }
@@ -99,34 +101,37 @@ async fn call(gate: &Gate, dialect: Dialect, line: Arc<Line>, peer: IpAddr, requ
         Turn::Refused(denial) => return refuse(&denial, to),
     };
     let (leaving, left) = oneshot::channel();
-    let serving = serve(gate.clone(), active, entered, message, left);
-    Tracked::new(gate, id, leaving, replay::recorded(ticket, serving)).await
+    let serving = {
+        let gate = gate.clone();
+        async move { replay::recorded(ticket, serve(&gate, &active, entered, &message, left).await) }
+    };
+    Tracked::new(gate, id, leaving, serving).await
 }
 
 /// The call itself, with as many attempts as it takes. It runs to its end even when the client leaves.
 async fn serve(
-    gate: Gate,
-    active: Arc<Active>,
+    gate: &Gate,
+    active: &Arc<Active>,
     mut entered: Entered,
-    message: Message,
+    message: &Message,
     mut left: oneshot::Receiver<()>,
 ) -> Response<Reply> {
     let mut attempts = Attempts::default();
     if message.dialect.is_free() {
-        return exempt::serve(&gate, &active, entered, attempts.asked(&message), &message).await;
+        return Box::pin(exempt::serve(gate, active, entered, attempts.asked(message), message)).await;
     }
     loop {
-        let next = match admit(&gate, &active, entered, attempts.asked(&message)).await {
+        let next = match admit(gate, active, entered, attempts.asked(message)).await {
             Ok(Decision::Permit(hold)) => {
                 let again = attempts.admitted(&hold);
-                match attempt(&gate, &active, hold, &message, &mut left, again).await {
+                match attempt(gate, active, hold, message, &mut left, again).await {
                     Tried::Over(answer) => return answer,
-                    Tried::Unserved(unserved) => attempts.unserved(&gate, &active, &message, *unserved, &mut left).await,
+                    Tried::Unserved(unserved) => Box::pin(attempts.unserved(gate, active, message, *unserved, &mut left)).await,
                 }
             }
-            Ok(Decision::Deny(mut turned)) => match attempts.tightened(&message, &mut turned).await {
+            Ok(Decision::Deny(mut turned)) => match Box::pin(attempts.tightened(message, &mut turned)).await {
                 true => Next::Try(turned.entered),
-                false => attempts.turned(&gate, &active, &message, turned),
+                false => attempts.turned(gate, active, message, turned),
             },
             Err(fault) => {
                 tracing::error!(%fault, request = %message.to.request, "no call can be admitted");
@@ -157,7 +162,7 @@ async fn attempt(
         biased;
         dispatched = dispatch(active, hold.sending(), message) => dispatched,
         Ok(()) = left, if waits_for_client => {
-            settle(gate, hold, Ended::Relayed { outcome: Outcome::ClientLeft, status: None, bytes: 0, usage: None });
+            settle(gate, hold, Ended::relayed(Outcome::ClientLeft, None, 0, None));
             return Tried::Over(refuse(&Denial::Draining, to));
         }
         () = stop.raised() => return Tried::Over(stopped(gate, hold, to, None)),
@@ -213,6 +218,7 @@ async fn relay(gate: &Gate, active: &Active, hold: Hold, message: &Message, answ
         let is_ours = message.dialect.has_usage_option() && !message.request.asks_for_usage();
         let usage_chunk = if is_ours { UsageChunk::Strip } else { UsageChunk::Pass };
         let editor = StreamEditor::new(message.dialect, client_model(active, message), ask.choices, usage_chunk);
+        let editor = if estimate::may_count(active, &hold) { editor.keeping_texts() } else { editor };
         let on_disconnect = active.config.settings.on_disconnect.value;
         let stores = message.request.stores;
         let streamed = Streamed { dialect: message.dialect, to, stores, status: head.status.as_u16(), source, editor, on_disconnect };
@@ -339,7 +345,7 @@ struct Received {
 }
 
 /// Reads and parses a request's body.
-async fn read(gate: &Gate, active: &Active, received: Received, body: Incoming) -> Result<Message, Denial> {
+async fn read(gate: &Gate, active: &Active, received: Received, body: Incoming) -> Result<Box<Message>, Denial> {
     let Received { line, dialect, to, head: http::request::Parts { uri, headers, .. } } = received;
     if headers::is_encoded(&headers) {
         body::skip_unasked(&headers, body).await;
@@ -354,7 +360,7 @@ async fn read(gate: &Gate, active: &Active, received: Received, body: Incoming) 
         headers::query(&uri, &headers)?;
     }
     match dialect.read(&body) {
-        Ok(request) => Ok(Message { line, provider_key, uri, headers, body, dialect, to, request }),
+        Ok(request) => Ok(Box::new(Message { line, provider_key, uri, headers, body, dialect, to, request })),
         Err(Malformed { message, param }) => Err(Denial::Malformed { message, param }),
     }
 }

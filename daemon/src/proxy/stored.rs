@@ -17,9 +17,8 @@ use crate::wire::dialect::{Dialect, Shape, StoredPart, StoredPath};
 use aex_core::decision::{Denial, Protocol};
 use aex_core::event::{Event, ResponseCancelled, ResponseDeleted, ResponseStored};
 use bytes::Bytes;
-use http::header::{self, HeaderValue};
+use http::header;
 use http::{Method, Request, Response, request};
-use http_body_util::Full;
 use hyper::body::Incoming;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -134,7 +133,7 @@ fn sent(
     provider: &Provider,
     place: &StoredPath,
     client: &request::Parts,
-) -> Result<Option<Request<Full<Bytes>>>, Denial> {
+) -> Result<Option<Request<Bytes>>, Denial> {
     let brought = headers::provider_key(&client.headers, Protocol::OpenAi, |said| gate.knows(said))?;
     let query = headers::query(&client.uri, &client.headers)?;
     if brought.is_some() && !active.policy_of(&entered.view)?.effective.fields.allow_passthrough {
@@ -146,14 +145,12 @@ fn sent(
     }
     let write = || {
         let query = query.map(|query| format!("?{query}")).unwrap_or_default();
-        let mut request = Request::new(Full::new(Bytes::new()));
+        let mut request = Request::new(Bytes::new());
         request.method_mut().clone_from(&client.method);
         *request.uri_mut() = provider.target(&format!("/responses/{}{}{query}", place.id, place.rest.name())).parse().ok()?;
         dispatch::address(&mut request, provider, &client.headers, brought.as_ref(), own)?;
         if client.method != Method::POST {
             request.headers_mut().remove(header::CONTENT_TYPE);
-        } else {
-            request.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(0));
         }
         Some(request)
     };

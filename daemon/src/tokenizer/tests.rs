@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::wire::dialect::Dialect;
+use crate::wire::stream::{StreamEditor, UsageChunk};
 use crate::wire::texts::texts;
+use bytes::Bytes;
 use proptest::prelude::*;
 
 const BOTH: [Vocabulary; 2] = [Vocabulary::Cl100k, Vocabulary::O200k];
@@ -88,4 +90,63 @@ fn no_text_is_too_hard_to_be_counted_or_given_up() {
             assert!(counted.tokens <= counted.bytes && least(&texts).tokens <= counted.tokens, "{piece:?}");
         }
     }
+}
+
+/// What a stream of chat said, choice by choice in pieces of so many characters, and the bytes of it.
+fn said(texts: &[String], chars: usize) -> (Said, u64) {
+    let mut editor = StreamEditor::new(Dialect::Chat, "m", 1, UsageChunk::Pass).keeping_texts();
+    for (index, text) in texts.iter().enumerate() {
+        let text: Vec<char> = text.chars().collect();
+        for piece in text.chunks(chars) {
+            let piece: String = piece.iter().collect();
+            let event = serde_json::json!({"choices": [{"index": index, "delta": {"content": piece}}]});
+            assert_eq!(editor.push(Bytes::from(format!("data: {event}\n\n"))).fault, None);
+        }
+    }
+    let ending = editor.finish();
+    (ending.said, ending.meter.relayed_output_bytes)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// However it is cut, what was said counts no fewer than its tokens and no more than its bytes, and each text one token more at most.
+    #[test]
+    fn what_was_said_counts_its_tokens_and_never_more_than_its_bytes(
+        texts in prop::collection::vec(text(), 1..4),
+        chars in 1_usize..9,
+        more in 0_u64..50,
+        o200k in any::<bool>(),
+    ) {
+        let vocabulary = if o200k { Vocabulary::O200k } else { Vocabulary::Cl100k };
+        let (said, bytes) = said(&texts, chars);
+        let counted = spoken(vocabulary, &said, bytes + more).unwrap();
+        let tokens: u64 = texts.iter().map(|text| tokens(vocabulary, text).unwrap()).sum();
+        prop_assert!(tokens + more <= counted && counted <= bytes + more, "{tokens} + {more} <= {counted} <= {bytes} + {more}");
+        prop_assert!(counted <= tokens + number(texts.len()) + more);
+    }
+}
+
+#[test]
+fn a_call_counts_the_frame_that_no_text_shows_and_never_more_than_its_bytes() {
+    let spoken_of = |name: &str, arguments: &str| {
+        let mut editor = StreamEditor::new(Dialect::Chat, "m", 1, UsageChunk::Pass).keeping_texts();
+        let call = serde_json::json!({"index": 0, "function": {"name": name, "arguments": arguments}});
+        let event = serde_json::json!({"choices": [{"index": 0, "delta": {"tool_calls": [call]}}]});
+        assert_eq!(editor.push(Bytes::from(format!("data: {event}\n\n"))).fault, None);
+        let ending = editor.finish();
+        spoken(Vocabulary::Cl100k, &ending.said, ending.meter.relayed_output_bytes).unwrap()
+    };
+    // OpenAI's example of a call in chat, billed 17 tokens.
+    let billed = spoken_of("get_current_weather", "{\n\"location\": \"Boston, MA\"\n}");
+    assert_eq!(billed, 3 + CALL_FRAME + 10 + 1);
+    assert_eq!(spoken_of("f", "{}"), 1 + 2);
+}
+
+#[test]
+fn output_beyond_what_is_kept_counts_by_its_bytes() {
+    let (said, bytes) = said(&["The quick brown fox jumps over the lazy dog. ".repeat(2_000)], 4_000);
+    let counted = spoken(Vocabulary::O200k, &said, bytes).unwrap();
+    let kept: u64 = said.texts().iter().map(|text| text.bytes).sum();
+    assert!((60_000..=65_536).contains(&kept) && counted > bytes - kept && counted < bytes - kept + kept / 4, "{counted} of {bytes}");
 }

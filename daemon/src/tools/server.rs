@@ -2,7 +2,9 @@
 //!
 //! Must not: read files or the environment, start anything.
 
+pub use aex_proto::sandbox::Level;
 use aex_proto::value::Pico;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -97,19 +99,8 @@ pub struct MayAsk {
     pub elicitation: bool,
 }
 
-/// How strictly a process is confined.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
-    /// Environment, limits and process group only.
-    None,
-    /// Files and signals; the network is open.
-    Standard,
-    /// Files, signals, and no network but granted hosts.
-    Strict,
-}
-
 /// What a process may reach.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Confinement {
     /// The level asked for.
     pub level: Level,
@@ -126,9 +117,9 @@ pub struct Confinement {
 }
 
 /// Limits of the processes of a server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resources {
-    /// Address space of each process, in bytes; with a cgroup the memory of all.
+    /// Private memory that each process may write, in bytes; with a control group the memory of all together.
     pub memory_bytes: Option<u64>,
     /// CPU time of each process, in seconds.
     pub cpu_seconds: Option<u64>,
@@ -193,4 +184,50 @@ impl Resources {
         open_files: Some(1_024),
         file_bytes: Some(1 << 30),
     };
+}
+
+impl Server {
+    /// One of which nothing is configured but its program.
+    #[must_use]
+    pub fn named(name: &str, command: &str) -> Server {
+        Server {
+            name: name.to_owned(),
+            command: command.to_owned(),
+            args: Vec::new(),
+            env: BTreeMap::new(),
+            cwd: None,
+            enabled: true,
+            start: Start::OnDemand,
+            shared: Shared::ByAll,
+            confinement: Confinement {
+                level: Level::Standard,
+                require: None,
+                read: Vec::new(),
+                write: Vec::new(),
+                hosts: Vec::new(),
+                resources: Resources::DEFAULT,
+            },
+            times: Times::DEFAULT,
+            bounds: Bounds::DEFAULT,
+            price: None,
+            tool_prices: BTreeMap::new(),
+            trust: Trust::FirstUse,
+            may_ask: MayAsk::default(),
+            log_full: false,
+        }
+    }
+
+    /// Whether a process of `other` may go on as one of this: all but what only callers look at is the same.
+    #[must_use]
+    pub fn runs_like(&self, other: &Server) -> bool {
+        let process = |server: &Server| Server {
+            price: None,
+            tool_prices: BTreeMap::new(),
+            trust: Trust::Approve,
+            log_full: false,
+            start: Start::OnDemand,
+            ..server.clone()
+        };
+        process(self) == process(other)
+    }
 }

@@ -4,6 +4,7 @@ use super::edit;
 use super::edit::spliced;
 use super::json::{Fault, Kind, Scanner};
 use super::request::{count, shortened};
+use super::said::{Field, Said};
 use super::usage::{self, HostedTools};
 use aex_core::usage::Usage;
 use bytes::Bytes;
@@ -144,6 +145,13 @@ impl Answer {
         Ok(())
     }
 
+    /// Counts a value as output, and keeps it when it is a text.
+    pub(super) fn say(&mut self, said: &mut Said, field: Field, scanner: &mut Scanner<'_>) -> Result<(), Fault> {
+        let bytes = said_bytes(said, field, scanner)?;
+        self.add(bytes);
+        Ok(())
+    }
+
     /// Counts output.
     pub(super) fn add(&mut self, bytes: usize) {
         self.relayed_output_bytes = self.relayed_output_bytes.saturating_add(count(bytes));
@@ -164,6 +172,16 @@ fn service_tier(scanner: &mut Scanner<'_>) -> Result<Option<String>, Fault> {
         }
     };
     Ok(Some(shortened(&name)).filter(|name| !name.is_empty()))
+}
+
+/// The same as [`value_bytes`]; a text is kept, too.
+pub(super) fn said_bytes(said: &mut Said, field: Field, scanner: &mut Scanner<'_>) -> Result<usize, Fault> {
+    if scanner.kind()? != Kind::Text {
+        return value_bytes(scanner);
+    }
+    let text = scanner.text()?;
+    said.piece(field, &text);
+    Ok(text.raw.len())
 }
 
 /// Bytes of a value as it is written: a string without its quotes, nothing for null, all of anything else.

@@ -7,10 +7,11 @@ mod fault;
 pub mod page;
 mod policy;
 mod stream;
+mod tool;
 mod whose;
 
 pub use answer::{Addressee, Refusal};
-pub use fault::{Misdirected, UpstreamFault, misdirected, upstream};
+pub use fault::{Misdirected, UpstreamFault, misdirected, of_tool, upstream};
 pub use stream::{stream_denial, stream_fault};
 
 use super::request::FIELD;
@@ -133,6 +134,24 @@ fn refusal(denial: &Denial) -> Refusal {
             "idempotency_keys_full",
             answer::MAX_RETRY_MS,
             format!("{limit} idempotency keys of the last 24 hours are kept, and no more can be: call without one, or raise `idempotency_keys` in aexd.yaml."),
+        ),
+        Denial::UnknownTool { tool } => Refusal::lasting(
+            404,
+            INVALID_REQUEST,
+            "tool_not_found",
+            format!("There is no tool `{tool}` for this agent: `/mcp` lists those that it may call; `aexctl tools list` shows the servers."),
+        ),
+        Denial::Tool(denied) => forbidden("tool_denied", tool::denied(denied)),
+        Denial::ToolQuarantined { tool, why } => forbidden(
+            "tool_quarantined",
+            format!("Tool `{tool}` is quarantined: {why}. `aexctl tools approve {tool}` shows what its server says of it, and lifts it."),
+        ),
+        Denial::ToolRate { limit, retry_after_ms, rule, tool } => rate_limited(
+            *retry_after_ms,
+            format!(
+                "The rate of rule `{rule}` in permissions.json for tool `{tool}`, {limit} calls per minute, is used up: wait {}.",
+                seconds(*retry_after_ms)
+            ),
         ),
         Denial::LedgerUnavailable => Refusal::passing(
             503,

@@ -7,6 +7,7 @@ use super::answer::Answer;
 use super::edit::LimitField;
 use super::json::{Fault, Kind, Scanner};
 use super::request::{Malformed, Request};
+use super::said::Said;
 use super::{chat, completions, embeddings, messages, responses, unstream};
 use aex_core::decision::Protocol;
 use aex_core::price::MaxTokensField;
@@ -34,6 +35,8 @@ pub enum Dialect {
 pub(super) struct Told {
     messages: messages::answer::Told,
     responses: responses::answer::Told,
+    /// What the model said.
+    pub(super) said: Said,
 }
 
 /// Whose errors a client reads.
@@ -258,7 +261,7 @@ impl Dialect {
             return None;
         }
         match self {
-            Dialect::Chat | Dialect::Completions => chat::answer::object(&mut scanner, None),
+            Dialect::Chat | Dialect::Completions => chat::answer::object(&mut Said::default(), &mut scanner, None),
             Dialect::CountTokens | Dialect::Messages => messages::answer::message(&mut scanner),
             Dialect::Embeddings => embeddings::answer(&mut scanner, None),
             Dialect::Responses => responses::answer::object(&mut scanner, None),
@@ -269,11 +272,12 @@ impl Dialect {
     /// Reads the payload of an event of a stream, an object. `client_model` is what its model should be called; `told` is what the
     /// events before it told.
     pub(super) fn event(self, told: &mut Told, scanner: &mut Scanner<'_>, client_model: &str) -> Result<Answer, Fault> {
+        let Told { messages, responses, said } = told;
         match self {
-            Dialect::Chat | Dialect::Completions => chat::answer::object(scanner, Some(client_model)),
-            Dialect::CountTokens | Dialect::Messages => messages::answer::event(&mut told.messages, scanner, client_model),
+            Dialect::Chat | Dialect::Completions => chat::answer::object(said, scanner, Some(client_model)),
+            Dialect::CountTokens | Dialect::Messages => messages::answer::event(messages, said, scanner, client_model),
             Dialect::Embeddings => embeddings::answer(scanner, Some(client_model)),
-            Dialect::Responses => responses::answer::event(&mut told.responses, scanner, client_model),
+            Dialect::Responses => responses::answer::event(responses, said, scanner, client_model),
         }
     }
 

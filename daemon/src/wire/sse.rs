@@ -118,9 +118,10 @@ impl Splitter {
         self.open.as_ref().map_or(self.line, |event| event.span.start)
     }
 
-    /// Whether a line feed that comes next belongs to the line before.
-    pub(super) const fn is_after_return(&self) -> bool {
-        self.after_return
+    /// Whether the next bytes begin with a line feed that belongs to the line before. Asked once for it.
+    pub(super) fn takes_line_feed(&mut self, bytes: &[u8]) -> bool {
+        let Some(first) = bytes.first() else { return false };
+        std::mem::take(&mut self.after_return) && *first == b'\n'
     }
 
     /// The caller has dropped this many bytes from the front.

@@ -1,12 +1,13 @@
 //! A stream on its way through: events leave as they arrive, unchanged but for the model's name and the usage chunk
 //! that the client did not ask for; usage and the size of the output are read on the way past.
 //!
-//! Fails closed: a payload that is no JSON ends the relay. Holds at most one event that is not complete, with a cap.
+//! Fails closed: a payload that is no JSON ends the relay, and nothing passes behind the last event. Holds at most one event that is not complete, with a cap.
 
 use super::answer::{Answer, Kept};
 use super::dialect::{Dialect, Told};
 use super::edit::{quoted, spliced};
 use super::json::{Kind, Scanner};
+use super::said::Said;
 use super::sse::{Event, Piece, Splitter};
 use super::usage;
 use aex_core::price::is_standard_tier;
@@ -83,6 +84,8 @@ pub struct Ending {
     pub fault: Option<StreamFault>,
     /// What was read in it.
     pub meter: Meter,
+    /// The texts that passed, where they were to be kept.
+    pub said: Said,
 }
 
 /// A place in the bytes, and what stands there instead.
@@ -131,21 +134,35 @@ impl StreamEditor {
         }
     }
 
+    /// Keeps the texts that pass, for a count of their tokens.
+    #[must_use]
+    pub fn keeping_texts(mut self) -> StreamEditor {
+        self.told.said = Said::kept();
+        self
+    }
+
     /// What was read up to here: all that a stream cut by its client leaves.
     #[must_use]
     pub fn meter(&self) -> &Meter {
         &self.meter
     }
 
-    /// Takes the next bytes of the provider and gives those for the client. A frame of whole events that need no edit comes
+    /// Takes the next bytes of the provider and gives those for the client, up to the last event. A frame of whole events that need no edit comes
     /// back as it is, without a copy.
     pub fn push(&mut self, frame: Bytes) -> Relay {
         if self.fault.is_some() {
             return Relay { bytes: Bytes::new(), fault: self.fault };
         }
+        if self.meter.done {
+            // The line feed behind the last carriage return may come late.
+            let late = usize::from(self.splitter.takes_line_feed(&frame));
+            return Relay { bytes: frame.slice(..late), fault: None };
+        }
         let (bytes, splices) = if self.pending.is_empty() {
             let (settled, splices) = self.read(&frame);
-            self.pending.extend_from_slice(frame.get(settled..).unwrap_or_default());
+            if !self.meter.done {
+                self.pending.extend_from_slice(frame.get(settled..).unwrap_or_default());
+            }
             let whole = settled == frame.len();
             (if whole { frame } else { frame.slice(..settled) }, splices)
         } else {
@@ -153,7 +170,7 @@ impl StreamEditor {
             let mut pending = std::mem::take(&mut self.pending);
             let (settled, splices) = self.read(&pending);
             let bytes = pending.split_to(settled).freeze();
-            if !pending.is_empty() {
+            if !pending.is_empty() && !self.meter.done {
                 self.pending = pending;
             }
             (bytes, splices)
@@ -167,12 +184,6 @@ impl StreamEditor {
         }
         let bytes = if splices.is_empty() { bytes } else { spliced(&bytes, &splices) };
         Relay { bytes, fault: self.fault }
-    }
-
-    /// Whether the first byte of the next frame belongs to the last event: the line feed behind its carriage return.
-    #[must_use]
-    pub fn ends_with(&self, frame: &[u8]) -> bool {
-        self.splitter.is_after_return() && frame.first() == Some(&b'\n')
     }
 
     /// The provider's stream has ended.
@@ -202,7 +213,7 @@ impl StreamEditor {
         }
         let is_last = !self.meter.usage_goes_on && (complete || self.dialect.tells_last_usage());
         let metered = self.fault.is_none() && self.meter.usage.is_some() && is_last;
-        Ending { tail, metered, complete, fault: self.fault, meter: self.meter }
+        Ending { tail, metered, complete, fault: self.fault, meter: self.meter, said: self.told.said }
     }
 
     /// Reads what is complete, up to a fault: how many bytes are done with, and the edits in them.
@@ -214,6 +225,10 @@ impl StreamEditor {
                     if let Err(fault) = self.read_event(bytes, &event, &mut splices) {
                         self.fault = Some(fault);
                         return (event.span.start, splices);
+                    }
+                    if self.meter.done {
+                        // What follows is no part of the answer, and nobody meters it.
+                        return (event.span.end, splices);
                     }
                 }
                 Piece::LateLineFeed(at) if self.stripped => splices.push((at..at + 1, Bytes::new())),
@@ -266,6 +281,7 @@ impl StreamEditor {
     }
 
     fn note(&mut self, answer: &Answer) {
+        self.told.said.end_of_event();
         self.meter.events += 1;
         self.meter.relayed_output_bytes = self.meter.relayed_output_bytes.saturating_add(answer.relayed_output_bytes);
         self.meter.provider_error |= answer.is_error;

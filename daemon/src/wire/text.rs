@@ -41,11 +41,21 @@ impl<'a> Text<'a> {
     pub fn unescape(&self) -> Cow<'a, str> {
         if self.excess == 0 { Cow::Borrowed(self.raw) } else { Cow::Owned(unescape(self.raw)) }
     }
+
+    /// Puts what it says behind a text.
+    pub(super) fn unescape_into(&self, said: &mut String) {
+        if self.excess == 0 { said.push_str(self.raw) } else { unescape_into(said, self.raw) }
+    }
 }
 
 /// Undoes the escapes of a string that was scanned before.
 pub(super) fn unescape(written: &str) -> String {
     let mut said = String::with_capacity(written.len());
+    unescape_into(&mut said, written);
+    said
+}
+
+fn unescape_into(said: &mut String, written: &str) {
     let mut rest = written;
     while let Some((plain, escaped)) = rest.split_once('\\') {
         said.push_str(plain);
@@ -74,7 +84,6 @@ pub(super) fn unescape(written: &str) -> String {
         rest = chars.as_str();
     }
     said.push_str(rest);
-    said
 }
 
 fn unit(hex: &str) -> u32 {

@@ -198,6 +198,16 @@ pub struct ChargeLine {
     pub unit_usd: String,
 }
 
+/// The output that an estimate rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelayedTold {
+    /// Its bytes, as they stand in the answer.
+    pub bytes: u64,
+    /// Its tokens, at most; absent where each byte counts as one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<u64>,
+}
+
 /// How a call ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ended {
@@ -217,6 +227,9 @@ pub struct Ended {
     pub lines: Vec<ChargeLine>,
     /// Why it ended so: answered, client_left, crash …; for a release: never_sent, refused …
     pub outcome: String,
+    /// The output that an estimate rests on; absent for any other charge, and where a model that thinks is charged its whole bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relayed: Option<RelayedTold>,
     /// exact, estimated, worst_case or released.
     pub state: String,
     /// The status of the provider's answer.

@@ -2,7 +2,7 @@
 
 #![allow(clippy::panic, reason = "a target reports by a panic")]
 
-use aex_fuzz::targets::{answer, coding, config, control, export, prices, request, stream};
+use aex_fuzz::targets::{answer, coding, config, control, export, http1, prices, request, stream};
 
 macro_rules! target {
     ($($name:ident: $check:path,)*) => {$(
@@ -21,6 +21,7 @@ target! {
     coding: coding::check,
     control: control::check,
     export: export::check,
+    http1: http1::check,
     models: config::models,
     permissions: config::permissions,
     policy: config::policy,

@@ -1,8 +1,9 @@
 //! What drives the secrets through the daemon: calls, refusals, failures, pages, commands, configurations.
 
+use aex_core::event::Relayed;
 use aex_tests::ask;
 use aex_tests::client::{self, Connection};
-use aex_tests::ledger;
+use aex_tests::ledger::{self, End, quiet};
 use aex_tests::provider::{At, Cut, How, Script, Usage};
 use serde_json::json;
 
@@ -151,12 +152,15 @@ impl Scene {
         // Scripts of calls that were not sent.
         self.provider.forget();
         self.provider.always(Script::answer(ANSWER));
-        // A client that leaves.
+        // A client that leaves: what it was told is counted.
         let mut connection = Connection::open(&self.daemon.url());
-        self.provider.script(Script { hold_after: Some(1), ..Script::answer(ANSWER) });
+        self.provider.script(Script { hold_after: Some(4), ..Script::answer(ANSWER) });
         connection.post_json("/v1/chat/completions", token, &ask::with(body("", "m1"), &json!({"stream": true})));
         assert_eq!(connection.head().expect("a head").status, 200);
+        (0..2).for_each(|_| drop(connection.next_data().expect("a stream").expect("a chunk")));
         drop(connection);
+        let left = quiet(&self.daemon).pop().expect("a call");
+        assert!(matches!(left.end(), End::Charged { relayed: Some(Relayed { tokens: Some(_), .. }), .. }), "{left:?}");
         self.provider.release();
     }
 

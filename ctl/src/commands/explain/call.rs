@@ -5,7 +5,7 @@ use crate::units::{count, grouped, instant};
 use crate::view::Paint;
 use aex_core::ask::Ask;
 use aex_core::decision::{Denial, RateKind};
-use aex_proto::explain::{AttemptTold, BoundPart, BoundTold, CallStory, Check, Edit, Ended, RuleSeen, SentTo, Verdict};
+use aex_proto::explain::{AttemptTold, BoundPart, BoundTold, CallStory, Check, Edit, Ended, RelayedTold, RuleSeen, SentTo, Verdict};
 use aex_proto::value::Pico;
 
 pub(super) fn text(story: &CallStory, paint: Paint) -> String {
@@ -233,6 +233,9 @@ fn ended(end: &Ended, page: &mut Page) {
     page.fact("at", format!("{}{status}", instant(end.at)));
     page.fact("what happened", outcome(&end.state, &end.outcome));
     page.fact("the charge is", meaning(&end.state));
+    if let Some(relayed) = end.relayed {
+        page.fact("output relayed", measured(relayed));
+    }
     if !end.lines.is_empty() {
         page.head("Charge");
         for line in &end.lines {
@@ -309,6 +312,15 @@ fn meaning(state: &str) -> &'static str {
         "estimated" => "an estimate: the bound's input, if the input was sent, and the output that was relayed",
         "worst_case" => "the worst case: nobody knows what was used, so all that was reserved is charged",
         _ => "none: nothing was billed",
+    }
+}
+
+/// How the output of an estimate was counted.
+fn measured(relayed: RelayedTold) -> String {
+    let bytes = grouped(relayed.bytes);
+    match relayed.tokens {
+        Some(tokens) => format!("by tokens: {bytes} bytes, {} tokens at most", grouped(tokens)),
+        None => format!("by bytes: {bytes}, each counted as a token"),
     }
 }
 

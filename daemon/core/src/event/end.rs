@@ -26,6 +26,31 @@ impl Settled {
     }
 }
 
+/// Output that was relayed and that nobody reported in full: an estimate rests on it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Relayed {
+    /// Its bytes, as they stand in the answer.
+    pub bytes: u64,
+    /// Its tokens, at most: its texts by the model's vocabulary, all else by its bytes. Absent where no text was tokenised.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<u64>,
+}
+
+impl Relayed {
+    /// By bytes alone.
+    #[must_use]
+    pub const fn bytes(bytes: u64) -> Relayed {
+        Relayed { bytes, tokens: None }
+    }
+
+    /// The tokens that it counts as: no token is shorter than a byte.
+    #[must_use]
+    pub fn counts(self) -> u64 {
+        self.tokens.map_or(self.bytes, |tokens| tokens.min(self.bytes))
+    }
+}
+
 /// Why a call was settled as it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -6,6 +6,7 @@ use crate::policy::{Changed, Effect, NearMiss, Ruled};
 #[test]
 fn a_body_is_canonical_and_is_read_back() {
     let held = CallHeld {
+        tool: None,
         account: AccountId::new(3),
         amount: Pico::new(5),
         ask: Ask {
@@ -39,10 +40,12 @@ fn a_body_is_canonical_and_is_read_back() {
         skipped: vec![Skipped { model: "m".to_owned(), rule: "provider_down".to_owned() }],
     };
     let settled = CallSettled {
+        tool: None,
         attempt: 0,
         charge: Pico::new(7),
         lines: vec![Line(crate::usage::Bucket::Input, 7, Pico::new(1))],
         outcome: Outcome::Answered,
+        relayed: Some(Relayed { bytes: 9, tokens: Some(3) }),
         request: RequestId::new(1, 1),
         state: Settled::Exact,
         status: Some(200),
@@ -50,6 +53,7 @@ fn a_body_is_canonical_and_is_read_back() {
         unknown_usage: vec![("x".to_owned(), "1.5".to_owned())],
     };
     let denied = CallDenied {
+        tool: None,
         account: AccountId::new(3),
         ask: None,
         card: None,

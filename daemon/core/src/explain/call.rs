@@ -2,14 +2,16 @@
 
 use super::attempts::{Attempt, attempts};
 use super::checks::{Seen, checks};
-use super::{caller, json, money, name, seen};
+use super::{caller, json, money, name, seen, tool};
 use crate::ask::Ask;
 use crate::decision::Denial;
-use crate::event::{CallDenied, CallHeld, CallReleased, CallSettled, ConfigLoaded, Event, Settled};
+use crate::event::{CallDenied, CallHeld, CallReleased, CallSettled, ConfigLoaded, Event, Relayed, Settled};
 use crate::policy::{self, Changed, Effective, Facts, Fallback, Permit};
 use crate::price::{self, Bound, HostedCalls, Line, ModelCard, Reckoning, Unbounded};
 use crate::verify::{Audit, Record, Standing, repriced};
-use aex_proto::explain::{BoundPart, BoundTold, CallStory, ChargeLine, Edit, Ended, PolicyUsed, Recomputed, RuleSeen, SentTo, ToolTold};
+use aex_proto::explain::{
+    BoundPart, BoundTold, CallStory, ChargeLine, Edit, Ended, PolicyUsed, Recomputed, RelayedTold, RuleSeen, SentTo, ToolTold,
+};
 use aex_proto::value::{Digest, Pico};
 
 /// All that is known of one request.
@@ -123,7 +125,9 @@ fn amount(bound: Option<Bound>) -> String {
 
 fn admitted(dossier: &CallDossier<'_>, held: &CallHeld) -> Result<CallStory, String> {
     let (card, policy) = (dossier.audit.card(&held.card), dossier.audit.policy(&held.policy));
-    let again = card.zip(policy).map(|(card, policy)| Again::new(&held.ask, card, policy, held.facts.as_ref()));
+    // The rules for models do not look at calls of tools.
+    let of_model = card.zip(policy).filter(|_| held.tool.is_none());
+    let again = of_model.map(|(card, policy)| Again::new(&held.ask, card, policy, held.facts.as_ref()));
     let stated = Bound { amount: held.amount, input_tokens: held.input_tokens, output_tokens: held.output_tokens };
     let mut recomputed = Vec::new();
     if let Some(again) = &again {
@@ -137,13 +141,16 @@ fn admitted(dossier: &CallDossier<'_>, held: &CallHeld) -> Result<CallStory, Str
         let what = "bound".to_owned();
         recomputed.push(Recomputed { again: amount(bound), recorded: amount(Some(stated)), same: bound == Some(stated), what });
     }
+    if let Some(call) = &held.tool {
+        recomputed.extend(tool::admitted(dossier.audit, held, call));
+    }
     let end = dossier.end.map(|end| ended(dossier, held, end, card, &mut recomputed)).transpose()?;
     let seen_by = Seen {
         standing: dossier.before,
         denial: None,
-        ask: Some(&held.ask),
-        card,
-        policy,
+        ask: Some(&held.ask).filter(|_| held.tool.is_none()),
+        card: of_model.map(|(card, _)| card),
+        policy: of_model.map(|(_, policy)| policy),
         permit: again.as_ref().and_then(|again| again.permit.as_ref().ok()),
         bound: Some(stated),
     };
@@ -153,17 +160,22 @@ fn admitted(dossier: &CallDossier<'_>, held: &CallHeld) -> Result<CallStory, Str
         admitted: true,
         caller: caller(dossier.before),
         policy: used(held.policy, policy),
-        asked: Some(json(&held.ask)),
+        asked: Some(held.tool.as_ref().map_or_else(|| json(&held.ask), |call| json(call.as_ref()))),
         denied_by: None,
         denial: None,
         checks: checks(&seen_by),
-        rules: card
-            .zip(policy)
-            .map(|(card, policy)| rules(&held.ask, card, policy, held.facts.as_ref(), held.rule.as_deref()))
-            .unwrap_or_default(),
+        rules: match &held.tool {
+            Some(call) => tool::rules(dossier.audit, call),
+            None => {
+                of_model.map(|(card, policy)| rules(&held.ask, card, policy, held.facts.as_ref(), held.rule.as_deref())).unwrap_or_default()
+            }
+        },
         bound: again.as_ref().and_then(Again::told),
         money: money(dossier.before),
-        sent: card.map(|card| sent(dossier, held, card)),
+        sent: match &held.tool {
+            Some(call) => Some(tool::sent(held, call)),
+            None => card.map(|card| sent(dossier, held, card)),
+        },
         deadline: end.is_none().then_some(held.deadline),
         end,
         attempts: attempts(dossier.attempts, dossier.unmet, dossier.audit),
@@ -176,7 +188,7 @@ fn refused(dossier: &CallDossier<'_>, denied: &CallDenied) -> CallStory {
     let card = denied.card.and_then(|digest| dossier.audit.card(&digest));
     // Where what is stored could not be read, the refusal names that text.
     let policy = dossier.audit.policy(&denied.policy);
-    let inputs = denied.ask.as_ref().zip(card).zip(policy);
+    let inputs = denied.ask.as_ref().zip(card).zip(policy).filter(|_| denied.tool.is_none());
     let again = inputs.map(|((ask, card), policy)| Again::new(ask, card, policy, denied.facts.as_ref()));
     let recorded = format!("denied by {}", denied.denial.rule());
     let recomputed = again.as_ref().and_then(|again| match &denied.denial {
@@ -206,9 +218,9 @@ fn refused(dossier: &CallDossier<'_>, denied: &CallDenied) -> CallStory {
     let seen_by = Seen {
         standing: dossier.before,
         denial: Some(&denied.denial),
-        ask: denied.ask.as_ref(),
-        card,
-        policy,
+        ask: denied.ask.as_ref().filter(|_| denied.tool.is_none()),
+        card: card.filter(|_| denied.tool.is_none()),
+        policy: policy.filter(|_| denied.tool.is_none()),
         permit: again.as_ref().and_then(|again| again.permit.as_ref().ok()),
         bound: again.as_ref().and_then(Again::bound),
     };
@@ -218,19 +230,29 @@ fn refused(dossier: &CallDossier<'_>, denied: &CallDenied) -> CallStory {
         admitted: false,
         caller: caller(dossier.before),
         policy: used(denied.policy, policy),
-        asked: denied.ask.as_ref().map(json),
+        asked: denied.tool.as_ref().map_or_else(|| denied.ask.as_ref().map(json), |call| Some(json(call.as_ref()))),
         denied_by: Some(denied.rule.clone()),
         denial: Some(json(&denied.denial)),
         checks: checks(&seen_by),
         // Fields come before rules: where one of them decided, no rule was looked at.
-        rules: weighed.filter(|_| !matches!(denied.denial, Denial::Policy { .. })).unwrap_or_default(),
+        rules: match &denied.tool {
+            Some(call) => tool::rules(dossier.audit, call),
+            None => weighed.filter(|_| !matches!(denied.denial, Denial::Policy { .. })).unwrap_or_default(),
+        },
         bound: again.as_ref().and_then(Again::told),
         money: if was_asked { money(dossier.before) } else { Vec::new() },
         sent: None,
         end: None,
         deadline: None,
         attempts: Vec::new(),
-        recomputed: recomputed.or_else(|| unknown_again(dossier, &denied.denial)).into_iter().collect(),
+        recomputed: recomputed
+            .or_else(|| unknown_again(dossier, &denied.denial))
+            .or_else(|| match (&denied.denial, &denied.tool) {
+                (Denial::Tool(refusal), Some(call)) => tool::refused(dossier.audit, call, refusal),
+                _ => None,
+            })
+            .into_iter()
+            .collect(),
         events: events(dossier),
     }
 }
@@ -335,6 +357,7 @@ fn ended(
         held_usd: held.amount.usd(),
         lines: Vec::new(),
         outcome: String::new(),
+        relayed: None,
         state: "released".to_owned(),
         status: None,
         suspended_by: dossier.suspended.map(|record| record.seq.unsigned_abs()),
@@ -348,7 +371,7 @@ fn ended(
         }
         Event::CallSettled(settled) => {
             recomputed.extend(charged_again(&settled, held, card));
-            let CallSettled { charge, lines, outcome, state, status, tier, unknown_usage, .. } = *settled;
+            let CallSettled { charge, lines, outcome, relayed, state, status, tier, unknown_usage, .. } = *settled;
             let line = |Line(bucket, quantity, unit): &Line| {
                 let sum = unit.times(*quantity).unwrap_or(Pico::MAX);
                 let (bucket, quantity, unit_pico) = (name(bucket), *quantity, *unit);
@@ -356,7 +379,9 @@ fn ended(
             };
             let lines = lines.iter().map(line).collect();
             let (outcome, state) = (name(&outcome), state.name().to_owned());
-            Ok(Ended { charge_pico: charge, charge_usd: charge.usd(), lines, outcome, state, status, tier, unknown_usage, ..told })
+            let relayed = relayed.map(|Relayed { bytes, tokens }| RelayedTold { bytes, tokens });
+            let told = Ended { charge_pico: charge, charge_usd: charge.usd(), lines, relayed, ..told };
+            Ok(Ended { outcome, state, status, tier, unknown_usage, ..told })
         }
         other => Err(format!("event {} is {}, which ends no request", end.seq, other.kind())),
     }

@@ -113,6 +113,7 @@ impl Chain {
     fn hold(&mut self, number: u64, account: AccountId) -> i64 {
         let bound = price::bound(&ask(), &card(), 1_000).unwrap();
         self.write(CallHeld {
+            tool: None,
             account,
             amount: bound.amount,
             ask: ask(),
@@ -138,10 +139,12 @@ impl Chain {
 
     fn settle(&mut self, number: u64, charge: &Charge) -> i64 {
         self.write(CallSettled {
+            tool: None,
             attempt: 0,
             charge: charge.total,
             lines: charge.lines.clone(),
             outcome: Outcome::Answered,
+            relayed: None,
             request: request(number),
             state: Settled::Exact,
             status: Some(200),
@@ -152,6 +155,7 @@ impl Chain {
 
     fn deny(&mut self, number: u64, denial: Denial) -> i64 {
         self.write(CallDenied {
+            tool: None,
             account: BOT,
             ask: Some(ask()),
             card: Some(card().snapshot().1),
@@ -281,6 +285,7 @@ fn a_field_that_denies_stands_among_all_fields_and_ends_the_checks() {
     let vast = Ask { max_tokens: Some(2_000), ..ask() };
     let denial = policy::decide(&vast, &card(), &seed(), None).unwrap_err();
     let denied = CallDenied {
+        tool: None,
         account: BOT,
         ask: Some(vast),
         card: Some(card().snapshot().1),
@@ -334,6 +339,7 @@ fn a_run_is_told_in_sums_with_its_newest_calls_and_its_denials() {
     let denied = Denial::ReadOnlyToken;
     let (policy, rule) = (seed().snapshot().1, denied.rule().into_owned());
     chain.write(CallDenied {
+        tool: None,
         account: run,
         ask: None,
         card: None,

@@ -31,7 +31,8 @@ impl Filter {
             | Event::ClockJumped(_)
             | Event::ConfigLoaded(_)
             | Event::LedgerRestored(_)
-            | Event::LedgerSealed(_) => true,
+            | Event::LedgerSealed(_)
+            | Event::ToolsChanged(_) => true,
             Event::AuthFailed(_) => false,
             Event::AccountCreated(created) => limiting(created.account),
             Event::AccountStateChanged(changed) => limiting(changed.account),
@@ -66,8 +67,11 @@ pub fn named(event: &Event) -> Vec<Digest> {
         Event::AccountCreated(created) => vec![created.policy],
         Event::AccountUpdated(updated) => vec![updated.policy],
         Event::ConfigLoaded(loaded) => loaded.cards.values().copied().collect(),
-        Event::CallHeld(held) => vec![held.card, held.policy],
-        Event::CallDenied(denied) => denied.card.into_iter().chain([denied.policy]).collect(),
+        Event::CallHeld(held) => [held.card, held.policy].into_iter().chain(held.tool.as_ref().map(|tool| tool.permissions)).collect(),
+        Event::CallDenied(denied) => {
+            let permissions = denied.tool.as_ref().map(|tool| tool.permissions);
+            denied.card.into_iter().chain([denied.policy]).chain(permissions).collect()
+        }
         _ => Vec::new(),
     }
 }

@@ -14,6 +14,8 @@ pub enum Counted {
     Account(AccountId),
     /// A model, whoever calls it.
     Model(String),
+    /// Calls of one agent that a rule of the permissions matches: each counts as one.
+    Rule(AccountId, String),
 }
 
 /// Tokens of the last minute, one entry per millisecond that had any: at most 60,000 entries.
@@ -133,7 +135,7 @@ impl TokenRates {
     /// Forgets accounts that have been closed. A correction that comes later finds nothing, and does nothing.
     pub fn forget_closed(&mut self, is_open: impl Fn(AccountId) -> bool) {
         self.minutes.retain(|counted, _| match counted {
-            Counted::Account(account) => is_open(*account),
+            Counted::Account(account) | Counted::Rule(account, _) => is_open(*account),
             Counted::Model(_) => true,
         });
     }

@@ -6,7 +6,7 @@ use super::words::Said;
 use super::{Audit, Place};
 use crate::books::{AccountKind, HoldKey};
 use crate::decision::AccountState;
-use crate::event::{CallHeld, CallReleased, CallSent, CallSettled, Outcome, Released, Settled};
+use crate::event::{CallHeld, CallReleased, CallSent, CallSettled, Outcome, Relayed, Released, Settled};
 use crate::price::{Charge, Line, Price};
 use crate::usage::{Bucket, Usage};
 use aex_proto::value::Pico;
@@ -172,6 +172,14 @@ impl Audit {
     fn charge(&self, held: &Held, settled: &CallSettled) -> Result<(), String> {
         if settled.outcome == Outcome::Crash && (held.row.epoch >= self.epoch || settled.state != Settled::WorstCase) {
             return Err("is ended by a crash, and its daemon lives or it is not charged in full".to_owned());
+        }
+        if let Some(Relayed { bytes, tokens }) = settled.relayed {
+            if settled.state != Settled::Estimated {
+                return Err(format!("rests on relayed output, and is called {}", settled.state.name()));
+            }
+            if tokens.is_some_and(|tokens| tokens > bytes) {
+                return Err(format!("counts more tokens than there are in {bytes} bytes"));
+            }
         }
         if settled.state == Settled::WorstCase {
             let whole = settled.charge == held.row.amount && settled.lines.is_empty();

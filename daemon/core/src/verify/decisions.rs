@@ -22,6 +22,7 @@ impl Audit {
     pub(super) fn admission(&mut self, place: Place, held: &CallHeld) {
         self.referenced(place, held.card);
         self.referenced(place, held.policy);
+        self.names_permissions(place, held.tool.as_deref());
         let verdict = self.admitted(place, held);
         self.found.decisions.verdict(verdict, || format!("{place}: {} was admitted", held.request));
     }
@@ -38,6 +39,9 @@ impl Audit {
             return Err(format!("with the deadline {}, which had passed", held.deadline));
         }
         self.is_its_agents(&path, held.policy)?;
+        if let Some(call) = &held.tool {
+            return self.admitted_tool(&path, held, call);
+        }
         if !self.configs.cards.contains(&(held.ask.model.clone(), held.card)) {
             return Err(format!("by card {}, which no configuration of its daemon has for {}", held.card, held.ask.model));
         }
@@ -81,6 +85,7 @@ impl Audit {
             .into_iter()
             .chain((denied.policy != Digest::ZERO).then_some(denied.policy))
             .for_each(|digest| self.referenced(place, digest));
+        self.names_permissions(place, denied.tool.as_deref());
         let verdict = self.refused(denied);
         self.found.decisions.verdict(verdict, || format!("{place}: {} was refused by {}", denied.request, denied.rule));
     }
@@ -103,6 +108,7 @@ impl Audit {
                 Ok((_, Err(reason))) if reason == *why => Ok(()),
                 other => Err(format!("for {}; by its inputs it is {}", why.said(), decision(&other))),
             },
+            Denial::Tool(refusal) => self.refused_tool(&path, denied, refusal),
             Denial::Budget { .. } => self.refused_money(denied, &path),
             Denial::Account { account, reason, state } => refused_account(on(&path, account)?, *state, reason),
             Denial::Rate { account, kind, limit, .. } => {
@@ -124,9 +130,17 @@ impl Audit {
 
     fn refused_money(&self, denied: &CallDenied, path: &[&Node]) -> Result<(), String> {
         let Denial::Budget { account, asked, left, limit, period, resets_at } = &denied.denial else { return Ok(()) };
-        match self.again(denied)? {
-            Ok((_, Ok(bound))) if bound.amount == *asked => {}
-            other => return Err(format!("for {asked}; by its inputs it is {}", decision(&other))),
+        match &denied.tool {
+            Some(call) => {
+                let again = self.asked_tool(path, denied, call)?.amount;
+                if again != *asked {
+                    return Err(format!("for {asked}; by its inputs it is {again}"));
+                }
+            }
+            None => match self.again(denied)? {
+                Ok((_, Ok(bound))) if bound.amount == *asked => {}
+                other => return Err(format!("for {asked}; by its inputs it is {}", decision(&other))),
+            },
         }
         let node = on(path, account)?;
         // Without a budget, what is beyond the range of money is refused.

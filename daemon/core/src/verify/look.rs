@@ -6,6 +6,7 @@ use crate::books::{AccountKind, Balance, Limits};
 use crate::decision::AccountState;
 use crate::policy::{Effective, Fields};
 use crate::price::ModelCard;
+use crate::tool::Permissions;
 use crate::window::Period;
 use aex_proto::value::{AccountId, Digest, Pico, Stamp};
 use jiff::tz::TimeZone;
@@ -90,6 +91,12 @@ impl Audit {
     #[must_use]
     pub fn policy(&self, digest: &Digest) -> Option<&Effective> {
         self.snapshots.policies.get(digest)
+    }
+
+    /// Permissions, by their digest.
+    #[must_use]
+    pub fn permissions(&self, digest: &Digest) -> Option<&Permissions> {
+        self.snapshots.permissions.get(digest)
     }
 
     /// What an account stated, by its digest.

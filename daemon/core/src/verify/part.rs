@@ -90,7 +90,8 @@ impl Audit {
     /// Whether a snapshot's text is at hand.
     #[must_use]
     pub fn knows(&self, snapshot: &Digest) -> bool {
-        let super::Snapshots { cards, policies, fields } = &self.snapshots;
-        cards.contains_key(snapshot) || policies.contains_key(snapshot) || fields.contains_key(snapshot)
+        let super::Snapshots { cards, policies, fields, permissions } = &self.snapshots;
+        let is_of_models = cards.contains_key(snapshot) || policies.contains_key(snapshot) || fields.contains_key(snapshot);
+        is_of_models || permissions.contains_key(snapshot)
     }
 }

@@ -237,6 +237,7 @@ impl Scribe {
         let (account, ask, deadline) = (AccountId::new(account), ask(output), self.now.offset(HOUR));
         let (card_digest, policy) = (card().snapshot().1, seed().snapshot().1);
         let refused = |denial: Denial| CallDenied {
+            tool: None,
             account,
             ask: Some(ask.clone()),
             card: Some(card_digest),
@@ -266,6 +267,7 @@ impl Scribe {
         };
         placed.opened.iter().for_each(|id| self.window(*id));
         let held = CallHeld {
+            tool: None,
             account,
             amount: bound.amount,
             ask,
@@ -321,10 +323,12 @@ impl Scribe {
             _ => (charge.lines, charge.total, i64::try_from(quantity).unwrap()),
         };
         let settled = CallSettled {
+            tool: None,
             attempt: key.attempt,
             charge: total,
             lines,
             outcome,
+            relayed: None,
             request: key.request,
             state,
             status: Some(200),

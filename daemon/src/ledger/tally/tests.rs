@@ -173,13 +173,13 @@ async fn call(ledger: &Ledger, account: AccountId, number: u64, ending: Ending) 
         idempotency: None,
         skipped: Vec::new(),
     };
-    ledger.hold(hold).await.unwrap().unwrap();
+    ledger.hold(Box::new(hold)).await.unwrap().unwrap();
     ledger.end(key, ending).unwrap();
 }
 
 fn settled(state: Settled) -> Ending {
     let lines = vec![Line(Bucket::Input, 3, Pico::new(2))];
-    Ending::Settle { state, lines, outcome: Outcome::Answered, status: None, tier: None, unknown_usage: Vec::new() }
+    Ending::Settle { state, lines, outcome: Outcome::Answered, relayed: None, status: None, tier: None, unknown_usage: Vec::new() }
 }
 
 #[tokio::test]

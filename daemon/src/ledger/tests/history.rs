@@ -178,7 +178,15 @@ fn ending(end: End) -> Ending {
         usage.add(Bucket::AudioInput, 4);
     }
     let lines = Charge::of(&usage, &card().price.unwrap()).unwrap().lines;
-    let settle = |state, outcome, lines| Ending::Settle { state, lines, outcome, status: Some(200), tier: None, unknown_usage: Vec::new() };
+    let settle = |state, outcome, lines| Ending::Settle {
+        state,
+        lines,
+        outcome,
+        relayed: None,
+        status: Some(200),
+        tier: None,
+        unknown_usage: Vec::new(),
+    };
     match end {
         End::Exact(_) => settle(Settled::Exact, Outcome::Answered, lines),
         End::Unpriced => settle(Settled::Estimated, Outcome::Answered, lines),

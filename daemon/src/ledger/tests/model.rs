@@ -186,7 +186,7 @@ impl Pair {
         let key = HoldKey { request: RequestId::new(self.house.ledger.epoch(), self.house.requests), attempt: 0 };
         let call = hold_call(key, account, output, sent);
         let amount = call.amount.get();
-        let verdict = match self.house.ledger.hold(call).await.unwrap() {
+        let verdict = match self.house.ledger.hold(Box::new(call)).await.unwrap() {
             Ok(_) => Verdict::Held,
             Err(Denial::Account { account, state, .. }) => Verdict::Stopped(account.id, state),
             Err(Denial::Budget { account, period, left, .. }) => Verdict::Short(account.id, period, left.get()),
@@ -286,7 +286,15 @@ fn sums(row: &Balance) -> naive::Sums {
 
 fn ending(end: End) -> Ending {
     let lines = |output| Charge::of(&Usage::text(9, output), &card().price.unwrap()).unwrap().lines;
-    let settle = |state, outcome, lines| Ending::Settle { state, lines, outcome, status: Some(200), tier: None, unknown_usage: Vec::new() };
+    let settle = |state, outcome, lines| Ending::Settle {
+        state,
+        lines,
+        outcome,
+        relayed: None,
+        status: Some(200),
+        tier: None,
+        unknown_usage: Vec::new(),
+    };
     match end {
         End::Exact(output) => settle(Settled::Exact, Outcome::Answered, lines(output)),
         End::Left(output) => settle(Settled::Estimated, Outcome::ClientLeft, lines(output)),

@@ -15,6 +15,7 @@ impl House {
             state: Settled::Exact,
             lines,
             outcome: Outcome::Answered,
+            relayed: None,
             status: Some(200),
             tier: None,
             unknown_usage: Vec::new(),

@@ -16,7 +16,15 @@ async fn room(house: &House, pages: u32) {
 
 pub(super) fn exact(tokens: u64) -> Ending {
     let lines = vec![Line(Bucket::Input, tokens, Pico::new(2)), Line(Bucket::Call, 1, Pico::new(7))];
-    Ending::Settle { state: Settled::Exact, lines, outcome: Outcome::Answered, status: Some(200), tier: None, unknown_usage: Vec::new() }
+    Ending::Settle {
+        state: Settled::Exact,
+        lines,
+        outcome: Outcome::Answered,
+        relayed: None,
+        status: Some(200),
+        tier: None,
+        unknown_usage: Vec::new(),
+    }
 }
 
 /// Places a hold; `None` when the ledger cannot commit it.
@@ -44,7 +52,7 @@ async fn hold(house: &mut House, account: AccountId) -> Option<HoldKey> {
         idempotency: None,
         skipped: Vec::new(),
     };
-    house.ledger.hold(call).await.ok().map(|held| held.map(|_| key).unwrap())
+    house.ledger.hold(Box::new(call)).await.ok().map(|held| held.map(|_| key).unwrap())
 }
 
 #[tokio::test]

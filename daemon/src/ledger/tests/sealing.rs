@@ -30,7 +30,18 @@ pub(super) async fn calls(house: &mut House, agent: AccountId, count: usize) {
         let (state, outcome) = (Settled::Exact, Outcome::Answered);
         house
             .ledger
-            .end(key, Ending::Settle { state, lines: lines.clone(), outcome, status: Some(200), tier: None, unknown_usage: Vec::new() })
+            .end(
+                key,
+                Ending::Settle {
+                    state,
+                    lines: lines.clone(),
+                    outcome,
+                    relayed: None,
+                    status: Some(200),
+                    tier: None,
+                    unknown_usage: Vec::new(),
+                },
+            )
             .unwrap();
     }
     house.ledger.settled().await.unwrap();

@@ -19,7 +19,15 @@ pub(super) async fn house() -> House {
     house.token(agent, 2).await;
     house.ledger.admin(move |writer| writer.close_account(gone, "deleted", None).map(Ok)).await.unwrap().unwrap();
     let lines = |output| Charge::of(&Usage::text(9, output), &card().price.unwrap()).unwrap().lines;
-    let settle = |state, outcome, lines| Ending::Settle { state, lines, outcome, status: Some(200), tier: None, unknown_usage: Vec::new() };
+    let settle = |state, outcome, lines| Ending::Settle {
+        state,
+        lines,
+        outcome,
+        relayed: None,
+        status: Some(200),
+        tier: None,
+        unknown_usage: Vec::new(),
+    };
     let ends = [
         settle(Settled::Exact, Outcome::Answered, lines(5)),
         settle(Settled::Estimated, Outcome::ClientLeft, lines(7)),

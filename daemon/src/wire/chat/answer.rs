@@ -1,13 +1,14 @@
 //! A chat answer, whole or one chunk of a stream, read in one pass: its model, its usage, an error, what it says.
 
-use crate::wire::answer::{Answer, value_bytes};
+use crate::wire::answer::{Answer, said_bytes, value_bytes};
 use crate::wire::json::{Fault, Kind, Number, Scanner};
+use crate::wire::said::{Field, Said};
 use crate::wire::{answer, usage};
 
 /// Reads an object that is the whole text. `client_model` is what `model` should say.
-pub(in crate::wire) fn object(scanner: &mut Scanner<'_>, client_model: Option<&str>) -> Result<Answer, Fault> {
+pub(in crate::wire) fn object(said: &mut Said, scanner: &mut Scanner<'_>, client_model: Option<&str>) -> Result<Answer, Fault> {
     answer::object(scanner, |answer, name, scanner| match name {
-        "choices" => choices(scanner, answer),
+        "choices" => choices(said, scanner, answer),
         "model" => answer.model(scanner, client_model),
         "usage" => answer.usage(scanner, usage::chat),
         "service_tier" => answer.service_tier(scanner),
@@ -38,7 +39,7 @@ fn groq(scanner: &mut Scanner<'_>, answer: &mut Answer) -> Result<(), Fault> {
     Ok(())
 }
 
-fn choices(scanner: &mut Scanner<'_>, answer: &mut Answer) -> Result<(), Fault> {
+fn choices(said: &mut Said, scanner: &mut Scanner<'_>, answer: &mut Answer) -> Result<(), Fault> {
     if scanner.kind()? != Kind::List {
         scanner.skip()?;
         return Ok(());
@@ -47,18 +48,19 @@ fn choices(scanner: &mut Scanner<'_>, answer: &mut Answer) -> Result<(), Fault> 
     answer.no_choices = true;
     while scanner.item(&mut list)? {
         answer.no_choices = false;
-        if scanner.kind()? == Kind::Object { choice(scanner, answer)? } else { scanner.pass()? }
+        if scanner.kind()? == Kind::Object { choice(said, scanner, answer)? } else { scanner.pass()? }
     }
     Ok(())
 }
 
-fn choice(scanner: &mut Scanner<'_>, answer: &mut Answer) -> Result<(), Fault> {
+fn choice(said: &mut Said, scanner: &mut Scanner<'_>, answer: &mut Answer) -> Result<(), Fault> {
+    let since = said.since();
     let mut index = 0;
     let mut finished = false;
     let mut open = scanner.object()?;
     while let Some(key) = scanner.key(&mut open)? {
         match &*key.unescape() {
-            "delta" | "message" => said(scanner, answer)?,
+            "delta" | "message" => message(said, scanner, answer)?,
             "index" if scanner.kind()? == Kind::Number => {
                 if let Number::Natural(number) = scanner.number()? {
                     index = number;
@@ -68,10 +70,11 @@ fn choice(scanner: &mut Scanner<'_>, answer: &mut Answer) -> Result<(), Fault> {
                 finished = scanner.kind()? == Kind::Text;
                 scanner.skip()?;
             }
-            "text" => answer.add(value_bytes(scanner)?),
+            "text" => answer.say(said, Field::Text, scanner)?,
             _ => scanner.pass()?,
         }
     }
+    said.of_choice(since, index);
     if finished {
         answer.finished |= u32::try_from(index).ok().and_then(|index| 1_u128.checked_shl(index)).unwrap_or(0);
     }
@@ -79,7 +82,7 @@ fn choice(scanner: &mut Scanner<'_>, answer: &mut Answer) -> Result<(), Fault> {
 }
 
 /// Counts what a delta or a message says. A field that is not known counts as output too.
-fn said(scanner: &mut Scanner<'_>, answer: &mut Answer) -> Result<(), Fault> {
+fn message(said: &mut Said, scanner: &mut Scanner<'_>, answer: &mut Answer) -> Result<(), Fault> {
     if scanner.kind()? != Kind::Object {
         scanner.skip()?;
         return Ok(());
@@ -88,15 +91,18 @@ fn said(scanner: &mut Scanner<'_>, answer: &mut Answer) -> Result<(), Fault> {
     while let Some(key) = scanner.key(&mut open)? {
         match &*key.unescape() {
             "role" | "annotations" => scanner.pass()?,
-            "tool_calls" => calls(scanner, answer)?,
-            "function_call" => answer.add(call_bytes(scanner)?),
+            "content" => answer.say(said, Field::Text, scanner)?,
+            "reasoning_content" | "reasoning" => answer.say(said, Field::Reasoning, scanner)?,
+            "refusal" => answer.say(said, Field::Refusal, scanner)?,
+            "tool_calls" => calls(said, scanner, answer)?,
+            "function_call" => answer.add(call_bytes(said, scanner)?),
             _ => answer.add(value_bytes(scanner)?),
         }
     }
     Ok(())
 }
 
-fn calls(scanner: &mut Scanner<'_>, answer: &mut Answer) -> Result<(), Fault> {
+fn calls(said: &mut Said, scanner: &mut Scanner<'_>, answer: &mut Answer) -> Result<(), Fault> {
     if scanner.kind()? != Kind::List {
         scanner.skip()?;
         return Ok(());
@@ -107,26 +113,37 @@ fn calls(scanner: &mut Scanner<'_>, answer: &mut Answer) -> Result<(), Fault> {
             scanner.skip()?;
             continue;
         }
+        let (since, mut index) = (said.since(), 0);
         let mut open = scanner.object()?;
         while let Some(key) = scanner.key(&mut open)? {
             match &*key.unescape() {
+                "index" if scanner.kind()? == Kind::Number => {
+                    if let Number::Natural(number) = scanner.number()? {
+                        index = number;
+                    }
+                }
                 "index" | "id" | "type" => scanner.pass()?,
-                _ => answer.add(call_bytes(scanner)?),
+                _ => answer.add(call_bytes(said, scanner)?),
             }
         }
+        said.of_part(since, index);
     }
     Ok(())
 }
 
 /// Bytes of the name and the arguments of a call.
-fn call_bytes(scanner: &mut Scanner<'_>) -> Result<usize, Fault> {
+fn call_bytes(said: &mut Said, scanner: &mut Scanner<'_>) -> Result<usize, Fault> {
     if scanner.kind()? != Kind::Object {
         return value_bytes(scanner);
     }
     let mut bytes = 0;
     let mut open = scanner.object()?;
-    while scanner.key(&mut open)?.is_some() {
-        bytes += value_bytes(scanner)?;
+    while let Some(key) = scanner.key(&mut open)? {
+        bytes += match &*key.unescape() {
+            "name" => said_bytes(said, Field::Name, scanner)?,
+            "arguments" | "input" => said_bytes(said, Field::Arguments, scanner)?,
+            _ => value_bytes(scanner)?,
+        };
     }
     Ok(bytes)
 }

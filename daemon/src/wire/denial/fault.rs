@@ -76,6 +76,12 @@ pub(super) fn of_provider(fault: UpstreamFault, provider: &str) -> Refusal {
     Refusal { no_retry: false, ..Refusal::lasting(fault.status(), UPSTREAM, UPSTREAM, fault.sentence(provider)) }
 }
 
+/// A tool's server that gave no result, as an answer. `may_pass`: another try may find it well.
+#[must_use]
+pub fn of_tool(status: u16, code: &'static str, message: String, may_pass: bool, to: Addressee) -> Refusal {
+    Refusal { no_retry: !may_pass, ..Refusal::lasting(status, "tool_error", code, message) }.told(to)
+}
+
 /// A request that reaches no governed call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Misdirected {

@@ -1,7 +1,8 @@
 //! Answers of Anthropic's API, whole or event by event: the model's name, what was used, an error, how much was said.
 
-use crate::wire::answer::{Answer, object, value_bytes};
-use crate::wire::json::{Fault, Kind, Scanner};
+use crate::wire::answer::{Answer, object, said_bytes, value_bytes};
+use crate::wire::json::{Fault, Kind, Number, Scanner};
+use crate::wire::said::{Field, Said};
 use crate::wire::usage::Messages;
 
 /// What the events of one stream have told: each reports a part, and a later one replaces an earlier.
@@ -14,18 +15,20 @@ pub(in crate::wire) struct Told {
 
 /// Reads a whole answer: a message, or an error.
 pub(in crate::wire) fn message(scanner: &mut Scanner<'_>) -> Result<Answer, Fault> {
-    let mut told = Told::default();
+    let (mut told, mut said) = (Told::default(), Said::default());
     let mut answer = object(scanner, |answer, name, scanner| match name {
         "error" => answer.error(scanner),
         "type" => kind(scanner).map(|kind| answer.is_error |= kind == "error"),
-        _ => member(&mut told, answer, name, scanner, None),
+        _ => member(&mut told, &mut said, answer, name, scanner, None),
     })?;
     answer.usage = told.counted.usage().filter(|_| answer.has_usage);
     Ok(answer)
 }
 
 /// Reads the payload of an event. `client_model` is what the model should be called.
-pub(in crate::wire) fn event(told: &mut Told, scanner: &mut Scanner<'_>, client_model: &str) -> Result<Answer, Fault> {
+pub(in crate::wire) fn event(told: &mut Told, said: &mut Said, scanner: &mut Scanner<'_>, client_model: &str) -> Result<Answer, Fault> {
+    let since = said.since();
+    let mut index = 0;
     let mut stops = false;
     let mut answer = object(scanner, |answer, name, scanner| match name {
         "type" => {
@@ -37,13 +40,19 @@ pub(in crate::wire) fn event(told: &mut Told, scanner: &mut Scanner<'_>, client_
             Ok(())
         }
         "error" => answer.error(scanner),
-        "message" => each(scanner, |name, scanner| member(told, answer, name, scanner, Some(client_model))),
+        "message" => each(scanner, |name, scanner| member(told, said, answer, name, scanner, Some(client_model))),
+        "index" if scanner.kind()? == Kind::Number => {
+            if let Number::Natural(number) = scanner.number()? {
+                index = number;
+            }
+            Ok(())
+        }
         "content_block" => {
             told.thinking = 0;
-            block(told, answer, scanner).map(|_| ())
+            block(told, said, answer, scanner).map(|_| ())
         }
         "delta" => {
-            stops = block(told, answer, scanner)?;
+            stops = block(told, said, answer, scanner)?;
             Ok(())
         }
         "usage" => {
@@ -53,6 +62,7 @@ pub(in crate::wire) fn event(told: &mut Told, scanner: &mut Scanner<'_>, client_
         }
         _ => scanner.pass(),
     })?;
+    said.of_part(since, index);
     if answer.has_usage {
         answer.usage = told.counted.usage();
         // `message_start` counts the input and a first token of output; of several `message_delta` the one with the reason to
@@ -63,7 +73,14 @@ pub(in crate::wire) fn event(told: &mut Told, scanner: &mut Scanner<'_>, client_
 }
 
 /// A member of a message.
-fn member(told: &mut Told, answer: &mut Answer, name: &str, scanner: &mut Scanner<'_>, client_model: Option<&str>) -> Result<(), Fault> {
+fn member(
+    told: &mut Told,
+    said: &mut Said,
+    answer: &mut Answer,
+    name: &str,
+    scanner: &mut Scanner<'_>,
+    client_model: Option<&str>,
+) -> Result<(), Fault> {
     match name {
         "model" => answer.model(scanner, client_model),
         "usage" => {
@@ -75,7 +92,7 @@ fn member(told: &mut Told, answer: &mut Answer, name: &str, scanner: &mut Scanne
             let mut list = scanner.list()?;
             while scanner.item(&mut list)? {
                 told.thinking = 0;
-                block(told, answer, scanner)?;
+                block(told, said, answer, scanner)?;
             }
             Ok(())
         }
@@ -85,8 +102,9 @@ fn member(told: &mut Told, answer: &mut Answer, name: &str, scanner: &mut Scanne
 
 /// Counts what a block, or a delta of one, says. A member that is not known counts as output too. `true` when a reason to stop
 /// stands there.
-fn block(told: &mut Told, answer: &mut Answer, scanner: &mut Scanner<'_>) -> Result<bool, Fault> {
-    let mut said = 0;
+fn block(told: &mut Told, said: &mut Said, answer: &mut Answer, scanner: &mut Scanner<'_>) -> Result<bool, Fault> {
+    let since = said.since();
+    let mut output = 0;
     let mut stops = false;
     let mut is_result = false;
     each(scanner, |name, scanner| {
@@ -100,24 +118,29 @@ fn block(told: &mut Told, answer: &mut Answer, scanner: &mut Scanner<'_>) -> Res
                 scanner.pass()?;
             }
             "thinking" => {
-                let bytes = value_bytes(scanner)?;
+                let bytes = said_bytes(said, Field::Reasoning, scanner)?;
                 told.thinking += bytes;
-                said += bytes;
+                output += bytes;
             }
             "signature" => {
                 let bytes = value_bytes(scanner)?;
-                said += bytes.saturating_sub(told.thinking);
+                output += bytes.saturating_sub(told.thinking);
                 told.thinking = told.thinking.max(bytes);
             }
             // A block begins with an input that is empty.
-            "input" => said += value_bytes(scanner).map(|bytes| if bytes == "{}".len() { 0 } else { bytes })?,
-            _ => said += value_bytes(scanner)?,
+            "input" => output += value_bytes(scanner).map(|bytes| if bytes == "{}".len() { 0 } else { bytes })?,
+            "text" => output += said_bytes(said, Field::Text, scanner)?,
+            "name" => output += said_bytes(said, Field::Name, scanner)?,
+            "partial_json" => output += said_bytes(said, Field::Arguments, scanner)?,
+            _ => output += value_bytes(scanner)?,
         }
         Ok(())
     })?;
     // What a tool of the provider found was not written by the model.
-    if !is_result {
-        answer.add(said);
+    if is_result {
+        said.drop_pieces(since);
+    } else {
+        answer.add(output);
     }
     Ok(stops)
 }

@@ -1,7 +1,8 @@
 //! A response, whole or an event of its stream, read in one pass: its name, its model, its usage, an error, what it says.
 
-use crate::wire::answer::{self, Answer, value_bytes};
+use crate::wire::answer::{self, Answer, said_bytes, value_bytes};
 use crate::wire::json::{Fault, Kind, Number, Scanner};
+use crate::wire::said::{Field, Said};
 use crate::wire::usage::{self, HostedTools};
 use aex_core::usage::Usage;
 
@@ -117,7 +118,9 @@ fn items(answer: &mut Answer, scanner: &mut Scanner<'_>, output: Output) -> Resu
 }
 
 /// Reads an event of a stream.
-pub(in crate::wire) fn event(told: &mut Told, scanner: &mut Scanner<'_>, client_model: &str) -> Result<Answer, Fault> {
+pub(in crate::wire) fn event(told: &mut Told, said: &mut Said, scanner: &mut Scanner<'_>, client_model: &str) -> Result<Answer, Fault> {
+    let since = said.since();
+    let (mut output, mut part) = (0, 0);
     let mut kind = Event::Other;
     let mut item = Item::default();
     let mut answer = answer::object(scanner, |answer, name, scanner| {
@@ -135,12 +138,19 @@ pub(in crate::wire) fn event(told: &mut Told, scanner: &mut Scanner<'_>, client_
                 }
             }
             // Whatever grows is output: texts, refusals, reasoning, arguments, code.
-            "delta" => {
-                let bytes = value_bytes(scanner)?;
-                answer.add(bytes);
+            "delta" => answer.say(said, Field::Text, scanner)?,
+            "output_index" if scanner.kind()? == Kind::Number => {
+                if let Number::Natural(number) = scanner.number()? {
+                    output = number;
+                }
+            }
+            "content_index" | "summary_index" if scanner.kind()? == Kind::Number => {
+                if let Number::Natural(number) = scanner.number()? {
+                    part = number;
+                }
             }
             "item" if scanner.kind()? == Kind::Object => {
-                item = Item::read(scanner)?;
+                item = Item::read(said, scanner)?;
             }
             _ => scanner.pass()?,
         }
@@ -159,7 +169,14 @@ pub(in crate::wire) fn event(told: &mut Told, scanner: &mut Scanner<'_>, client_
             told.done.add(&item.kind);
             item.id.into_iter().for_each(|id| answer.kept.get_or_insert_default().add_item(id));
         }
-        Event::Other => {}
+        Event::Delta(_) | Event::Other => {}
+    }
+    said.of_choice(since, output);
+    said.of_part(since, part);
+    match kind {
+        Event::Delta(field) => said.are(since, field),
+        Event::ItemAdded => {}
+        _ => said.drop_pieces(since),
     }
     if let Some(usage) = &mut answer.usage {
         told.add_to(usage);
@@ -177,14 +194,14 @@ struct Item {
 }
 
 impl Item {
-    fn read(scanner: &mut Scanner<'_>) -> Result<Item, Fault> {
+    fn read(said: &mut Said, scanner: &mut Scanner<'_>) -> Result<Item, Fault> {
         let mut item = Item::default();
         let mut open = scanner.object()?;
         while let Some(key) = scanner.key(&mut open)? {
             match &*key.unescape() {
                 "id" if scanner.kind()? == Kind::Text => item.id = Some(scanner.text()?.unescape().into_owned()),
                 "type" if scanner.kind()? == Kind::Text => item.kind = scanner.text()?.unescape().into_owned(),
-                "name" => item.name_bytes = value_bytes(scanner)?,
+                "name" => item.name_bytes = said_bytes(said, Field::Name, scanner)?,
                 _ => scanner.pass()?,
             }
         }
@@ -200,6 +217,8 @@ enum Event {
     Error,
     ItemAdded,
     ItemDone,
+    /// A piece of a text. Sound and pictures come in such events, too, which are `Other`.
+    Delta(Field),
     Other,
 }
 
@@ -211,6 +230,14 @@ impl Event {
             "error" => Event::Error,
             "response.output_item.added" => Event::ItemAdded,
             "response.output_item.done" => Event::ItemDone,
+            "response.output_text.delta" => Event::Delta(Field::Text),
+            "response.refusal.delta" => Event::Delta(Field::Refusal),
+            "response.reasoning_text.delta" => Event::Delta(Field::Reasoning),
+            "response.reasoning_summary_text.delta" => Event::Delta(Field::Summary),
+            "response.function_call_arguments.delta"
+            | "response.custom_tool_call_input.delta"
+            | "response.mcp_call_arguments.delta"
+            | "response.code_interpreter_call_code.delta" => Event::Delta(Field::Arguments),
             _ => Event::Other,
         }
     }

@@ -1,5 +1,5 @@
 //! Streams: any cutting gives the same bytes and the same meter, and the bytes are the provider's but for the model's name and the usage
-//! chunk that the client did not ask for. The judge reads the whole stream at once, by rules of its own.
+//! chunk that the client did not ask for. Texts that are kept are no more than the output. The judge reads the whole stream at once, by rules of its own.
 
 use crate::dice::Dice;
 use crate::doc::{self, Doc};
@@ -56,6 +56,9 @@ pub fn check_made(bytes: &[u8]) {
     hold(&mut choices, stream.as_bytes());
 }
 
+/// Events of a response that nothing follows.
+const LAST_OF_RESPONSES: [&str; 3] = ["response.completed", "response.failed", "response.incomplete"];
+
 /// What came of a stream.
 #[derive(Debug, PartialEq, Eq)]
 struct Told {
@@ -68,7 +71,7 @@ fn hold(dice: &mut Dice<'_>, body: &[u8]) {
     let client = dice.pick(&["mine", "real", "a\"b", "日本", ""]);
     let chunk = dice.pick(&[UsageChunk::Strip, UsageChunk::Pass]);
     let choices = dice.pick(&[1, 2, 0, 128]);
-    let editor = || StreamEditor::new(dialect, client, choices, chunk);
+    let editor = || StreamEditor::new(dialect, client, choices, chunk).keeping_texts();
     let whole = run(editor(), &[body]);
     let single: Vec<&[u8]> = body.chunks(1).collect();
     assert_eq!(whole, run(editor(), &single), "byte by byte");
@@ -86,6 +89,12 @@ fn hold(dice: &mut Dice<'_>, body: &[u8]) {
     assert_eq!(sent, full);
     assert_eq!(whole.ending.fault.is_some(), wanted.is_fault, "fault: {:?}", whole.ending);
     assert!(whole.ending.meter.relayed_output_bytes <= body.len() as u64, "no more output than bytes");
+    let texts = whole.ending.said.texts();
+    assert!(texts.iter().all(|text| text.text.len() as u64 <= text.bytes), "no text is longer than its bytes");
+    let said = texts.iter().map(|text| text.bytes).sum::<u64>();
+    assert!(said <= whole.ending.meter.relayed_output_bytes, "no more texts than output");
+    let silent = run(StreamEditor::new(dialect, client, choices, chunk), &[body]);
+    assert!(silent.bytes == whole.bytes && silent.ending.meter == whole.ending.meter, "keeping texts changes nothing else");
     assert!(!whole.ending.complete || whole.ending.fault.is_none());
 }
 
@@ -121,9 +130,17 @@ impl Wanted {
             let payload = lines.join(&b'\n');
             let own = &body[event.from..event.to];
             done = event.to;
-            if matches!(payload.trim_ascii(), b"" | b"[DONE]") {
-                wanted.bytes.extend_from_slice(own);
-                continue;
+            match payload.trim_ascii() {
+                b"" => {
+                    wanted.bytes.extend_from_slice(own);
+                    continue;
+                }
+                b"[DONE]" => {
+                    wanted.bytes.extend_from_slice(own);
+                    wanted.is_fault = read == 0;
+                    return wanted;
+                }
+                _ => {}
             }
             let Some(doc) = doc::parse(&payload).filter(|doc| doc.depth() <= aexd::wire::json::MAX_DEPTH) else {
                 wanted.is_fault = true;
@@ -158,6 +175,9 @@ impl Wanted {
                 }
                 None => wanted.bytes.extend_from_slice(own),
             }
+            if is_last(dialect, &doc) {
+                return wanted;
+            }
         }
         wanted.bytes.extend_from_slice(&body[done..]);
         wanted.is_fault = read == 0;
@@ -181,6 +201,17 @@ fn is_usage_chunk(dialect: Dialect, doc: &Doc<'_>) -> bool {
             .flat_map(|(_, groq)| groq.members())
             .any(|(name, value)| name == "error" && !value.is_null());
     chat && usage && !errors && choices.is_some_and(|(_, value)| value.items().is_empty())
+}
+
+/// Whether nothing may follow an event.
+fn is_last(dialect: Dialect, doc: &Doc<'_>) -> bool {
+    // Of a name that is said twice any word counts.
+    let mut kinds = doc.members().iter().filter(|(name, _)| name == "type").filter_map(|(_, value)| value.text());
+    match dialect {
+        Dialect::Messages | Dialect::CountTokens => kinds.any(|kind| kind == "message_stop"),
+        Dialect::Responses => kinds.next_back().is_some_and(|kind| LAST_OF_RESPONSES.contains(&kind)),
+        Dialect::Chat | Dialect::Completions | Dialect::Embeddings => false,
+    }
 }
 
 /// The model's name as the dialect has it.

@@ -94,7 +94,7 @@ impl Queued {
         use aex_core::usage::Usage;
         match self {
             Queued::Exact(output) => Ended::plain(200, Some(Usage::text(1, output)), output),
-            Queued::Left(bytes) => Ended::Relayed { outcome: Outcome::ClientLeft, status: Some(200), bytes, usage: None },
+            Queued::Left(bytes) => Ended::relayed(Outcome::ClientLeft, Some(200), bytes, None),
             Queued::Refused => Ended::declined(429, || true),
             Queued::Failed => Ended::declined(502, || false),
             Queued::NeverSent => Ended::NeverSent,

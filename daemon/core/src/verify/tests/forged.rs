@@ -168,6 +168,13 @@ fn a_charge_is_what_the_card_says_of_the_quantities() {
     check(charges, "is called exact", |events| nth!(events, CallSettled, 0).outcome = Outcome::ClientLeft);
     check(charges, "its lines come to", |events| nth!(events, CallSettled, 0).charge = Pico::new(1));
     check(charges, "in the worst case", |events| nth!(events, CallSettled, 0).state = Settled::WorstCase);
+    let rests_on = |bytes, tokens| Some(Relayed { bytes, tokens });
+    check(charges, "rests on relayed output, and is called exact", |events| {
+        nth!(events, CallSettled, 0).relayed = rests_on(20, None);
+    });
+    check(charges, "counts more tokens than there are in 20 bytes", |events| {
+        nth!(events, CallSettled, 1).relayed = rests_on(20, Some(21));
+    });
     check(charges, "is ended by a crash", |events| nth!(events, CallSettled, 0).outcome = Outcome::Crash);
 }
 

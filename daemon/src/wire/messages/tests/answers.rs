@@ -2,6 +2,7 @@
 
 use super::super::unstream::as_stream;
 use super::*;
+use crate::wire::said::Said;
 use crate::wire::stream::{Ending, StreamEditor, UsageChunk};
 use aex_core::usage::{Bucket, Usage};
 use bytes::Bytes;
@@ -86,7 +87,7 @@ fn an_error_in_a_stream_is_told() {
 fn all_that_a_model_writes_counts_as_output_and_what_it_is_told_does_not() {
     let row = |payload: Value, bytes: u64| {
         let text = payload.to_string();
-        let answer = event(&mut Told::default(), &mut Scanner::new(text.as_bytes()).unwrap(), "mine").unwrap();
+        let answer = event(&mut Told::default(), &mut Said::default(), &mut Scanner::new(text.as_bytes()).unwrap(), "mine").unwrap();
         assert_eq!(answer.relayed_output_bytes, bytes, "{text}");
     };
     let delta = |delta: Value| json!({"type": "content_block_delta", "index": 0, "delta": delta});
@@ -108,7 +109,9 @@ fn all_that_a_model_writes_counts_as_output_and_what_it_is_told_does_not() {
 #[test]
 fn a_signature_counts_as_far_as_it_is_longer_than_the_thinking_that_was_shown() {
     let mut told = Told::default();
-    let mut said = |payload: &str| event(&mut told, &mut Scanner::new(payload.as_bytes()).unwrap(), "mine").unwrap().relayed_output_bytes;
+    let mut said = |payload: &str| {
+        event(&mut told, &mut Said::default(), &mut Scanner::new(payload.as_bytes()).unwrap(), "mine").unwrap().relayed_output_bytes
+    };
     assert_eq!(said(r#"{"type":"content_block_start","content_block":{"type":"thinking","thinking":"","signature":""}}"#), 0);
     assert_eq!(said(r#"{"type":"content_block_delta","delta":{"type":"thinking_delta","thinking":"1234"}}"#), 4);
     assert_eq!(said(r#"{"type":"content_block_delta","delta":{"type":"signature_delta","signature":"123456"}}"#), 2);

@@ -1,0 +1,315 @@
+//! The one way to a tool: whoever calls, and by whichever protocol, a call comes through here.
+//!
+//! Nothing reaches a server before the gate has weighed the call, and nothing of its result is shown before the gate lets it. A call has a
+//! task of its own, which ends it in the ledger whatever becomes of its caller. Must not: know HTTP or JSON-RPC.
+
+use super::fault::ToolFault;
+use super::open;
+use super::resolve::Bases;
+use super::server::Server;
+use super::supervisor::{self, Answer, Asked, Call, Progress, Tools};
+use crate::gate::{Active, Entered, Evidence, Gate, ToolEnded, ToolGuard, ToolHold, ToolWanted, ToolsDone, Weighed};
+use crate::ledger::{AccountView, LedgerFault};
+use aex_core::books::AccountKind;
+use aex_core::decision::Denial;
+use aex_core::event::{By, Outcome};
+use aex_core::tool::{Arguments, Caller, Effect, ToolName, ToolResult};
+use aex_proto::value::Digest;
+use rmcp::model::{InputResponses, JsonObject, Tool};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+
+/// JSON-RPC errors with which a server says that it did nothing: no such method or tool, no valid request or parameters.
+const NOTHING_DONE: std::ops::RangeInclusive<i32> = -32602..=-32600;
+
+/// A handle on it. Clones share it.
+#[derive(Clone)]
+pub struct Gatekeeper {
+    gate: Gate,
+    tools: Tools,
+    /// The home of the daemon's user: rules' folders may begin with `~/`.
+    user_home: Option<PathBuf>,
+}
+
+/// A tool that an agent may call, with some arguments at least.
+#[derive(Clone, Debug)]
+pub struct Offered {
+    /// Its name for agents.
+    pub wire: String,
+    /// Its own.
+    pub name: ToolName,
+    /// What its server says of it.
+    pub tool: Tool,
+}
+
+/// A call as it is asked for.
+#[derive(Debug)]
+pub struct Wanted {
+    /// The tool: its name for agents, `SERVER.TOOL`, or its bare name where one server alone has such a tool.
+    pub tool: String,
+    /// Its arguments.
+    pub arguments: JsonObject,
+    /// Where progress goes.
+    pub progress: Option<mpsc::Sender<Progress>>,
+    /// Where the server's questions go; without it they are denied.
+    pub asks: Option<mpsc::Sender<Asked>>,
+    /// What the server asked for in an earlier try, and the state that it gave then.
+    pub input: Option<(InputResponses, Option<String>)>,
+}
+
+/// Why a call gave no result.
+#[derive(Debug)]
+pub enum Unmade {
+    /// It is refused; the refusal is recorded.
+    Denied(Denial),
+    /// It was let through, and its server gave none.
+    Failed(ToolFault),
+    /// The ledger cannot commit: nothing is let through.
+    Unrecorded(LedgerFault),
+}
+
+impl From<LedgerFault> for Unmade {
+    fn from(fault: LedgerFault) -> Unmade {
+        Unmade::Unrecorded(fault)
+    }
+}
+
+impl Gatekeeper {
+    /// Over the gate and the servers.
+    #[must_use]
+    pub fn new(gate: Gate, tools: Tools, user_home: Option<PathBuf>) -> Gatekeeper {
+        Gatekeeper { gate, tools, user_home }
+    }
+
+    /// The servers.
+    #[must_use]
+    pub const fn tools(&self) -> &Tools {
+        &self.tools
+    }
+
+    /// The gate.
+    #[must_use]
+    pub const fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    /// The home of the daemon's user.
+    #[must_use]
+    pub fn user_home(&self) -> Option<&Path> {
+        self.user_home.as_deref()
+    }
+
+    /// Reads the configuration anew and puts it in force whole, its servers with it; a bad one leaves the old one in force.
+    ///
+    /// # Errors
+    /// All that is wrong with the new one, as text.
+    pub async fn reload(&self, by: Option<By>) -> Result<Arc<Active>, String> {
+        self.follow(self.gate.reload(by).await?)
+    }
+
+    /// The same, after somebody changed mcp.json on the control socket.
+    ///
+    /// # Errors
+    /// All that is wrong with the new one, as text.
+    pub async fn reload_tools(&self, by: By, done: ToolsDone) -> Result<Arc<Active>, String> {
+        self.follow(self.gate.reload_tools(by, done).await?)
+    }
+
+    fn follow(&self, active: Arc<Active>) -> Result<Arc<Active>, String> {
+        self.tools.replace(open::servers(&active)).map_err(|fault| format!("the tool servers cannot be started: {fault}"))?;
+        Ok(active)
+    }
+
+    /// The tools that an account may call, by their names. Servers that do not start are left out; their state tells why.
+    pub async fn offered(&self, view: &AccountView) -> Vec<Offered> {
+        let (caller, rules) = (caller(view), self.gate.active());
+        let mut listing = JoinSet::new();
+        for server in self.tools.servers() {
+            let (tools, who) = (self.tools.clone(), who(view));
+            listing.spawn(async move { (Arc::clone(&server), tools.list(&server.name, &who).await) });
+        }
+        let mut offered = Vec::new();
+        while let Some(listed) = listing.join_next().await {
+            let Ok((server, Ok(listing))) = listed else { continue };
+            for tool in &listing.tools {
+                let Ok(name) = ToolName::new(&server.name, &tool.name) else { continue };
+                if rules.permissions.permissions.may_pass(&caller, &name) {
+                    offered.push(Offered { wire: name.wire(), name, tool: tool.clone() });
+                }
+            }
+        }
+        offered.sort_by(|one, other| (&one.wire, &one.name).cmp(&(&other.wire, &other.name)));
+        // Of two tools of one name neither is offered: nobody could say which is meant.
+        let twice: Vec<String> = offered.windows(2).filter(|pair| pair[0].wire == pair[1].wire).map(|pair| pair[0].wire.clone()).collect();
+        offered.retain(|offer| !twice.contains(&offer.wire));
+        offered
+    }
+
+    /// Makes a call. Dropped before its end, the call is cancelled at its server, and costs what it costs.
+    ///
+    /// # Errors
+    /// Why there is no result.
+    pub async fn call(&self, entered: Entered, wanted: Wanted) -> Result<Answer, Unmade> {
+        let (keeper, request) = (self.clone(), entered.request);
+        let guard = ToolGuard::new(&self.gate, request);
+        // Dropped with this future: the caller has left.
+        let (_caller, left) = oneshot::channel::<()>();
+        let made = tokio::spawn(async move {
+            let made = keeper.made(entered, wanted, left).await;
+            guard.done();
+            made
+        });
+        match made.await {
+            Ok(made) => made,
+            Err(_) => Err(Unmade::Failed(ToolFault::Unavailable { why: "the call was lost within the daemon".to_owned() })),
+        }
+    }
+
+    async fn made(&self, entered: Entered, wanted: Wanted, mut left: oneshot::Receiver<()>) -> Result<Answer, Unmade> {
+        let (view, request) = (Arc::clone(&entered.view), entered.request);
+        let refused = |denial: Denial| {
+            self.gate.refused(request, Some(&view), &denial, Evidence::default());
+            Unmade::Denied(denial)
+        };
+        let Wanted { tool, arguments, progress, asks, input } = wanted;
+        let unknown = || Denial::UnknownTool { tool: tool.clone() };
+        // What is meant, as far as names tell: nothing is started for a call that the permissions deny.
+        let Some((server, name)) = self.meant(&view, &tool).await else { return Err(refused(unknown())) };
+        let arguments = Arguments::from_map(arguments)
+            .map_err(|why| refused(Denial::Malformed { message: why.to_string(), param: Some("arguments".to_owned()) }))?;
+        let price = server.tool_prices.get(&name.tool).copied().or(server.price);
+        let bases = Bases { cwd: Some(self.tools.cwd(&server, &who(&view))), home: self.user_home.clone() };
+        let wanted = ToolWanted { name: name.clone(), arguments, bases, price, log_full: server.log_full };
+        let weighed = self.gate.weigh_tool(&self.gate.active(), &view, &wanted).await.map_err(&refused)?;
+        if weighed.verdict.effect == Effect::Deny {
+            return Err(Unmade::Denied(self.gate.refuse_tool(&view, request, weighed, None)));
+        }
+        let listing = self.tools.list(&server.name, &who(&view)).await.map_err(Unmade::Failed)?;
+        if !listing.tools.iter().any(|tool| tool.name == name.tool) {
+            return Err(match listing.quarantined.iter().find(|tool| tool.name == name.tool) {
+                Some(bad) => refused(Denial::ToolQuarantined { tool: name.to_string(), why: bad.reason.clone() }),
+                None => refused(unknown()),
+            });
+        }
+        let hold = self.held(entered, weighed).await?;
+        let call = Call {
+            server: server.name.clone(),
+            caller: who(&view),
+            tool: name.tool,
+            arguments: Some(wanted.arguments.into_map()),
+            progress,
+            asks,
+            input,
+        };
+        self.run(hold, call, &server, &mut left).await
+    }
+
+    async fn held(&self, entered: Entered, weighed: Weighed) -> Result<ToolHold, Unmade> {
+        self.gate.hold_tool(entered, weighed, None).await?.map_err(Unmade::Denied)
+    }
+
+    /// Calls the server, and ends the hold by what comes of it.
+    async fn run(&self, hold: ToolHold, call: Call, server: &Server, left: &mut oneshot::Receiver<()>) -> Result<Answer, Unmade> {
+        let view = Arc::clone(hold.view());
+        let level = self.tools.level(&server.name, &call.caller);
+        let made = tokio::select! {
+            biased;
+            made = self.tools.call(call) => made,
+            _ = left => {
+                self.gate.end_tool(hold, ToolEnded::Broken(Outcome::ClientLeft));
+                return Err(Unmade::Failed(ToolFault::Stopped { server: server.name.clone(), why: "its caller has left".to_owned() }));
+            }
+            () = view.stop.raised() => {
+                let denial = self.gate.stopped_within(&view);
+                self.gate.end_tool(hold, ToolEnded::Broken(Outcome::Stopped));
+                return Err(Unmade::Denied(denial));
+            }
+        };
+        let answer = match made {
+            Ok(answer) => answer,
+            Err(fault) => {
+                self.gate.end_tool(hold, ended(&fault));
+                return Err(Unmade::Failed(fault));
+            }
+        };
+        if let Err(fault) = self.gate.may_show(&hold).await {
+            self.gate.end_tool(hold, ToolEnded::Broken(Outcome::ProviderFailed));
+            return Err(Unmade::Unrecorded(fault));
+        }
+        let result = match &answer {
+            Answer::Complete(result) => told(result, result.is_error == Some(true), level, server.log_full),
+            Answer::InputRequired(wanted) => told(wanted.as_ref(), false, level, server.log_full),
+        };
+        self.gate.end_tool(hold, ToolEnded::Answered(result));
+        Ok(answer)
+    }
+
+    /// The server and the tool that a name means.
+    async fn meant(&self, view: &AccountView, tool: &str) -> Option<(Arc<Server>, ToolName)> {
+        let servers = self.tools.servers();
+        if let Ok(name) = ToolName::parse(tool)
+            && let Some(server) = servers.iter().find(|server| server.name == name.server)
+        {
+            return Some((Arc::clone(server), name));
+        }
+        let named = |server: &&Arc<Server>| tool.strip_prefix(server.name.as_str()).is_some_and(|rest| rest.starts_with("__"));
+        for server in servers.iter().filter(named) {
+            // Nearly always it is what stands behind; otherwise the server's own list tells.
+            let rest = tool.get(server.name.len() + 2..).unwrap_or_default();
+            if let Ok(name) = ToolName::new(&server.name, rest)
+                && name.wire() == tool
+            {
+                return Some((Arc::clone(server), name));
+            }
+            let listing = self.tools.list(&server.name, &who(view)).await.ok();
+            let names = listing.iter().flat_map(|listing| &listing.tools).filter_map(|tool| ToolName::new(&server.name, &tool.name).ok());
+            if let Some(name) = names.into_iter().find(|name| name.wire() == tool) {
+                return Some((Arc::clone(server), name));
+            }
+        }
+        let mut bare = self.offered(view).await.into_iter().filter(|offer| offer.name.tool == tool);
+        if let Some(only) = bare.next().filter(|_| bare.next().is_none()) {
+            let server = servers.iter().find(|server| server.name == only.name.server)?;
+            return Some((Arc::clone(server), only.name));
+        }
+        // A rule may deny it whoever has it: that is said before that nobody has.
+        let server = servers.first()?;
+        Some((Arc::clone(server), ToolName::new(&server.name, tool).ok()?))
+    }
+}
+
+/// Who calls, by the names that rules look at.
+fn caller(view: &AccountView) -> Caller {
+    Caller { agent: view.agent.name.clone(), groups: view.groups.clone() }
+}
+
+/// Who calls, as processes are shared.
+fn who(view: &AccountView) -> supervisor::Caller {
+    supervisor::Caller { agent: view.agent.id, run: (view.kind == AccountKind::Run).then_some(view.named.id) }
+}
+
+/// What a fault leaves of a call.
+fn ended(fault: &ToolFault) -> ToolEnded {
+    match fault {
+        fault if fault.is_unsent() => ToolEnded::Unsent,
+        ToolFault::Refused { code, .. } if NOTHING_DONE.contains(code) => ToolEnded::Refused,
+        ToolFault::TimedOut { .. } => ToolEnded::Broken(Outcome::Deadline),
+        ToolFault::Exited { .. } | ToolFault::Stopped { .. } => ToolEnded::Broken(Outcome::ProviderLeft),
+        _ => ToolEnded::Broken(Outcome::ProviderFailed),
+    }
+}
+
+fn told(result: &impl Serialize, is_error: bool, level: Option<String>, whole: bool) -> ToolResult {
+    // Maps are written by the order of their keys, so the text is canonical. What a server said as JSON can be said as JSON.
+    let text = serde_json::to_value(result).unwrap_or_default().to_string();
+    ToolResult {
+        bytes: u64::try_from(text.len()).unwrap_or(u64::MAX),
+        digest: Digest::of(text.as_bytes()),
+        level,
+        is_error,
+        result: whole.then_some(text),
+    }
+}

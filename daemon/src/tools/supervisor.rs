@@ -1,0 +1,402 @@
+//! The supervisor of tool servers: which there are, and the way to each.
+//!
+//! Owns the instances and the two threads that serve them; both begin with the first process. Must not: decide whether a call may be made, or
+//! know what it costs.
+
+mod backoff;
+mod call;
+mod engine;
+mod instance;
+mod life;
+mod look;
+mod options;
+mod status;
+
+pub use super::framing::Progress;
+pub use super::process::{Leftover, LogLine, Stream};
+pub use super::session::{Ask, AskReply, Asked, Listing, Quarantined};
+pub use call::{Answer, Call, Caller, Scope};
+pub use options::{Options, Pace, Resolve, Resolved};
+pub use status::{Counters, Instance as InstanceStatus, State, Status};
+
+use super::fault::ToolFault;
+use super::lock;
+use super::process::{Journal, Running};
+use super::server::{Server, Shared, Start};
+use super::session::{Along, Opening, cap};
+use aex_proto::value::AccountId;
+use engine::Engine;
+use instance::{How, Instance, Order, Phase, Refusal};
+use life::Life;
+use rmcp::model::{CallToolRequest, CallToolRequestParams, ClientRequest, ServerResult};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
+use std::sync::{Arc, Mutex};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+/// Lines that somebody who follows a log may lag behind.
+const FOLLOWED: usize = 256;
+/// How often a caller looks for the instance that took the place of another.
+const LOOKS: usize = 3;
+
+/// All tools of the daemon. Cheap to clone.
+#[derive(Clone)]
+pub struct Tools(Arc<Inner>);
+
+struct Inner {
+    options: Arc<Options>,
+    running: Arc<Running>,
+    leftovers: Vec<Leftover>,
+    state: Mutex<Held>,
+    changed: watch::Sender<u64>,
+    followers: broadcast::Sender<LogLine>,
+}
+
+#[derive(Default)]
+struct Held {
+    servers: BTreeMap<String, Slot>,
+    engine: Option<Engine>,
+    is_closed: bool,
+}
+
+/// A configured server.
+struct Slot {
+    server: Arc<Server>,
+    journal: Arc<Journal>,
+    /// How conversations with it begin, as far as that is known.
+    opening: Arc<Mutex<Opening>>,
+    instances: HashMap<Scope, Arc<Instance>>,
+    /// Resolves when the instances of the configuration before this one are gone.
+    leaving: Vec<oneshot::Receiver<()>>,
+}
+
+impl Tools {
+    /// Takes the servers over; those of the first start begin at once. What an earlier daemon left is killed before that.
+    ///
+    /// # Errors
+    /// When the system gives no random bytes, or no thread for a server that begins at once.
+    pub fn new(options: Options, servers: Vec<Server>) -> io::Result<Tools> {
+        let (running, leftovers) = Running::begin(options.home.join("running.json"))?;
+        let inner = Inner {
+            options: Arc::new(options),
+            running: Arc::new(running),
+            leftovers,
+            state: Mutex::default(),
+            changed: watch::Sender::new(0),
+            followers: broadcast::Sender::new(FOLLOWED),
+        };
+        let tools = Tools(Arc::new(inner));
+        tools.replace(servers)?;
+        Ok(tools)
+    }
+
+    /// Another configuration. Servers that stay as they are run on; of a changed one the calls in progress may end before it is started
+    /// anew; one that is no more, or is disabled, is stopped.
+    ///
+    /// # Errors
+    /// When the system gives no thread for a server that begins at once.
+    pub fn replace(&self, servers: Vec<Server>) -> io::Result<()> {
+        let mut state = lock(&self.0.state);
+        let names: BTreeSet<String> = servers.iter().map(|server| server.name.clone()).collect();
+        state.servers.retain(|name, slot| {
+            let stays = names.contains(name);
+            if !stays {
+                slot.leave("its configuration was removed");
+            }
+            stays
+        });
+        let mut first = Vec::new();
+        for server in servers {
+            let name = server.name.clone();
+            let begins = server.enabled && server.start == Start::AtBoot && server.shared == Shared::ByAll;
+            match state.servers.get_mut(&name) {
+                Some(slot) if slot.server.runs_like(&server) => slot.server = Arc::new(server),
+                Some(slot) => {
+                    slot.leaving = slot.leave("its configuration was changed");
+                    slot.instances.clear();
+                    slot.opening = Arc::new(Mutex::new(Opening::Probe));
+                    slot.server = Arc::new(server);
+                }
+                None => {
+                    let journal = Arc::new(Journal::new(&name, &self.0.options.logs, self.0.followers.clone()));
+                    let opening = Arc::new(Mutex::new(Opening::Probe));
+                    let slot = Slot { server: Arc::new(server), journal, opening, instances: HashMap::new(), leaving: Vec::new() };
+                    state.servers.insert(name.clone(), slot);
+                }
+            }
+            if begins {
+                first.push(name);
+            }
+        }
+        for name in first {
+            self.0.instance(&mut state, &name, Scope::All, true).map_err(|fault| io::Error::other(fault.to_string()))?;
+        }
+        drop(state);
+        self.0.changed.send_modify(|count| *count = count.wrapping_add(1));
+        Ok(())
+    }
+
+    /// How all servers are, by name.
+    #[must_use]
+    pub fn status(&self) -> Vec<Status> {
+        let state = lock(&self.0.state);
+        let of = |(name, slot): (&String, &Slot)| {
+            let mut instances: Vec<InstanceStatus> = slot.instances.values().map(|instance| instance.status()).collect();
+            instances.sort_by_key(|instance| instance.scope);
+            Status { server: name.clone(), enabled: slot.server.enabled, instances }
+        };
+        state.servers.iter().map(of).collect()
+    }
+
+    /// What an earlier daemon left, and was killed at this one's start.
+    #[must_use]
+    pub fn leftovers(&self) -> &[Leftover] {
+        &self.0.leftovers
+    }
+
+    /// The tools of a server, which is started for it where it must be.
+    ///
+    /// # Errors
+    /// Why there are none.
+    pub async fn list(&self, server: &str, caller: &Caller) -> Result<Arc<Listing>, ToolFault> {
+        for _ in 0..LOOKS {
+            match self.0.find(server, caller)?.listing().await {
+                Ok(listing) => return Ok(listing),
+                Err(Refusal::Fault(fault)) => return Err(fault),
+                Err(Refusal::Gone) => {}
+            }
+        }
+        Err(unsettled(server))
+    }
+
+    /// Calls a tool. Dropped before its end, the call is cancelled at the server.
+    ///
+    /// # Errors
+    /// Why there is no result; [`ToolFault::is_unsent`] says whether the server has seen the call.
+    pub async fn call(&self, call: Call) -> Result<Answer, ToolFault> {
+        let Call { server, caller, tool, arguments, progress, asks, input } = call;
+        let mut params = CallToolRequestParams::new(tool);
+        params.arguments = arguments;
+        if let Some((responses, request_state)) = input {
+            params.input_responses = Some(responses);
+            params.request_state = request_state;
+        }
+        let request = ClientRequest::CallToolRequest(CallToolRequest::new(params));
+        let (result, configured) = self.0.ask(&server, &caller, request, Along { progress, asks }).await?;
+        match result {
+            ServerResult::CallToolResult(result) => Ok(Answer::Complete(cap(result, configured.bounds.result_bytes))),
+            ServerResult::InputRequiredResult(wanted) if configured.may_ask.sampling || configured.may_ask.elicitation => {
+                Ok(Answer::InputRequired(Box::new(wanted)))
+            }
+            ServerResult::InputRequiredResult(_) => Err(ToolFault::Asked { server, what: "input" }),
+            _ => Err(ToolFault::Protocol { server, detail: "its answer is not that of a call".to_owned() }),
+        }
+    }
+
+    /// Passes a request for resources, prompts or completions on.
+    ///
+    /// # Errors
+    /// Why there is no answer; a request of another kind is refused.
+    pub async fn request(
+        &self,
+        server: &str,
+        caller: &Caller,
+        request: ClientRequest,
+        progress: Option<mpsc::Sender<Progress>>,
+    ) -> Result<ServerResult, ToolFault> {
+        let is_passed = matches!(
+            request,
+            ClientRequest::ListResourcesRequest(_)
+                | ClientRequest::ListResourceTemplatesRequest(_)
+                | ClientRequest::ReadResourceRequest(_)
+                | ClientRequest::ListPromptsRequest(_)
+                | ClientRequest::GetPromptRequest(_)
+                | ClientRequest::CompleteRequest(_)
+        );
+        if !is_passed {
+            let message = format!("`{}` is not passed on", request.method());
+            return Err(ToolFault::Refused { server: server.to_owned(), code: -32601, message, detail: None });
+        }
+        let (result, configured) = self.0.ask(server, caller, request, Along { progress, asks: None }).await?;
+        match result {
+            ServerResult::InputRequiredResult(_) if !configured.may_ask.sampling && !configured.may_ask.elicitation => {
+                Err(ToolFault::Asked { server: server.to_owned(), what: "input" })
+            }
+            result => Ok(result),
+        }
+    }
+
+    /// Starts a server anew, also one that has failed.
+    ///
+    /// # Errors
+    /// When there is no such server, it is disabled, or does not become ready.
+    pub async fn restart(&self, server: &str) -> Result<(), ToolFault> {
+        let mut waiting: Vec<Arc<Instance>> = {
+            let state = lock(&self.0.state);
+            let slot = state.servers.get(server).ok_or_else(|| ToolFault::Unknown { server: server.to_owned() })?;
+            slot.instances.values().cloned().collect()
+        };
+        if waiting.is_empty() {
+            let is_shared = lock(&self.0.state).servers.get(server).is_some_and(|slot| slot.server.shared == Shared::ByAll);
+            if !is_shared {
+                return Ok(());
+            }
+            let mut state = lock(&self.0.state);
+            waiting.push(self.0.instance(&mut state, server, Scope::All, false)?);
+        }
+        for instance in waiting {
+            let mut phase = instance.phase.subscribe();
+            drop(instance.orders.send(Order::Restart));
+            // The next phase is of the new process, or of the end of the old one.
+            drop(phase.changed().await);
+            match instance.ready().await {
+                Ok(_) | Err(Refusal::Gone) => {}
+                Err(Refusal::Fault(fault)) => return Err(fault),
+            }
+        }
+        Ok(())
+    }
+
+    /// Stops a server; the next call starts it again. Comes back when its processes are dead.
+    ///
+    /// # Errors
+    /// When there is no such server.
+    pub async fn stop(&self, server: &str, why: &str) -> Result<(), ToolFault> {
+        let stopped: Vec<oneshot::Receiver<()>> = {
+            let state = lock(&self.0.state);
+            let slot = state.servers.get(server).ok_or_else(|| ToolFault::Unknown { server: server.to_owned() })?;
+            slot.instances.values().map(|instance| instance.stop(Order::Stop, How::Gently, why)).collect()
+        };
+        for done in stopped {
+            // Its sender is dropped when that is done.
+            drop(done.await);
+        }
+        Ok(())
+    }
+
+    /// The last lines of a server's log, the oldest first; nothing when there is no such server.
+    #[must_use]
+    pub fn logs(&self, server: &str, count: usize) -> Option<Vec<LogLine>> {
+        let journal = Arc::clone(&lock(&self.0.state).servers.get(server)?.journal);
+        Some(journal.last(count, None))
+    }
+
+    /// The lines of all servers' logs from now on. Who lags behind misses some.
+    #[must_use]
+    pub fn follow(&self) -> broadcast::Receiver<LogLine> {
+        self.0.followers.subscribe()
+    }
+
+    /// Changes with each change of which servers and tools there are.
+    #[must_use]
+    pub fn changed(&self) -> watch::Receiver<u64> {
+        self.0.changed.subscribe()
+    }
+
+    /// Kills the processes of a run, or of an agent, that is over. Comes back when they are dead.
+    pub async fn kill_scope(&self, account: AccountId) {
+        let is_of = |scope: &Scope, _: &mut Arc<Instance>| matches!(scope, Scope::Agent(of) | Scope::Run(of) if *of == account);
+        let ended: Vec<oneshot::Receiver<()>> = {
+            let mut state = lock(&self.0.state);
+            let instances = state.servers.values_mut().flat_map(|slot| slot.instances.extract_if(is_of).collect::<Vec<_>>());
+            instances.map(|(_, instance)| instance.stop(Order::End, How::Kill, "its run is over")).collect()
+        };
+        for done in ended {
+            // Its sender is dropped when that is done.
+            drop(done.await);
+        }
+    }
+
+    /// Stops all servers, and takes no more calls. Comes back when their processes are dead.
+    pub async fn shutdown(&self) {
+        let (ended, engine) = {
+            let mut state = lock(&self.0.state);
+            state.is_closed = true;
+            let mut ended = Vec::new();
+            for slot in std::mem::take(&mut state.servers).into_values() {
+                ended.extend(slot.leave_now("the daemon ends"));
+            }
+            (ended, state.engine.take())
+        };
+        for done in ended {
+            drop(done.await);
+        }
+        if let Some(engine) = engine {
+            engine.end().await;
+        }
+    }
+}
+
+impl Inner {
+    /// Asks a server on a caller's behalf.
+    async fn ask(
+        &self,
+        server: &str,
+        caller: &Caller,
+        request: ClientRequest,
+        along: Along,
+    ) -> Result<(ServerResult, Arc<Server>), ToolFault> {
+        for _ in 0..LOOKS {
+            let instance = self.find(server, caller)?;
+            match instance.enter().await {
+                Ok(entered) => return Ok((entered.ask(request, along).await?, Arc::clone(&instance.server))),
+                Err(Refusal::Gone) => {}
+                Err(Refusal::Fault(fault)) => return Err(fault),
+            }
+        }
+        Err(unsettled(server))
+    }
+
+    fn find(&self, server: &str, caller: &Caller) -> Result<Arc<Instance>, ToolFault> {
+        let mut state = lock(&self.state);
+        let slot = state.servers.get(server);
+        let scope = Scope::of(&slot.ok_or_else(|| ToolFault::Unknown { server: server.to_owned() })?.server, caller);
+        self.instance(&mut state, server, scope, false)
+    }
+
+    /// The instance of a scope, which is made where there is none.
+    fn instance(&self, state: &mut Held, server: &str, scope: Scope, is_wanted: bool) -> Result<Arc<Instance>, ToolFault> {
+        if state.is_closed {
+            return Err(ToolFault::Unavailable { why: "the daemon ends".to_owned() });
+        }
+        let Held { servers, engine, .. } = state;
+        let slot = servers.get_mut(server).ok_or_else(|| ToolFault::Unknown { server: server.to_owned() })?;
+        if !slot.server.enabled {
+            return Err(ToolFault::Disabled { server: server.to_owned() });
+        }
+        let living = slot.instances.get(&scope).filter(|instance| !matches!(*instance.phase.borrow(), Phase::Gone));
+        if let Some(instance) = living {
+            return Ok(Arc::clone(instance));
+        }
+        let engine = match engine {
+            Some(engine) => engine,
+            None => {
+                let started = Engine::start(Arc::clone(&self.running));
+                engine.insert(started.map_err(|fault| ToolFault::Unavailable { why: fault.to_string() })?)
+            }
+        };
+        let (instance, orders) = Instance::new(Arc::clone(&slot.server), scope, Arc::clone(&slot.journal));
+        let options = Arc::clone(&self.options);
+        let opening = Arc::clone(&slot.opening);
+        let life = Life::new(Arc::clone(&instance), orders, options, engine.spawner.clone(), self.changed.clone(), opening);
+        let before = std::mem::take(&mut slot.leaving);
+        drop(engine.handle.spawn(life.live(before, is_wanted)));
+        slot.instances.insert(scope, Arc::clone(&instance));
+        Ok(instance)
+    }
+}
+
+impl Slot {
+    fn leave(&self, why: &str) -> Vec<oneshot::Receiver<()>> {
+        self.instances.values().map(|instance| instance.stop(Order::End, How::Drain, why)).collect()
+    }
+
+    fn leave_now(self, why: &str) -> Vec<oneshot::Receiver<()>> {
+        let ended = self.instances.values().map(|instance| instance.stop(Order::End, How::Gently, why));
+        ended.chain(self.leaving).collect()
+    }
+}
+
+fn unsettled(server: &str) -> ToolFault {
+    ToolFault::Stopped { server: server.to_owned(), why: "its configuration changes again and again".to_owned() }
+}

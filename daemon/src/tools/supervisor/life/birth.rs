@@ -1,0 +1,111 @@
+//! What a process of a server is given: its environment, its folders and its pipes.
+
+use super::super::super::framing::Outbox;
+use super::super::super::lock;
+use super::super::super::process::{Birth, Feeder, Process, Spawner, drain};
+use super::super::super::sandbox;
+use super::super::super::session::Changed;
+use super::super::Scope;
+use super::super::instance::Instance;
+use super::super::options::{Options, Resolved};
+use super::alive::Alive;
+use crate::tools::server::Server;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::net::unix::pipe::{Receiver, Sender};
+use tokio::sync::watch;
+
+/// Bytes that may wait to be read by a server, as a multiple of its longest message.
+const UNREAD: usize = 2;
+
+/// Starts a process.
+///
+/// # Errors
+/// Why it could not be started. The text holds no secret.
+pub(super) async fn give(options: &Arc<Options>, spawner: &Spawner, instance: &Instance) -> Result<Alive, String> {
+    let server = Arc::clone(&instance.server);
+    let resolve = Arc::clone(&options.resolve);
+    let resolved = tokio::task::spawn_blocking(move || resolve(&server)).await.map_err(|fault| fault.to_string())??;
+    let Resolved { env, secrets } = resolved;
+    let birth = Birth {
+        server: instance.server.name.as_str().into(),
+        plan: plan(options, instance, env),
+        aexd: options.aexd.clone(),
+        groups: options.groups.clone(),
+    };
+    let mut process = spawner.spawn(birth).await.and_then(Process::watch).map_err(|fault| fault.to_string())?;
+    {
+        let mut facts = lock(&instance.facts);
+        facts.pid = Some(process.pid());
+        facts.starts = facts.starts.saturating_add(1);
+        facts.report = None;
+    }
+    let (input, output, stderr) = process.pipes().ok_or("it has no pipes")?;
+    let input = Sender::from_owned_fd(input).map_err(|fault| fault.to_string())?;
+    let stderr = Receiver::from_owned_fd(stderr).map_err(|fault| fault.to_string())?;
+    let feeder = Feeder::new(&instance.journal, process.pid(), secrets.iter().map(crate::os::secret::Secret::expose));
+    feeder.say("started".to_owned());
+    Ok(Alive {
+        process,
+        input: Outbox::new(input, instance.server.bounds.message_bytes.saturating_mul(UNREAD), options.pace.unread),
+        output: Some(output),
+        is_confined: false,
+        stderr: tokio::spawn(drain(stderr, Arc::clone(&feeder))),
+        feeder,
+        ended: watch::Sender::new(None),
+        changed: watch::Sender::new(Changed::default()),
+    })
+}
+
+/// The folder of a process's own.
+fn folder(options: &Options, server: &str, scope: Scope) -> PathBuf {
+    let own = options.home.join("private").join(server);
+    match scope {
+        Scope::All => own.join("all"),
+        Scope::Agent(agent) => own.join(format!("agent_{agent}")),
+        Scope::Run(run) => own.join(format!("run_{run}")),
+    }
+}
+
+/// The folder that a process starts in.
+pub(in crate::tools::supervisor) fn cwd(options: &Options, server: &Server, scope: Scope) -> PathBuf {
+    server.cwd.clone().unwrap_or_else(|| folder(options, &server.name, scope).join("work"))
+}
+
+fn plan(options: &Options, instance: &Instance, env: Vec<(String, String)>) -> sandbox::Plan {
+    let server = &instance.server;
+    let own = folder(options, &instance.server.name, instance.scope);
+    let (home, tmp, work) = (own.join("home"), own.join("tmp"), own.join("work"));
+    let mut whole = options.env.clone();
+    whole.push(("HOME".to_owned(), home.to_string_lossy().into_owned()));
+    whole.push(("TMPDIR".to_owned(), tmp.to_string_lossy().into_owned()));
+    // What the configuration says holds.
+    whole.retain(|(name, _)| env.iter().all(|(own, _)| own != name));
+    whole.extend(env);
+    sandbox::Plan {
+        program: Some(server.command.clone()),
+        args: server.args.clone(),
+        env: whole,
+        cwd: cwd(options, server, instance.scope),
+        private: vec![home, tmp.clone(), work],
+        tmp: Some(tmp),
+        deny: options.deny.clone(),
+        user_home: options.user_home.clone(),
+        group: None,
+        confinement: server.confinement.clone(),
+    }
+}
+
+/// Removes what a run's process left: its run is over.
+pub(super) async fn tidy(options: &Options, instance: &Instance) {
+    if matches!(instance.scope, Scope::Run(_)) {
+        let own = folder(options, &instance.server.name, instance.scope);
+        let removed = tokio::task::spawn_blocking(move || match std::fs::remove_dir_all(&own) {
+            Err(fault) if fault.kind() != std::io::ErrorKind::NotFound => {
+                tracing::warn!(%fault, folder = %own.display(), "what a tool left cannot be removed");
+            }
+            _ => {}
+        });
+        drop(removed.await);
+    }
+}
