@@ -31,13 +31,14 @@ pub fn servers(_active: &Active) -> Vec<Server> {
 fn options(source: &Source, user_home: Option<PathBuf>) -> io::Result<Options> {
     let paths = &source.paths;
     let passed = |name: &&str| Some(((*name).to_owned(), source.environment.get(*name)?.clone()));
-    // A socket may lie elsewhere than the home; its folder holds nothing but the daemon's.
-    let mut deny = vec![paths.home.clone(), paths.config_dir.clone(), paths.log_dir.clone(), paths.socket.clone()];
+    // Each of them may lie elsewhere than the home.
+    let mut deny = vec![paths.home.clone(), paths.config_dir.clone(), paths.log_dir.clone(), paths.socket.clone(), paths.ledger.clone()];
     deny.dedup();
     Ok(Options {
         home: paths.home.join("tools"),
         logs: paths.log_dir.join("tools"),
-        aexd: std::env::current_exe()?,
+        // Not by its path: that may be another version's by then.
+        aexd: PathBuf::from(super::sandbox::SELF),
         env: PASSED.iter().filter_map(passed).collect(),
         deny,
         user_home,

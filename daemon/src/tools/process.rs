@@ -15,6 +15,7 @@ pub(super) use running::Running;
 pub use tree::Leftover;
 
 use super::sandbox;
+use super::sandbox::cgroup::{self, Group};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use pidfd::Pidfd;
@@ -90,6 +91,8 @@ pub(super) struct Born {
     is_ended: bool,
     running: Arc<Running>,
     report: Option<sandbox::ReportReader>,
+    /// Its control group, where the daemon may make one. Removed behind its last process.
+    group: Option<Group>,
 }
 
 /// The thread that starts processes. The kernel's death signal fires when the thread that started a process ends, not when its process does:
@@ -113,9 +116,10 @@ impl Spawner {
     pub(super) fn start(running: Arc<Running>) -> io::Result<Spawner> {
         let (orders, received) = mpsc::channel::<Order>();
         std::thread::Builder::new().name("aex-spawn".to_owned()).spawn(move || {
+            let groups = cgroup::Home::find();
             for Order { birth, reply } in received {
                 // Nobody waits any more: what was born is dropped, and dies.
-                drop(reply.send(Born::of(birth, &running)));
+                drop(reply.send(Born::of(birth, &running, groups.as_ref())));
             }
         })?;
         Ok(Spawner { orders })
@@ -134,12 +138,14 @@ impl Spawner {
 }
 
 impl Born {
-    fn of(mut birth: Birth, running: &Arc<Running>) -> io::Result<Born> {
+    fn of(mut birth: Birth, running: &Arc<Running>, groups: Option<&cgroup::Home>) -> io::Result<Born> {
         for folder in &birth.plan.private {
             DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         }
         let mark = running.mark()?;
         birth.plan.env.push((MARK.to_owned(), mark.clone()));
+        let group = groups.map(|groups| groups.make(&mark, &birth.plan.confinement.resources)).transpose()?;
+        birth.plan.group = group.as_ref().map(|group| group.folder().to_owned());
         let mut stage = sandbox::stage(&birth.aexd, &birth.plan)?;
         stage.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = stage.command.spawn()?;
@@ -154,7 +160,7 @@ impl Born {
             }
         };
         let report = Some(stage.report);
-        let born = Born { child, pidfd, started, mark, is_ended: false, running: Arc::clone(running), report };
+        let born = Born { child, pidfd, started, mark, is_ended: false, running: Arc::clone(running), report, group };
         running.add(&birth.server, born.pid(), started)?;
         Ok(born)
     }
@@ -167,6 +173,14 @@ impl Born {
     fn group(&self) -> Pid {
         Pid::from_raw(i32::try_from(self.pid()).unwrap_or(i32::MAX))
     }
+
+    /// Kills its process group and its control group; what is in neither is not told here.
+    fn strike(&self) {
+        let _: nix::Result<()> = killpg(self.group(), Signal::SIGKILL);
+        if let Some(Err(fault)) = self.group.as_ref().map(Group::kill) {
+            tracing::warn!(pid = self.pid(), %fault, "the control group of a tool could not be killed");
+        }
+    }
 }
 
 impl Drop for Born {
@@ -174,7 +188,7 @@ impl Drop for Born {
         if !self.is_ended {
             // It is not reaped yet, so number and group are its own.
             drop(self.child.kill());
-            let _: nix::Result<()> = killpg(self.group(), Signal::SIGKILL);
+            self.strike();
             drop(self.child.wait());
             self.running.remove(self.pid());
         }
@@ -234,7 +248,7 @@ impl Process {
     /// Kills it with everything it started, and says how it ended.
     pub(super) async fn end(mut self) -> Option<Exit> {
         // What is here and in its group dies at once; who left the group is looked for.
-        let _: nix::Result<()> = killpg(self.born.group(), Signal::SIGKILL);
+        self.born.strike();
         let target = tree::Target { pid: self.born.pid(), start: self.born.started, mark: self.born.mark.clone() };
         let left = tokio::task::spawn_blocking(move || tree::kill(&target)).await.unwrap_or_default();
         if left > 0 {
