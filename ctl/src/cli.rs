@@ -137,6 +137,9 @@ pub(crate) enum Command {
     /// The demo's agent, where there is no python3
     #[command(hide = true)]
     DemoAgent,
+    /// The same with tools.
+    #[command(hide = true)]
+    DemoTools,
 }
 
 #[derive(Debug, Subcommand)]

@@ -53,6 +53,7 @@ pub(crate) fn run(cli: Cli, view: &View) -> Result<Exit, Failure> {
     match cli.command {
         Command::Demo => return crate::demo::run(view),
         Command::DemoAgent => return crate::demo::agent(view),
+        Command::DemoTools => return crate::demo::tools_agent(view),
         Command::Completions { shell } => return completions::run(*view, shell),
         _ => {}
     }
@@ -84,7 +85,7 @@ pub(crate) fn run(cli: Cli, view: &View) -> Result<Exit, Failure> {
         Command::Doctor(wanted) => doctor::run(&context, wanted),
         Command::Policy(verb) => policy::run(&context, verb),
         Command::Version => version::run(&context),
-        Command::Demo | Command::DemoAgent | Command::Completions { .. } => Ok(Exit::Done),
+        Command::Demo | Command::DemoAgent | Command::DemoTools | Command::Completions { .. } => Ok(Exit::Done),
     }
 }
 

@@ -1,14 +1,14 @@
-//! The configuration: aexd.yaml, models.yaml, policy.yaml, permissions.json and .env, read whole, checked whole, and then a value that never
-//! changes.
+//! The configuration: aexd.yaml, models.yaml, policy.yaml, permissions.json, mcp.json and .env, read whole, checked whole, and then a value
+//! that never changes.
 //!
-//! A broken or unreadable file is an error that names file, line and key; nothing ever starts empty from one. A broken permissions.json alone
-//! lets the daemon start: it denies every call of a tool. A reload is
-//! another `Config::load`, whose error leaves the old value in force. Must not: decide about calls.
+//! A broken or unreadable file is an error that names file, line and key; nothing ever starts empty from one. A broken permissions.json or
+//! mcp.json alone lets the daemon start: every call of a tool is denied then, or there are no tools. A reload is another `Config::load`, whose error leaves the old value in force. Must not: decide about calls.
 
 mod cases;
 mod defaults;
 mod dotenv;
 mod json;
+mod mcp;
 mod models;
 mod permissions;
 mod policy;
@@ -22,6 +22,7 @@ mod yaml;
 pub use aex_core::hold::Durability;
 pub use cases::{Case, read_cases};
 pub use defaults::{AEXD_YAML, ENV, MODELS_YAML, write_missing};
+pub use dotenv::Variables;
 pub use models::Catalog;
 pub use provider::{Auth, Provider, ProviderKind, Timeouts};
 pub use report::{Problem, Warning};
@@ -30,6 +31,7 @@ pub use settings::{OnDisconnect, Origin, Overrides, Settings, Source, Sourced, p
 
 use crate::os::paths::tighten;
 use crate::os::secret::Secret;
+use crate::tools::registry::Registry;
 use aex_core::paths::Paths;
 use aex_core::policy::Profiles;
 use aex_core::tool::Permissions;
@@ -48,6 +50,8 @@ const MODELS_FILE: &str = "models.yaml";
 pub const POLICY_FILE: &str = "policy.yaml";
 /// Which calls of tools may be made.
 pub const PERMISSIONS_FILE: &str = "permissions.json";
+/// Servers of tools.
+pub const MCP_FILE: &str = "mcp.json";
 /// What an agent's token begins with.
 const AGENT_TOKEN: &str = "aex_";
 /// Largest file that is read.
@@ -66,9 +70,13 @@ pub struct Config {
     pub permissions: Permissions,
     /// All that is wrong with permissions.json. Calls of models do not depend on it, so a start goes on without it.
     pub permissions_errors: Vec<Problem>,
+    /// The servers of tools; none when mcp.json cannot be read.
+    pub tools: Registry,
+    /// All that is wrong with mcp.json. Calls of models do not depend on it, so a start goes on without it.
+    pub tools_errors: Vec<Problem>,
     /// The keys of providers.
     pub keys: Keys,
-    /// Of the texts of aexd.yaml, models.yaml, policy.yaml and permissions.json.
+    /// Of the texts of aexd.yaml, models.yaml, policy.yaml, permissions.json and mcp.json.
     pub digest: Digest,
     /// What a user should know.
     pub warnings: Vec<Warning>,
@@ -143,11 +151,12 @@ impl Config {
         collect(report, &mut errors, &mut warnings);
 
         let (permissions_text, permissions, permissions_errors) = read_permissions(paths, &mut warnings);
+        let (tools_text, tools, tools_errors) = read_tools(paths, lookup("HOME").as_deref().map(Path::new), &mut warnings);
         match (settings, catalog, profiles) {
             (Some(settings), Some(catalog), Some(profiles)) if errors.is_empty() => {
                 let texts = [&settings_text, models_text.as_deref().unwrap_or_default(), &policy_text];
-                let digest = digest(texts, permissions_text.as_deref());
-                Ok(Config { settings, catalog, profiles, permissions, permissions_errors, keys, digest, warnings })
+                let digest = digest(texts, [permissions_text.as_deref(), tools_text.as_deref()]);
+                Ok(Config { settings, catalog, profiles, permissions, permissions_errors, tools, tools_errors, keys, digest, warnings })
             }
             _ => Err(ConfigErrors(errors)),
         }
@@ -193,12 +202,60 @@ fn read_permissions(paths: &Paths, warnings: &mut Vec<Warning>) -> (Option<Strin
     (source, permissions, errors)
 }
 
-/// The lengths stand before the texts, so that no other texts give the same bytes. Without a policy, or without permissions, it is what it
-/// was before there were any.
-fn digest([settings, models, policy]: [&str; 3], permissions: Option<&str>) -> Digest {
+/// mcp.json: its text, the servers that it names, and all that is wrong with it.
+fn read_tools(paths: &Paths, home: Option<&Path>, warnings: &mut Vec<Warning>) -> (Option<String>, Registry, Vec<Problem>) {
+    let mut errors = Vec::new();
+    let source = text(&paths.config_dir.join(MCP_FILE), MCP_FILE, &mut errors);
+    let read = source.as_ref().map(|source| check_tools(source, home));
+    let registry = match read {
+        Some((Ok(registry), mut told)) => {
+            warnings.append(&mut told);
+            registry
+        }
+        Some((Err(wrong), mut told)) => {
+            warnings.append(&mut told);
+            errors.extend(wrong.0);
+            Registry::default()
+        }
+        None => Registry::default(),
+    };
+    (source, registry, errors)
+}
+
+/// Checks an mcp.json that is not in force: its servers, or all that is wrong with it; and what a user should know. `home`: what `~/` in a
+/// path means.
+pub fn check_tools(source: &str, home: Option<&Path>) -> (Result<Registry, ConfigErrors>, Vec<Warning>) {
+    let mut report = Report::new(MCP_FILE);
+    let registry = mcp::read(source, home, &mut report);
+    let (mut errors, mut warnings) = (Vec::new(), Vec::new());
+    collect(report, &mut errors, &mut warnings);
+    (registry.ok_or(ConfigErrors(errors)), warnings)
+}
+
+/// The text of mcp.json as it lies on the disk; `None` without one.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn tools_text(paths: &Paths) -> Result<Option<String>, ConfigErrors> {
+    let mut errors = Vec::new();
+    let text = text(&paths.config_dir.join(MCP_FILE), MCP_FILE, &mut errors);
+    if errors.is_empty() { Ok(text) } else { Err(ConfigErrors(errors)) }
+}
+
+/// What .env sets at this moment; nothing when it cannot be read, which a load says.
+#[must_use]
+pub fn env_file(paths: &Paths) -> Variables {
+    read_env(&paths.env_file, &mut Vec::new(), &mut Vec::new())
+}
+
+/// The lengths stand before the texts, so that no other texts give the same bytes. Without a policy, permissions or tools it is what it was
+/// before there were any.
+fn digest([settings, models, policy]: [&str; 3], json: [Option<&str>; 2]) -> Digest {
     let policy = if policy.is_empty() { String::new() } else { format!("\n{}\n{policy}", models.len()) };
     let digest = Digest::of(format!("{}\n{settings}{models}{policy}", settings.len()).as_bytes());
-    permissions.map_or(digest, |text| Digest::of(format!("{digest}\n{text}").as_bytes()))
+    let names = ["", MCP_FILE];
+    let present = names.into_iter().zip(json).filter_map(|(name, text)| Some((name, text?)));
+    present.fold(digest, |digest, (name, text)| Digest::of(format!("{digest}\n{name}{text}").as_bytes()))
 }
 
 /// The text of policy.yaml as it lies on the disk; empty without one.

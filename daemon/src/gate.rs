@@ -10,6 +10,7 @@ mod idempotency;
 mod live;
 mod policy;
 mod refuse;
+mod servers;
 mod settle;
 mod stored;
 mod tight;
@@ -23,6 +24,7 @@ pub use idempotency::{Answer, Begun, KeyLimits, KeyedCall, Recorder, Ticket};
 pub use live::Call;
 pub use policy::InForce;
 pub use refuse::Evidence;
+pub use servers::ToolsDone;
 pub use settle::{Ended, Passed, Uncounted, settle, settle_and_go_on};
 pub use tight::Tight;
 pub use tool::{ToolEnded, ToolGuard, ToolHold, ToolWanted, Weighed};
@@ -30,6 +32,7 @@ pub use tool::{ToolEnded, ToolGuard, ToolHold, ToolWanted, Weighed};
 use crate::config::{ConfigErrors, ProviderKind};
 use crate::ledger::{Ledger, LedgerFault, Writer};
 use crate::os::clock;
+use crate::tools::registry::Registry;
 use aex_core::event::By;
 use aex_core::paths::Paths;
 use aex_core::rate::{Counted, Rates, TokenRates, WINDOW_MS};
@@ -126,7 +129,9 @@ impl Gate {
             tool_cards: Mutex::default(),
         };
         let gate = Gate { inner: Arc::new(inner) };
-        gate.record_config(&gate.active(), None).await?;
+        let active = gate.active();
+        gate.record_config(&active, None).await?;
+        gate.record_servers(&active.config.tools, &Registry::default(), None, None).await?;
         Ok(gate)
     }
 
@@ -153,20 +158,28 @@ impl Gate {
     /// # Errors
     /// All that is wrong with the new one, or the ledger's fault, as text.
     pub async fn reload(&self, by: Option<By>) -> Result<Arc<Active>, String> {
+        self.reload_after(by, None).await
+    }
+
+    async fn reload_after(&self, by: Option<By>, done: Option<ToolsDone>) -> Result<Arc<Active>, String> {
         let _one_at_a_time = self.inner.reloading.lock().await;
         let source = self.inner.source.clone();
         let generation = self.active().generation + 1;
         let read = tokio::task::spawn_blocking(move || source.load(generation)).await;
         let active = read.map_err(|fault| fault.to_string())?.map_err(|errors| errors.to_string())?;
         // A daemon that runs has better ones in force than none.
-        if !active.config.permissions_errors.is_empty() {
-            return Err(ConfigErrors(active.config.permissions_errors).to_string());
+        let wrong = [active.config.permissions_errors.clone(), active.config.tools_errors.clone()].concat();
+        if !wrong.is_empty() {
+            return Err(ConfigErrors(wrong).to_string());
         }
         if let Some(twice) = self.bound_twice(&active) {
             return Err(twice);
         }
         // The prices are in the ledger before a call can be held by them.
-        self.record_config(&active, by).await.map_err(|fault| fault.to_string())?;
+        self.record_config(&active, by.clone()).await.map_err(|fault| fault.to_string())?;
+        let before = self.active();
+        let recorded = self.record_servers(&active.config.tools, &before.config.tools, by, done).await;
+        recorded.map_err(|fault| fault.to_string())?;
         self.inner.active.store(Arc::new(active));
         Ok(self.active())
     }

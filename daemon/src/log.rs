@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Mutex;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::EnvFilter;
 
 /// Where the log goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +48,9 @@ fn is_journal(named: &OsStr, stderr: &impl AsFd) -> bool {
 /// When the log file cannot be opened.
 pub fn start(place: Place, dir: &Path, level: tracing::Level) -> anyhow::Result<()> {
     // The subscriber would tell of its own failures on standard error, and Rust panics when that can't be written either.
-    let builder = || tracing_subscriber::fmt().with_max_level(LevelFilter::from_level(level)).log_internal_errors(false);
+    // The SDK of the tools' protocol logs whole messages, and with them arguments and results, which are written nowhere.
+    let filter = EnvFilter::new(format!("{level},rmcp=off"));
+    let builder = || tracing_subscriber::fmt().with_env_filter(filter.clone()).log_internal_errors(false);
     let json = || builder().json().flatten_event(true);
     match place {
         Place::Person => builder().with_target(false).with_writer(|| Lossy(io::stderr())).init(),

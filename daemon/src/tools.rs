@@ -8,13 +8,20 @@ mod framing;
 pub mod gatekeeper;
 pub mod open;
 pub mod process;
+pub mod registry;
 pub mod resolve;
 pub mod sandbox;
+pub mod secret;
 pub mod server;
 mod session;
 pub mod supervisor;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// The place in a text, at most this, where no letter is cut.
+fn boundary(text: &str, at: usize) -> usize {
+    (0..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default()
+}
 
 /// Locks what stays whole whoever panicked: each change is one assignment.
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -27,4 +27,5 @@ pub mod run;
 pub mod sandbox;
 pub mod status;
 pub mod token;
+pub mod tool;
 pub mod tree;

@@ -1,7 +1,7 @@
 //! The one table of methods and notifications. What is not in it does not exist on the socket.
 
 use crate::{
-    account, audit, budget, check, config, daemon, event, explain, group, ledger, metrics, model, policy, run, status, token, tree,
+    account, audit, budget, check, config, daemon, event, explain, group, ledger, metrics, model, policy, run, status, token, tool, tree,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -168,6 +168,27 @@ methods! {
     /// Whether cases come out as expected under the policy in force.
     Read "policy.test" PolicyTest(policy::PolicyTest) -> policy::PolicyTested;
 
+    /// Writes a server of tools into mcp.json, and puts it in force.
+    Write "tool.add" ToolAdd(tool::ToolAdd) -> tool::ServerChanged;
+    /// Writes servers of another host into mcp.json, those whose names are free.
+    Write "tool.import" ToolImport(tool::ToolImport) -> tool::ToolsImported;
+    /// Takes a server of tools out of mcp.json, and stops it.
+    Write "tool.remove" ToolRemove(tool::ServerRef) -> tool::ServerRemoved;
+    /// Lets a server of tools be started again.
+    Write "tool.enable" ToolEnable(tool::ServerRef) -> tool::ServerChanged;
+    /// Stops a server of tools, and keeps it from being started.
+    Write "tool.disable" ToolDisable(tool::ServerRef) -> tool::ServerChanged;
+    /// Starts a server of tools anew, also one that has failed.
+    Write "tool.restart" ToolRestart(tool::ServerRef) -> tool::ServerChanged;
+    /// The servers of tools, and how they are.
+    Read "tool.list" ToolList(Nothing) -> tool::ServerList;
+    /// One server of tools with what holds for it. Variables are shown as references.
+    Read "tool.show" ToolShow(tool::ServerRef) -> tool::ServerShown;
+    /// What the processes of a server of tools say beside MCP.
+    Read "tool.logs" ToolLogs(tool::ToolLogs) -> tool::LogLines;
+    /// Calls a tool for an agent, as that agent's own call.
+    Write "tool.call" ToolCall(tool::ToolInvoke) -> tool::ToolInvoked;
+
     /// Opens a run below an agent, tied to this connection.
     Write "run.open" RunOpen(run::RunOpen) -> run::RunOpened;
     /// Ties an open run to this connection, after the daemon was restarted.
@@ -221,6 +242,15 @@ pub struct EventPushed;
 impl Notice for EventPushed {
     const NAME: &'static str = "event";
     type Params = event::EventNotice;
+}
+
+/// A line of a server's log.
+#[derive(Clone, Copy, Debug)]
+pub struct ToolLine;
+
+impl Notice for ToolLine {
+    const NAME: &'static str = "tool.line";
+    type Params = tool::LogPushed;
 }
 
 /// Lines of an export.

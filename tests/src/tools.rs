@@ -96,6 +96,7 @@ pub fn options(home: PathBuf, pace: Pace) -> Options {
         home,
         aexd: binary("aexd"),
         env: vec![("PATH".to_owned(), std::env::var("PATH").unwrap_or_default())],
+        groups: None,
         deny: Vec::new(),
         user_home: None,
         resolve: Arc::new(resolve),
@@ -194,4 +195,58 @@ pub async fn within<T>(what: &str, wait: impl Future<Output = T>) -> T {
 pub fn lives(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, fields)| !fields.starts_with(['Z', 'X']))
+}
+
+/// A scripted server; its flags say how it begins.
+pub fn scripted(name: &str, flags: &[&str]) -> Server {
+    server(name, "scripted-tool", flags)
+}
+
+/// A pipe with a name: who opens one end waits for the other.
+pub struct Gate {
+    path: PathBuf,
+    _folder: TempDir,
+}
+
+impl Gate {
+    /// A new one.
+    #[allow(clippy::new_without_default, reason = "it makes a file")]
+    pub fn new() -> Gate {
+        let folder = TempDir::new().expect("a temporary folder");
+        let path = folder.path().join("gate");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("a pipe with a name");
+        Gate { path, _folder: folder }
+    }
+
+    /// Where it lies.
+    pub fn path(&self) -> String {
+        self.path.to_string_lossy().into_owned()
+    }
+
+    /// Waits until the other side has opened it, and reads what it says.
+    pub async fn passed(&self) -> String {
+        let path = self.path.clone();
+        let read = tokio::task::spawn_blocking(move || std::fs::read_to_string(path));
+        within("the other side", read).await.expect("no panic").expect("the pipe can be read")
+    }
+
+    /// Lets the other side, which reads, go on.
+    pub async fn open(&self) {
+        let path = self.path.clone();
+        let written = tokio::task::spawn_blocking(move || std::fs::write(path, "go\n"));
+        within("the other side", written).await.expect("no panic").expect("the pipe can be written");
+    }
+}
+
+/// Waits until none of these processes lives.
+pub async fn dead(pids: &[u32]) {
+    let wait = async {
+        while pids.iter().any(|pid| lives(*pid)) {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    if tokio::time::timeout(PATIENCE, wait).await.is_err() {
+        let left: Vec<&u32> = pids.iter().filter(|pid| lives(**pid)).collect();
+        panic!("these live on: {left:?}");
+    }
 }

@@ -179,7 +179,7 @@ fn a_slow_reader_slows_the_provider_down_and_gets_all() {
     assert_eq!(connection.head().expect("a head").status, 200);
     // Whole events, one or more.
     let first = connection.next_bytes().expect("a stream").expect("a first piece");
-    let first = String::from_utf8(first.to_vec()).expect("text");
+    let first = String::from_utf8(first).expect("text");
     // Another client is served while this one doesn't read, and the provider has not got rid of all.
     assert_eq!(client::stream(&daemon.chat_url(), &token, &ask::chat()).status, 200);
     assert!(provider.bills()[0].completion_tokens < 150_000, "{:?}", provider.bills()[0]);

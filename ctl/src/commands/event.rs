@@ -98,6 +98,7 @@ pub(crate) fn facts(event: &Event) -> String {
             let replaced = restored.replaced.map_or_else(|| "none that could be read".to_owned(), |end| format!("one of {}", end.seq));
             format!("from a backup of {} events, in place of {replaced}", restored.head.seq)
         }
+        Ok(Known::ToolsChanged(changed)) => format!("{}: {}", changed.action.name(), changed.servers.join(", ")),
         Ok(Known::CallDeniedAgain(again)) => format!("{} more denied by {}", again.count, again.rule),
         _ => generic(&event.body),
     }
@@ -241,6 +242,17 @@ mod tests {
         };
         assert_eq!(jump(90_000, 0), "set back by 1d 1h, from 1970-01-02 01:00:00Z to 1970-01-01 00:00:00Z");
         assert_eq!(jump(0, 7), "set ahead by 7.0s, from 1970-01-01 00:00:00Z to 1970-01-01 00:00:07Z");
+    }
+
+    #[test]
+    fn a_change_of_tools_names_them() {
+        let changed = ledger::ToolsChanged {
+            action: ledger::ToolsAction::Disabled,
+            by: None,
+            registry: Digest::ZERO,
+            servers: vec!["fs".to_owned(), "time".to_owned()],
+        };
+        assert_eq!(facts(&event("tools.changed", &ledger::Event::from(changed).body())), "disabled: fs, time");
     }
 
     #[test]

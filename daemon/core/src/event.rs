@@ -8,7 +8,7 @@ mod kinds;
 mod parts;
 
 pub use end::{Outcome, Relayed, Released, Settled};
-pub use parts::{By, ChainEnd, Imported, Skipped};
+pub use parts::{By, ChainEnd, Imported, Skipped, ToolsAction};
 
 use crate::ask::Ask;
 use crate::books::{AccountKind, Limits};
@@ -404,6 +404,18 @@ events! {
         reason: String,
         /// The SHA-256 of its text.
         token: Digest,
+    }
+    /// The servers of tools that hold changed, or were started anew by hand.
+    ToolsChanged "tools.changed" {
+        /// What was done.
+        action: ToolsAction,
+        /// Who did it; absent at start and for a signal.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<By>,
+        /// The SHA-256 of what mcp.json says of its servers from then on, without the text of variables (`tools/registry/snapshot.rs`).
+        registry: Digest,
+        /// To which, by name.
+        servers: Vec<String>,
     }
     /// The first call in a window opened its balance.
     WindowOpened "window.opened" {

@@ -28,6 +28,7 @@ pub mod event;
 pub mod explain;
 pub mod export;
 pub mod hold;
+pub mod jsonc;
 pub mod paths;
 pub mod policy;
 pub mod price;

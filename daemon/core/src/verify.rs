@@ -258,7 +258,8 @@ impl Audit {
             | Event::AuthFailed(_)
             | Event::ResponseCancelled(_)
             | Event::ResponseDeleted(_)
-            | Event::ResponseStored(_) => {}
+            | Event::ResponseStored(_)
+            | Event::ToolsChanged(_) => {}
         }
         None
     }

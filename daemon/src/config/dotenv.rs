@@ -5,16 +5,17 @@ use std::collections::BTreeMap;
 
 const FILE: &str = ".env";
 
-/// What the file sets.
+/// What the file sets. Holds secrets, and is not shown.
 #[derive(Default)]
-pub(super) struct Variables {
+pub struct Variables {
     values: BTreeMap<String, String>,
     pub(super) warnings: Vec<Warning>,
 }
 
 impl Variables {
     /// A variable that is set and not empty.
-    pub(super) fn get(&self, name: &str) -> Option<&str> {
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
         self.values.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 }

@@ -4,6 +4,7 @@
 
 use super::json;
 use super::yaml::{self, Entry, Node, Value};
+use aex_core::jsonc;
 use std::fmt;
 
 /// Longest piece of a file that a message repeats.
@@ -78,6 +79,11 @@ impl Report {
         }
     }
 
+    /// The same, of JSON with comments and commas behind the last item.
+    pub(super) fn parse_jsonc(&mut self, source: &str) -> Option<Node> {
+        self.parse_json(&jsonc::plain(source).json)
+    }
+
     /// One line, whatever a key of the file holds: it goes to terminals and logs.
     fn problem(&self, line: Option<u64>, text: &str) -> Problem {
         let mut shown = String::with_capacity(text.len());
@@ -126,6 +132,22 @@ impl Report {
             self.expected(field, &format!("a whole number ≥ {least}"));
         }
         number
+    }
+
+    /// Bytes, or a number with KiB, MiB or GiB; from 1 KiB to 1 TiB.
+    pub(super) fn size(&mut self, field: &Field<'_>) -> Option<u64> {
+        let bytes = number(field.node).and_then(|text| {
+            let (digits, unit) = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)]
+                .into_iter()
+                .find_map(|(name, unit)| Some((text.strip_suffix(name)?, unit)))
+                .unwrap_or((text, 1));
+            digits.trim().parse::<u64>().ok()?.checked_mul(unit)
+        });
+        let bytes = bytes.filter(|bytes| (1 << 10..=1 << 40).contains(bytes));
+        if bytes.is_none() {
+            self.expected(field, "a size such as 33554432 or 32MiB, at least 1KiB");
+        }
+        bytes
     }
 
     pub(super) fn flag(&mut self, field: &Field<'_>) -> Option<bool> {

@@ -165,7 +165,7 @@ fn read_all(top: &mut Section<'_>, report: &mut Report) -> Settings {
         port: file.setting("port", 9000, port),
         allow_remote: file.setting("allow_remote", false, Report::flag),
         allowed_hosts: file.setting("allowed_hosts", Vec::new(), hosts),
-        max_body: file.setting("max_body", 32 << 20, |report, field| usize::try_from(size(report, field)?).ok()),
+        max_body: file.setting("max_body", 32 << 20, |report, field| usize::try_from(report.size(field)?).ok()),
         max_connections: file.setting("max_connections", 4096, |report, field| usize::try_from(report.whole(field, 1)?).ok()),
         head_timeout: file.setting("head_timeout_ms", Duration::from_secs(20), limit),
         body_idle: file.setting("body_idle_ms", Duration::from_secs(30), limit),
@@ -173,15 +173,15 @@ fn read_all(top: &mut Section<'_>, report: &mut Report) -> Settings {
         keep_alive: file.setting("keep_alive_ms", Duration::from_secs(75), limit),
         client_stall: file.setting("client_stall_ms", Duration::from_secs(300), limit),
         durability: file.setting("durability", Durability::Overlap, |report, field| report.word(field, &durabilities)),
-        wal_limit: file.setting("wal_limit", 64 * MIB, size),
+        wal_limit: file.setting("wal_limit", 64 * MIB, Report::size),
         zone: file.setting("zone", TimeZone::UTC, zone),
         workers: file.setting("workers", cores(), workers),
         drain_timeout: file.setting("drain_timeout_ms", Duration::from_secs(30), wait),
         run_grace: file.setting("run_grace_ms", Duration::from_secs(10), wait),
         on_disconnect: file.setting("on_disconnect", OnDisconnect::Cancel, |report, field| report.word(field, &disconnects)),
         charge_on_gateway_error: file.setting("charge_on_gateway_error", true, Report::flag),
-        idempotency_answer: file.setting("idempotency_answer", 1 << 20, |report, field| usize::try_from(size(report, field)?).ok()),
-        idempotency_memory: file.setting("idempotency_memory", 64 << 20, |report, field| usize::try_from(size(report, field)?).ok()),
+        idempotency_answer: file.setting("idempotency_answer", 1 << 20, |report, field| usize::try_from(report.size(field)?).ok()),
+        idempotency_memory: file.setting("idempotency_memory", 64 << 20, |report, field| usize::try_from(report.size(field)?).ok()),
         idempotency_keys: file.setting("idempotency_keys", 1_000_000, |report, field| usize::try_from(report.whole(field, 1)?).ok()),
         tokenizer: file.setting("tokenizer", true, |report, field| report.word(field, &[("on", true), ("off", false)])),
         log_level: file.setting("log_level", Level::INFO, level),
@@ -228,22 +228,6 @@ fn hosts(report: &mut Report, field: &Field<'_>) -> Option<Vec<String>> {
         return None;
     }
     Some(hosts)
-}
-
-/// Bytes, or a number with KiB, MiB or GiB; at least 1 KiB.
-fn size(report: &mut Report, field: &Field<'_>) -> Option<u64> {
-    let bytes = number(field.node).and_then(|text| {
-        let (digits, unit) = [("KiB", 1 << 10), ("MiB", MIB), ("GiB", 1 << 30)]
-            .into_iter()
-            .find_map(|(name, unit)| Some((text.strip_suffix(name)?, unit)))
-            .unwrap_or((text, 1));
-        digits.trim().parse::<u64>().ok()?.checked_mul(unit)
-    });
-    let bytes = bytes.filter(|bytes| (1 << 10..=1 << 40).contains(bytes));
-    if bytes.is_none() {
-        report.expected(field, "a size such as 33554432 or 32MiB, at least 1KiB");
-    }
-    bytes
 }
 
 fn zone(report: &mut Report, field: &Field<'_>) -> Option<TimeZone> {

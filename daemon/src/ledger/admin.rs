@@ -8,7 +8,7 @@ use super::load;
 use super::writer::{Snapshot, Writer};
 use aex_core::books::{Account, AccountKind, Limits};
 use aex_core::decision::{AccountState, Denial};
-use aex_core::event::{AccountCreated, BudgetSet, By, ConfigLoaded, Imported, TokenCreated, TokenRevoked};
+use aex_core::event::{AccountCreated, BudgetSet, By, ConfigLoaded, Imported, TokenCreated, TokenRevoked, ToolsChanged};
 use aex_core::policy::Fields;
 use aex_core::price::ModelCard;
 use aex_core::window::Period;
@@ -416,6 +416,14 @@ impl Writer<'_> {
         }
         self.append(&ConfigLoaded { by, cards: digests, default_model, gateway_errors_charged, providers }.into())?;
         Ok(())
+    }
+
+    /// Records what was done to the servers of tools.
+    ///
+    /// # Errors
+    /// When the ledger cannot be written.
+    pub fn tools_changed(&mut self, changed: ToolsChanged) -> Result<(), LedgerFault> {
+        self.append(&changed.into()).map(|_| ())
     }
 
     /// Keeps a text that events will name.

@@ -12,4 +12,4 @@ mod wire;
 pub(super) use flood::Allowance;
 pub(super) use outbox::Outbox;
 pub use wire::Progress;
-pub(super) use wire::{Activity, BAD_ANSWER, NOT_READ, RESULT_TOO_LARGE, Seen, TOO_LARGE, Wire};
+pub(super) use wire::{Activity, BAD_ANSWER, Junk, NOT_READ, RESULT_TOO_LARGE, Seen, TOO_LARGE, Wire};

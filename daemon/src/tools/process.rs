@@ -14,8 +14,7 @@ pub use journal::{LogLine, Stream};
 pub(super) use running::Running;
 pub use tree::Leftover;
 
-use super::sandbox;
-use super::sandbox::cgroup::{self, Group};
+use super::sandbox::{self, cgroup};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use pidfd::Pidfd;
@@ -78,6 +77,8 @@ pub(super) struct Birth {
     pub(super) plan: sandbox::Plan,
     /// The daemon's own program, which is the stage.
     pub(super) aexd: PathBuf,
+    /// Where control groups can be made.
+    pub(super) groups: Option<Arc<cgroup::Home>>,
 }
 
 /// A process as it comes from the thread that started it. Dropped, it dies.
@@ -91,8 +92,8 @@ pub(super) struct Born {
     is_ended: bool,
     running: Arc<Running>,
     report: Option<sandbox::ReportReader>,
-    /// Its control group, where the daemon may make one. Removed behind its last process.
-    group: Option<Group>,
+    /// Removed when all its processes are dead.
+    control: Option<cgroup::Group>,
 }
 
 /// The thread that starts processes. The kernel's death signal fires when the thread that started a process ends, not when its process does:
@@ -116,10 +117,9 @@ impl Spawner {
     pub(super) fn start(running: Arc<Running>) -> io::Result<Spawner> {
         let (orders, received) = mpsc::channel::<Order>();
         std::thread::Builder::new().name("aex-spawn".to_owned()).spawn(move || {
-            let groups = cgroup::Home::find();
             for Order { birth, reply } in received {
                 // Nobody waits any more: what was born is dropped, and dies.
-                drop(reply.send(Born::of(birth, &running, groups.as_ref())));
+                drop(reply.send(Born::of(birth, &running)));
             }
         })?;
         Ok(Spawner { orders })
@@ -138,14 +138,15 @@ impl Spawner {
 }
 
 impl Born {
-    fn of(mut birth: Birth, running: &Arc<Running>, groups: Option<&cgroup::Home>) -> io::Result<Born> {
+    fn of(mut birth: Birth, running: &Arc<Running>) -> io::Result<Born> {
         for folder in &birth.plan.private {
             DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         }
         let mark = running.mark()?;
         birth.plan.env.push((MARK.to_owned(), mark.clone()));
-        let group = groups.map(|groups| groups.make(&mark, &birth.plan.confinement.resources)).transpose()?;
-        birth.plan.group = group.as_ref().map(|group| group.folder().to_owned());
+        let make = |home: &Arc<cgroup::Home>| home.make(&format!("tool-{}-{mark}", birth.server), &birth.plan.confinement.resources);
+        let control = birth.groups.as_ref().map(make).transpose()?;
+        birth.plan.group = control.as_ref().map(|control| control.folder().to_owned());
         let mut stage = sandbox::stage(&birth.aexd, &birth.plan)?;
         stage.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = stage.command.spawn()?;
@@ -160,7 +161,7 @@ impl Born {
             }
         };
         let report = Some(stage.report);
-        let born = Born { child, pidfd, started, mark, is_ended: false, running: Arc::clone(running), report, group };
+        let born = Born { child, pidfd, started, mark, is_ended: false, running: Arc::clone(running), report, control };
         running.add(&birth.server, born.pid(), started)?;
         Ok(born)
     }
@@ -170,25 +171,25 @@ impl Born {
         self.child.id()
     }
 
-    fn group(&self) -> Pid {
-        Pid::from_raw(i32::try_from(self.pid()).unwrap_or(i32::MAX))
+    /// Kills its control group, where it has one: also what has left group and session.
+    fn kill_control(&self) {
+        if let Some(Err(fault)) = self.control.as_ref().map(cgroup::Group::kill) {
+            tracing::debug!(%fault, "a control group cannot be killed as a whole");
+        }
     }
 
-    /// Kills its process group and its control group; what is in neither is not told here.
-    fn strike(&self) {
-        let _: nix::Result<()> = killpg(self.group(), Signal::SIGKILL);
-        if let Some(Err(fault)) = self.group.as_ref().map(Group::kill) {
-            tracing::warn!(pid = self.pid(), %fault, "the control group of a tool could not be killed");
-        }
+    fn group(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.pid()).unwrap_or(i32::MAX))
     }
 }
 
 impl Drop for Born {
     fn drop(&mut self) {
         if !self.is_ended {
+            self.kill_control();
             // It is not reaped yet, so number and group are its own.
             drop(self.child.kill());
-            self.strike();
+            let _: nix::Result<()> = killpg(self.group(), Signal::SIGKILL);
             drop(self.child.wait());
             self.running.remove(self.pid());
         }
@@ -248,7 +249,8 @@ impl Process {
     /// Kills it with everything it started, and says how it ended.
     pub(super) async fn end(mut self) -> Option<Exit> {
         // What is here and in its group dies at once; who left the group is looked for.
-        self.born.strike();
+        self.born.kill_control();
+        let _: nix::Result<()> = killpg(self.born.group(), Signal::SIGKILL);
         let target = tree::Target { pid: self.born.pid(), start: self.born.started, mark: self.born.mark.clone() };
         let left = tokio::task::spawn_blocking(move || tree::kill(&target)).await.unwrap_or_default();
         if left > 0 {

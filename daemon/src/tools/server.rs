@@ -187,6 +187,36 @@ impl Resources {
 }
 
 impl Server {
+    /// One of which nothing is configured but its program.
+    #[must_use]
+    pub fn named(name: &str, command: &str) -> Server {
+        Server {
+            name: name.to_owned(),
+            command: command.to_owned(),
+            args: Vec::new(),
+            env: BTreeMap::new(),
+            cwd: None,
+            enabled: true,
+            start: Start::OnDemand,
+            shared: Shared::ByAll,
+            confinement: Confinement {
+                level: Level::Standard,
+                require: None,
+                read: Vec::new(),
+                write: Vec::new(),
+                hosts: Vec::new(),
+                resources: Resources::DEFAULT,
+            },
+            times: Times::DEFAULT,
+            bounds: Bounds::DEFAULT,
+            price: None,
+            tool_prices: BTreeMap::new(),
+            trust: Trust::FirstUse,
+            may_ask: MayAsk::default(),
+            log_full: false,
+        }
+    }
+
     /// Whether a process of `other` may go on as one of this: all but what only callers look at is the same.
     #[must_use]
     pub fn runs_like(&self, other: &Server) -> bool {

@@ -14,7 +14,7 @@ pub use host::{Ask, AskReply, Asked};
 pub use listing::{Listing, Quarantined};
 
 use super::fault::ToolFault;
-use super::framing::{Activity, BAD_ANSWER, NOT_READ, Outbox, Progress, RESULT_TOO_LARGE, Seen, TOO_LARGE, Wire};
+use super::framing::{Activity, BAD_ANSWER, Junk, NOT_READ, Outbox, Progress, RESULT_TOO_LARGE, Seen, TOO_LARGE, Wire};
 use super::server::{Server, Times};
 use crate::os::clock;
 use host::Host;
@@ -30,6 +30,9 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
+
+/// How long a call whose pipes are closed waits to hear how the process ended.
+const END_KNOWN: Duration = Duration::from_secs(10);
 
 /// How the life of a conversation begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,7 +106,7 @@ pub(super) struct Pipes {
     pub(super) output: tokio::net::unix::pipe::Receiver,
     pub(super) input: Arc<Outbox>,
     pub(super) seen: Arc<Seen>,
-    pub(super) junk: Box<dyn Fn(&[u8]) + Send>,
+    pub(super) junk: Junk,
     /// How long a probe may stay unanswered.
     pub(super) probe: Duration,
     pub(super) changed: watch::Sender<Changed>,
@@ -118,8 +121,7 @@ impl Session {
     pub(super) async fn open(server: &Arc<Server>, pipes: Pipes, opening: Opening) -> Result<(Session, Service), String> {
         let host = Host::new(server, pipes.changed);
         let asks = host.asks.clone();
-        let junk = pipes.junk;
-        let wire = Wire::new(pipes.output, pipes.input, server.bounds.message_bytes, pipes.probe, pipes.seen, move |line| junk(line));
+        let wire = Wire::new(pipes.output, pipes.input, server.bounds.message_bytes, pipes.probe, pipes.seen, pipes.junk);
         let preferred_versions = vec![ProtocolVersion::V_2026_07_28];
         let lifecycle = match opening {
             Opening::Initialize => ClientLifecycleMode::Initialize,
@@ -147,6 +149,11 @@ impl Session {
             answers_ping: std::sync::atomic::AtomicBool::new(true),
         };
         Ok((session, service))
+    }
+
+    /// Whether its pipes are closed: what is asked now is not sent.
+    pub(super) fn is_closed(&self) -> bool {
+        self.peer.is_transport_closed()
     }
 
     /// How the next conversation with the same server begins.
@@ -203,9 +210,8 @@ impl Session {
 
     /// Whether the server answers at all within this time.
     pub(super) async fn is_alive(&self, patience: Duration) -> bool {
-        let answered = |answer: Result<ServerResult, ToolFault>| {
-            matches!(answer, Ok(_) | Err(ToolFault::Refused { .. } | ToolFault::Protocol { .. } | ToolFault::ResultTooLarge { .. }))
-        };
+        let answered =
+            |answer: Result<ServerResult, ToolFault>| matches!(answer, Ok(_) | Err(ToolFault::Refused { .. } | ToolFault::Protocol { .. }));
         let limits = Limits::flat(patience);
         let has_ping = self.protocol.has_initialize() && self.answers_ping.load(Ordering::Relaxed);
         let first = if has_ping {
@@ -243,7 +249,7 @@ impl Session {
 
     /// The pipes are closed: how it ended is known in a moment.
     async fn end_of(&self, ended: &mut watch::Receiver<Option<End>>) -> ToolFault {
-        let end = timeout(self.server.times.shutdown.saturating_mul(2), ended.wait_for(Option::is_some)).await;
+        let end = timeout(END_KNOWN, ended.wait_for(Option::is_some)).await;
         self.ended_by(end.ok().and_then(|end| end.ok().and_then(|end| end.clone())))
     }
 

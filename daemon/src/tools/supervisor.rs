@@ -21,7 +21,7 @@ use super::fault::ToolFault;
 use super::lock;
 use super::process::{Journal, Running};
 use super::server::{Server, Shared, Start};
-use super::session::{Along, cap};
+use super::session::{Along, Opening, cap};
 use aex_proto::value::AccountId;
 use engine::Engine;
 use instance::{How, Instance, Order, Refusal};
@@ -63,6 +63,8 @@ struct Held {
 struct Slot {
     server: Arc<Server>,
     journal: Arc<Journal>,
+    /// How conversations with it begin, as far as that is known.
+    opening: Arc<Mutex<Opening>>,
     instances: HashMap<Scope, Arc<Instance>>,
     /// Resolves when the instances of the configuration before this one are gone.
     leaving: Vec<oneshot::Receiver<()>>,
@@ -144,9 +146,13 @@ impl Tools {
     pub fn replace(&self, servers: Vec<Server>) -> io::Result<()> {
         let mut state = lock(&self.0.state);
         let names: BTreeSet<String> = servers.iter().map(|server| server.name.clone()).collect();
-        for (_, slot) in state.servers.extract_if(.., |name, _| !names.contains(name)) {
-            slot.leave("its configuration was removed");
-        }
+        state.servers.retain(|name, slot| {
+            let stays = names.contains(name);
+            if !stays {
+                slot.leave("its configuration was removed");
+            }
+            stays
+        });
         let mut first = Vec::new();
         for server in servers {
             let name = server.name.clone();
@@ -156,11 +162,13 @@ impl Tools {
                 Some(slot) => {
                     slot.leaving = slot.leave("its configuration was changed");
                     slot.instances.clear();
+                    slot.opening = Arc::new(Mutex::new(Opening::Probe));
                     slot.server = Arc::new(server);
                 }
                 None => {
                     let journal = Arc::new(Journal::new(&name, &self.0.options.logs, self.0.followers.clone()));
-                    let slot = Slot { server: Arc::new(server), journal, instances: HashMap::new(), leaving: Vec::new() };
+                    let opening = Arc::new(Mutex::new(Opening::Probe));
+                    let slot = Slot { server: Arc::new(server), journal, opening, instances: HashMap::new(), leaving: Vec::new() };
                     state.servers.insert(name.clone(), slot);
                 }
             }
@@ -416,7 +424,8 @@ impl Inner {
         };
         let (instance, orders) = Instance::new(Arc::clone(&slot.server), scope, Arc::clone(&slot.journal));
         let options = Arc::clone(&self.options);
-        let life = Life::new(Arc::clone(&instance), orders, options, engine.spawner.clone(), self.changed.clone());
+        let opening = Arc::clone(&slot.opening);
+        let life = Life::new(Arc::clone(&instance), orders, options, engine.spawner.clone(), self.changed.clone(), opening);
         let before = std::mem::take(&mut slot.leaving);
         drop(engine.handle.spawn(life.live(before, is_wanted)));
         slot.instances.insert(scope, Arc::clone(&instance));

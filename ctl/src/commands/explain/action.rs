@@ -72,6 +72,7 @@ fn title(kind: &str) -> &str {
         "token.created" => "a token was made",
         "token.revoked" => "a token was revoked",
         "config.loaded" => "a configuration came into force",
+        "tools.changed" => "the servers of tools changed",
         "epoch.opened" => "the daemon started",
         "epoch.closed" => "the daemon stopped in good order",
         "clock.jumped" => "the machine's clock jumped",

@@ -51,3 +51,39 @@ pub struct Skipped {
     /// The rule that kept it from there, as denials name it.
     pub rule: String,
 }
+
+/// What was done to the servers of tools.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ToolsAction {
+    /// They were added to mcp.json.
+    Added,
+    /// They were switched off there.
+    Disabled,
+    /// They were switched on there.
+    Enabled,
+    /// They were taken over from the file of another host.
+    Imported,
+    /// The file was read: at a start all of them, later those that are new, changed or gone.
+    Loaded,
+    /// They were taken out of it.
+    Removed,
+    /// Their processes were started anew.
+    Restarted,
+}
+
+impl ToolsAction {
+    /// Its name in events.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            ToolsAction::Added => "added",
+            ToolsAction::Disabled => "disabled",
+            ToolsAction::Enabled => "enabled",
+            ToolsAction::Imported => "imported",
+            ToolsAction::Loaded => "loaded",
+            ToolsAction::Removed => "removed",
+            ToolsAction::Restarted => "restarted",
+        }
+    }
+}

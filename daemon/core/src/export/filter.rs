@@ -31,7 +31,8 @@ impl Filter {
             | Event::ClockJumped(_)
             | Event::ConfigLoaded(_)
             | Event::LedgerRestored(_)
-            | Event::LedgerSealed(_) => true,
+            | Event::LedgerSealed(_)
+            | Event::ToolsChanged(_) => true,
             Event::AuthFailed(_) => false,
             Event::AccountCreated(created) => limiting(created.account),
             Event::AccountStateChanged(changed) => limiting(changed.account),

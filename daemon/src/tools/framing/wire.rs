@@ -22,7 +22,7 @@ use std::future::ready;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::net::unix::pipe::Receiver;
 use tokio::sync::mpsc;
@@ -57,6 +57,9 @@ pub(in crate::tools) struct Activity {
     pub(in crate::tools) progress: Option<mpsc::Sender<Progress>>,
 }
 
+/// What is told of lines that are no message.
+pub(in crate::tools) type Junk = Box<dyn Fn(&[u8]) + Send>;
+
 /// What came in, counted.
 #[derive(Debug, Default)]
 pub(in crate::tools) struct Seen {
@@ -66,6 +69,8 @@ pub(in crate::tools) struct Seen {
     pub(in crate::tools) oversize: AtomicU64,
     /// Answers that nobody waited for any more.
     pub(in crate::tools) late: AtomicU64,
+    /// The probe was answered after it had been given up: the server is slow, not old.
+    pub(in crate::tools) probed_late: AtomicBool,
     /// Milliseconds of the monotonic clock at the last answer.
     pub(in crate::tools) answered_ms: AtomicU64,
 }
@@ -111,27 +116,20 @@ pub(in crate::tools) struct Wire {
     allowance: Allowance,
     probe: Probe,
     seen: Arc<Seen>,
-    junk: Box<dyn Fn(&[u8]) + Send>,
+    junk: Junk,
 }
 
 /// The first `server/discover`, which a server of an older revision may leave unanswered.
 enum Probe {
     Ahead(Duration),
     Sent(RequestId, Pin<Box<Sleep>>),
-    Over,
+    Over(Option<RequestId>),
 }
 
 impl Wire {
     /// Over these pipes. `limit` is the longest message in bytes, `probe` how long the first `server/discover` may stay unanswered; `junk` is
     /// told lines that are no message.
-    pub(in crate::tools) fn new(
-        pipe: Receiver,
-        outbox: Arc<Outbox>,
-        limit: usize,
-        probe: Duration,
-        seen: Arc<Seen>,
-        junk: impl Fn(&[u8]) + Send + 'static,
-    ) -> Wire {
+    pub(in crate::tools) fn new(pipe: Receiver, outbox: Arc<Outbox>, limit: usize, probe: Duration, seen: Arc<Seen>, junk: Junk) -> Wire {
         Wire {
             pipe,
             lines: Lines::new(limit),
@@ -143,7 +141,7 @@ impl Wire {
             allowance: Allowance::new(clock::mono()),
             probe: Probe::Ahead(probe),
             seen,
-            junk: Box::new(junk),
+            junk,
         }
     }
 
@@ -196,7 +194,7 @@ impl Wire {
             self.progress.remove(&token);
         }
         if matches!(&self.probe, Probe::Sent(probe, _) if probe == id) {
-            self.probe = Probe::Over;
+            self.probe = Probe::Over(Some(id.clone()));
         }
         Some(waiting)
     }
@@ -264,6 +262,9 @@ impl Wire {
         let id = self.plain(id);
         let Some(waiting) = self.forget(&id) else {
             self.seen.late.fetch_add(1, Ordering::Relaxed);
+            if matches!(&self.probe, Probe::Over(Some(probe)) if *probe == id) && result.is_some() {
+                self.seen.probed_late.store(true, Ordering::Relaxed);
+            }
             return false;
         };
         self.seen.answered_ms.store(clock::mono_ms(), Ordering::Relaxed);
@@ -310,7 +311,7 @@ impl Wire {
                     time.as_mut().await;
                     id.clone()
                 }
-                Probe::Ahead(_) | Probe::Over => std::future::pending().await,
+                Probe::Ahead(_) | Probe::Over(_) => std::future::pending().await,
             }
         };
         tokio::select! {

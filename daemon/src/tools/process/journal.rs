@@ -160,10 +160,7 @@ impl Feeder {
 
     /// Keeps a line, unless there are too many.
     pub(in crate::tools) fn line(&self, stream: Stream, line: &[u8]) {
-        let dropped = match lock(&self.rate).take(clock::mono()) {
-            None => return,
-            Some(dropped) => dropped,
-        };
+        let Some(dropped) = lock(&self.rate).take(clock::mono()) else { return };
         if dropped > 0 {
             self.journal.keep(self.pid, Stream::Daemon, format!("{dropped} lines came too fast and were dropped"));
         }

@@ -1,5 +1,7 @@
 //! What a tool wrote, made fit for a terminal and a log: no control characters, no secrets, no endless lines.
 
+use super::super::boundary;
+
 /// The longest line that is kept, in bytes.
 pub(super) const MAX_LINE: usize = 4 << 10;
 /// A secret shorter than this is not looked for: it would take ordinary words out.
@@ -29,7 +31,7 @@ impl Hidden {
             }
         }
         if text.len() > MAX_LINE {
-            text.truncate(text.floor_char_boundary(MAX_LINE));
+            text.truncate(boundary(&text, MAX_LINE));
             text.push('…');
         }
         text

@@ -68,7 +68,7 @@ pub(super) fn kill_leftovers(mark: &str, recorded: &[(u32, u64)]) -> (Vec<u32>, 
         let groups: HashSet<u32> = table.iter().filter(|entry| is_recorded(entry)).map(|entry| entry.pid).collect();
         let of_tree = |entry: &&Entry| groups.contains(&entry.group) || is_recorded(entry) || is_marked(entry.pid, mark);
         let doomed: HashSet<u32> = table.iter().filter(of_tree).map(|entry| entry.pid).collect();
-        found.extend(doomed.iter().copied());
+        found.extend(table.iter().filter(|entry| !entry.is_dead && doomed.contains(&entry.pid)).map(|entry| entry.pid));
         doomed
     });
     (found.into_iter().collect(), left)

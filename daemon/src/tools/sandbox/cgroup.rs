@@ -16,8 +16,8 @@ const DELEGATED: [&std::ffi::CStr; 2] = [c"trusted.delegate", c"user.delegate"];
 /// The leaf of the daemon itself: a group with controllers holds no processes.
 const OWN_LEAF: &str = "aexd";
 
-/// How the groups of tools are called.
-const PREFIX: &str = "aexd-tool-";
+/// How the groups that the daemon makes for others are called.
+const PREFIX: &str = "aexd-";
 
 /// The part of the tree below which groups can be made.
 #[derive(Clone, Debug, PartialEq, Eq)]

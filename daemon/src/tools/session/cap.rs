@@ -1,5 +1,6 @@
 //! Results that an agent can bear: text beyond the limit is cut in the middle, with a mark that says so.
 
+use super::super::boundary;
 use rmcp::model::{CallToolResult, ContentBlock, ResultType};
 use std::io::{self, Write};
 
@@ -43,8 +44,8 @@ fn cut(content: &mut Vec<ContentBlock>, total: usize, limit: usize) {
         if end <= head || start >= tail_from {
             continue;
         }
-        let first = block.text.floor_char_boundary(head.saturating_sub(start));
-        let last = block.text.ceil_char_boundary(tail_from.saturating_sub(start).min(block.text.len()));
+        let first = boundary(&block.text, head.saturating_sub(start));
+        let last = boundary(&block.text, tail_from.saturating_sub(start));
         let mut kept = block.text.get(..first).unwrap_or_default().to_owned();
         if !is_marked {
             is_marked = true;

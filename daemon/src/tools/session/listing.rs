@@ -5,6 +5,7 @@ use super::{Along, Limits, Session};
 use rmcp::model::{ClientRequest, ListToolsRequest, PaginatedRequestParams, ServerResult, Tool};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 /// Tools of a server at most; more are left out and told.
@@ -107,14 +108,13 @@ impl Gathered {
             self.left_out = self.left_out.saturating_add(1);
         } else if let Err(reason) = check(&tool, &name) {
             self.refuse(&name, reason);
-        } else if self.tools.contains_key(&name) {
-            self.refuse(&name, "another tool of this server has the same name".to_owned());
         } else {
-            match serde_json::from_value::<Tool>(tool) {
-                Ok(tool) => {
-                    self.tools.insert(name, tool);
+            match (self.tools.entry(name.clone()), serde_json::from_value::<Tool>(tool)) {
+                (Entry::Vacant(place), Ok(tool)) => {
+                    place.insert(tool);
                 }
-                Err(fault) => self.refuse(&name, fault.to_string()),
+                (Entry::Occupied(_), _) => self.refuse(&name, "another tool of this server has the same name".to_owned()),
+                (Entry::Vacant(_), Err(fault)) => self.refuse(&name, fault.to_string()),
             }
         }
     }

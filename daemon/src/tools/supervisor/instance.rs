@@ -16,7 +16,7 @@ use rmcp::model::{ClientRequest, ServerResult};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::{Semaphore, SemaphorePermit, mpsc, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
 /// Lines of standard error that a fault tells.
@@ -79,6 +79,8 @@ pub(super) struct Facts {
     pub(super) listing: Arc<Listing>,
     pub(super) starts: u64,
     pub(super) ends: u64,
+    /// Those of them that came before it was ready.
+    pub(super) failed_starts: u64,
 }
 
 /// An instance.
@@ -94,6 +96,8 @@ pub(super) struct Instance {
     pub(super) in_use: watch::Sender<usize>,
     /// When the last of them ended, in milliseconds of the monotonic clock.
     pub(super) used_ms: AtomicU64,
+    /// Told when a call took too long: the server may hang.
+    pub(super) suspect: Notify,
     turns: Semaphore,
     waiting: AtomicUsize,
     calls: AtomicU64,
@@ -128,6 +132,7 @@ impl Instance {
             journal,
             in_use: watch::Sender::new(0),
             used_ms: AtomicU64::new(clock::mono_ms()),
+            suspect: Notify::new(),
             turns,
             waiting: AtomicUsize::new(0),
             calls: AtomicU64::new(0),
@@ -165,6 +170,7 @@ impl Instance {
         }
         if matches!(fault, ToolFault::TimedOut { .. }) {
             self.timeouts.fetch_add(1, Ordering::Relaxed);
+            self.suspect.notify_one();
         }
     }
 
@@ -199,9 +205,12 @@ impl Instance {
         let late = sleep(patience.saturating_mul(2));
         tokio::pin!(late);
         let (mut has_asked, mut has_begun) = (false, false);
+        let failed = lock(&self.facts).failed_starts;
         loop {
             let now = phase.borrow_and_update().clone();
             match now {
+                // One that is closed is told to have ended in a moment.
+                Phase::Ready(session) if session.is_closed() => {}
                 Phase::Ready(session) => return Ok(session),
                 Phase::Gone => return Err(Refusal::Gone),
                 Phase::Failed(why) => return Err(self.failed(&why).into()),
@@ -212,7 +221,9 @@ impl Instance {
                         drop(self.orders.send(Order::Start));
                     }
                 }
-                Phase::Backoff(_, why) if has_begun => return Err(self.not_started(&why).into()),
+                Phase::Backoff(_, why) if has_begun || lock(&self.facts).failed_starts > failed => {
+                    return Err(self.not_started(&why).into());
+                }
                 Phase::Backoff(until, why) => {
                     let retry_in = until.saturating_sub(clock::mono());
                     if retry_in > patience {

@@ -16,8 +16,8 @@ use super::options::Options;
 use crate::os::clock;
 use alive::{Alive, Talk};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
@@ -34,15 +34,16 @@ pub(super) struct Life {
     /// Told of each change of a list.
     pub(super) changed: watch::Sender<u64>,
     backoff: Backoff,
-    opening: Opening,
+    opening: Arc<Mutex<Opening>>,
 }
 
 /// What comes next.
 enum Step {
-    Wait(Phase),
+    /// Whoever asked for it is told when it is so.
+    Wait(Phase, Option<Stop>),
     Start,
     Rest(Duration, Arc<str>),
-    Gone,
+    Gone(Option<Stop>),
 }
 
 /// Why a process runs no longer.
@@ -58,8 +59,8 @@ enum Cause {
     End(Stop),
 }
 
-/// The end of a conversation's pipes.
-type Closed = Pin<Box<dyn Future<Output = ()> + Send>>;
+/// Whether a conversation's pipes are closed.
+type Closed = watch::Receiver<bool>;
 
 impl Life {
     pub(super) fn new(
@@ -68,8 +69,23 @@ impl Life {
         options: Arc<Options>,
         spawner: Spawner,
         changed: watch::Sender<u64>,
+        opening: Arc<Mutex<Opening>>,
     ) -> Life {
-        Life { instance, orders, options, spawner, changed, backoff: Backoff::default(), opening: Opening::Probe }
+        Life { instance, orders, options, spawner, changed, backoff: Backoff::default(), opening }
+    }
+
+    fn remember(&self, opening: Opening) {
+        *lock(&self.opening) = opening;
+    }
+
+    /// How to begin after a start that failed. A server may have died of the probe: the next start does without, and the one after that
+    /// has it again. One that answered it late is given time.
+    fn opening_after(&self, opening: Opening) -> Opening {
+        match opening {
+            Opening::Probe if self.instance.seen.probed_late.swap(false, Ordering::Relaxed) => Opening::Discover,
+            Opening::Probe => Opening::Initialize,
+            Opening::Initialize | Opening::Discover => Opening::Probe,
+        }
     }
 
     /// Lives, until the configuration has no place for it. `before` are those who have to be gone first.
@@ -78,17 +94,18 @@ impl Life {
             // Its sender is dropped when that is done.
             drop(gone.await);
         }
-        let mut step = if is_wanted { Step::Start } else { Step::Wait(Phase::Stopped(None)) };
-        loop {
+        let mut step = if is_wanted { Step::Start } else { Step::Wait(Phase::Stopped(None), None) };
+        let told = loop {
             step = match step {
-                Step::Wait(phase) => self.wait(phase).await,
+                Step::Wait(phase, told) => self.wait(phase, told).await,
                 Step::Start => self.run().await,
                 Step::Rest(time, why) => self.rest(time, why).await,
-                Step::Gone => break,
+                Step::Gone(told) => break told,
             };
-        }
+        };
         birth::tidy(&self.options, &self.instance).await;
         self.publish(Phase::Gone);
+        drop(told);
     }
 
     fn publish(&self, phase: Phase) {
@@ -96,16 +113,18 @@ impl Life {
     }
 
     /// Nothing runs, and nothing is planned.
-    async fn wait(&mut self, phase: Phase) -> Step {
+    async fn wait(&mut self, phase: Phase, told: Option<Stop>) -> Step {
         let is_failed = matches!(phase, Phase::Failed(_));
         self.publish(phase);
+        drop(told);
         loop {
             match self.orders.recv().await {
                 Some(Order::Start) if is_failed => {}
                 Some(Order::Start) => return Step::Start,
                 Some(Order::Restart) => return self.anew(),
-                Some(Order::Stop(_)) => return Step::Wait(Phase::Stopped(None)),
-                Some(Order::End(_)) | None => return Step::Gone,
+                Some(Order::Stop(stop)) => return Step::Wait(Phase::Stopped(Some(stop.why.as_str().into())), Some(stop)),
+                Some(Order::End(stop)) => return Step::Gone(Some(stop)),
+                None => return Step::Gone(None),
             }
         }
     }
@@ -121,8 +140,9 @@ impl Life {
                 order = self.orders.recv() => match order {
                     Some(Order::Start) => {}
                     Some(Order::Restart) => return self.anew(),
-                    Some(Order::Stop(_)) => return Step::Wait(Phase::Stopped(None)),
-                    Some(Order::End(_)) | None => return Step::Gone,
+                    Some(Order::Stop(stop)) => return Step::Wait(Phase::Stopped(Some(stop.why.as_str().into())), Some(stop)),
+                    Some(Order::End(stop)) => return Step::Gone(Some(stop)),
+                    None => return Step::Gone(None),
                 },
             }
         }
@@ -141,7 +161,7 @@ impl Life {
             Err(why) => return self.fell(None, why),
         };
         let limit = self.instance.server.times.start;
-        let opening = self.opening;
+        let opening = *lock(&self.opening);
         let begun = tokio::select! {
             begun = timeout(limit, alive.talk(&self.instance, &self.options.pace, opening)) => {
                 begun.unwrap_or_else(|_| Err(format!("it was not ready within {} s", limit.as_secs_f64()))).map_err(Cause::Ill)
@@ -151,12 +171,13 @@ impl Life {
         let Talk { session, service, changed, listing } = match begun {
             Ok(talk) => talk,
             Err(cause) => {
-                // A server may have died of the probe: the next start does without, and the one after that has it again.
-                self.opening = if opening == Opening::Probe { Opening::Initialize } else { Opening::Probe };
+                if alive.is_confined {
+                    self.remember(self.opening_after(opening));
+                }
                 return self.after(cause, alive, None, None).await;
             }
         };
-        self.opening = session.opening();
+        self.remember(session.opening());
         let ready_at = clock::mono();
         {
             let mut facts = lock(&self.instance.facts);
@@ -168,7 +189,12 @@ impl Life {
         self.changed.send_modify(|count| *count = count.wrapping_add(1));
         self.publish(Phase::Ready(Arc::clone(&session)));
         let stop = service.cancellation_token();
-        let mut closed: Closed = Box::pin(async move { drop(service.waiting().await) });
+        let closing = watch::Sender::new(false);
+        let mut closed = closing.subscribe();
+        drop(tokio::spawn(async move {
+            drop(service.waiting().await);
+            closing.send_replace(true);
+        }));
         let cause = self.watch(&alive, &session, &mut closed, changed).await;
         let step = self.after(cause, alive, Some(closed), Some(ready_at)).await;
         stop.cancel();
@@ -179,18 +205,18 @@ impl Life {
     async fn watch(&mut self, alive: &Alive, session: &Arc<Session>, closed: &mut Closed, mut lists: watch::Receiver<Changed>) -> Cause {
         let pace = self.options.pace;
         let tidy = sleep(pace.health.min(self.idle_left().unwrap_or(pace.health)));
-        let mut subscribed: Closed = Box::pin(Arc::clone(session).follow(alive.changed.clone()));
+        let following = Arc::clone(session).follow(alive.changed.clone());
         // One reading of a list, or one question for its health, at a time.
         let mut chore: Option<Pin<Box<dyn Future<Output = Done> + Send>>> = None;
         let mut is_stale = false;
         let mut is_following = true;
-        tokio::pin!(tidy);
+        tokio::pin!(tidy, following);
         loop {
             tokio::select! {
                 biased;
                 () = alive.process.exited() => return Cause::Exited,
                 () = alive.input.stuck() => return Cause::Ill(format!("it did not read its input for {} s", pace.unread.as_secs_f64())),
-                () = closed.as_mut() => {
+                () = shut(closed) => {
                     let is_gone = timeout(PARTING, alive.process.exited()).await.is_ok();
                     return if is_gone { Cause::Exited } else { Cause::Ill("it closed its output".to_owned()) };
                 }
@@ -229,7 +255,11 @@ impl Life {
                         Done::Listed(listed)
                     }));
                 }
-                () = &mut subscribed, if is_following => is_following = false,
+                () = &mut following, if is_following => is_following = false,
+                () = self.instance.suspect.notified(), if chore.is_none() => {
+                    let session = Arc::clone(session);
+                    chore = Some(Box::pin(async move { Done::Alive(session.is_alive(pace.health_answer).await) }));
+                }
                 () = &mut tidy => {
                     let idle_left = self.idle_left();
                     if idle_left.is_some_and(|left| left.is_zero()) && self.leave() {
@@ -271,6 +301,7 @@ impl Life {
     /// Ends a process for a reason, and says what comes then.
     async fn after(&mut self, cause: Cause, alive: Alive, closed: Option<Closed>, ready_at: Option<Duration>) -> Step {
         let grace = self.instance.server.times.shutdown;
+        let is_confined = alive.is_confined;
         match cause {
             Cause::Exited => {
                 let exit = alive.bury(&self.instance, closed).await;
@@ -280,13 +311,13 @@ impl Life {
                 self.publish(Phase::Stopping);
                 let exit = alive.fell(&self.instance, &why, closed).await;
                 // Before it was ready, its own end may be the reason.
-                let own = exit.filter(|exit| ready_at.is_none() && *exit != Exit::Signal(9));
-                self.fell(ready_at, own.map_or(why.clone(), |exit| format!("it {exit} before it was ready: {why}")))
+                let own = exit.filter(|exit| is_confined && ready_at.is_none() && *exit != Exit::Signal(9));
+                self.fell(ready_at, own.map_or(why, |exit| format!("it {exit} before it was ready")))
             }
             Cause::Idle => {
                 self.publish(Phase::Stopping);
                 alive.part("it was not used", grace).await;
-                Step::Wait(Phase::Stopped(None))
+                Step::Wait(Phase::Stopped(None), None)
             }
             Cause::Restart => {
                 self.publish(Phase::Stopping);
@@ -295,11 +326,11 @@ impl Life {
             }
             Cause::Stop(stop) => {
                 self.stop(alive, &stop).await;
-                Step::Wait(Phase::Stopped(Some(stop.why.as_str().into())))
+                Step::Wait(Phase::Stopped(Some(stop.why.as_str().into())), Some(stop))
             }
             Cause::End(stop) => {
                 self.stop(alive, &stop).await;
-                Step::Gone
+                Step::Gone(Some(stop))
             }
         }
     }
@@ -324,6 +355,7 @@ impl Life {
         {
             let mut facts = lock(&self.instance.facts);
             facts.ends = facts.ends.saturating_add(1);
+            facts.failed_starts = facts.failed_starts.saturating_add(u64::from(ready_at.is_none()));
             facts.ready_at = None;
         }
         let mut dice = [0; 2];
@@ -335,7 +367,7 @@ impl Life {
         tracing::warn!(server = self.instance.server.name, why, "a tool server ended");
         match self.backoff.ended(now, ready_for, &self.options.pace, u16::from_le_bytes(dice)) {
             Next::Rest(time) => Step::Rest(time, why.into()),
-            Next::Fail => Step::Wait(Phase::Failed(why.into())),
+            Next::Fail => Step::Wait(Phase::Failed(why.into()), None),
         }
     }
 }
@@ -344,6 +376,12 @@ impl Life {
 enum Done {
     Listed(Result<super::super::session::Listing, super::super::fault::ToolFault>),
     Alive(bool),
+}
+
+/// Waits until a conversation's pipes are closed.
+async fn shut(closed: &mut Closed) {
+    // Without who could tell it they are closed too.
+    drop(closed.wait_for(|is_closed| *is_closed).await);
 }
 
 /// The next order that ends a start.

@@ -1,5 +1,6 @@
 //! What the supervisor is given by the daemon.
 
+use super::super::sandbox::cgroup;
 use super::super::server::Server;
 use crate::os::secret::Secret;
 use std::fmt;
@@ -18,6 +19,8 @@ pub struct Options {
     pub aexd: PathBuf,
     /// Variables that each server has beside those of its configuration: PATH, LANG, TZ. HOME and TMPDIR are private folders.
     pub env: Vec<(String, String)>,
+    /// Where control groups can be made; each process has one then.
+    pub groups: Option<Arc<cgroup::Home>>,
     /// Files and sockets of the daemon, which no configuration grants.
     pub deny: Vec<PathBuf>,
     /// The home of the user that the daemon runs as.

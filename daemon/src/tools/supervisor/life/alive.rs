@@ -23,6 +23,8 @@ pub(super) struct Alive {
     pub(super) process: Process,
     pub(super) input: Arc<Outbox>,
     pub(super) output: Option<OwnedFd>,
+    /// Whether its program has begun.
+    pub(super) is_confined: bool,
     pub(super) feeder: Arc<Feeder>,
     pub(super) stderr: JoinHandle<()>,
     pub(super) ended: watch::Sender<Option<End>>,
@@ -45,6 +47,7 @@ impl Alive {
     pub(super) async fn talk(&mut self, instance: &Instance, pace: &Pace, opening: Opening) -> Result<Talk, String> {
         let report = self.process.confined().await.map_err(|fault| fault.to_string())?;
         lock(&instance.facts).report = Some(report);
+        self.is_confined = true;
         let output = self.output.take().ok_or("it has no output")?;
         let output = Receiver::from_owned_fd(output).map_err(|fault| fault.to_string())?;
         let junk = Arc::clone(&self.feeder);
@@ -54,7 +57,8 @@ impl Alive {
             input: Arc::clone(&self.input),
             seen: Arc::clone(&instance.seen),
             junk: Box::new(move |line| junk.line(Stream::Stdout, line)),
-            probe: pace.probe,
+            // One that is known to answer it has all the time.
+            probe: if opening == Opening::Discover { instance.server.times.start } else { pace.probe },
             changed: self.changed.clone(),
             ended: self.ended.subscribe(),
         };
@@ -74,8 +78,8 @@ impl Alive {
     pub(super) async fn bury(self, instance: &Instance, closed: Option<Closed>) -> Option<Exit> {
         let pid = self.process.pid();
         let exit = self.process.end().await;
-        if let Some(closed) = closed {
-            drop(timeout(LAST_LINES, closed).await);
+        if let Some(mut closed) = closed {
+            drop(timeout(LAST_LINES, super::shut(&mut closed)).await);
         }
         drop(timeout(LAST_LINES, self.stderr).await);
         self.feeder.say(exit.map_or_else(|| "ended".to_owned(), |exit| exit.to_string()));

@@ -27,7 +27,12 @@ pub(super) async fn give(options: &Arc<Options>, spawner: &Spawner, instance: &I
     let resolve = Arc::clone(&options.resolve);
     let resolved = tokio::task::spawn_blocking(move || resolve(&server)).await.map_err(|fault| fault.to_string())??;
     let Resolved { env, secrets } = resolved;
-    let birth = Birth { server: instance.server.name.as_str().into(), plan: plan(options, instance, env), aexd: options.aexd.clone() };
+    let birth = Birth {
+        server: instance.server.name.as_str().into(),
+        plan: plan(options, instance, env),
+        aexd: options.aexd.clone(),
+        groups: options.groups.clone(),
+    };
     let mut process = spawner.spawn(birth).await.and_then(Process::watch).map_err(|fault| fault.to_string())?;
     {
         let mut facts = lock(&instance.facts);
@@ -44,6 +49,7 @@ pub(super) async fn give(options: &Arc<Options>, spawner: &Spawner, instance: &I
         process,
         input: Outbox::new(input, instance.server.bounds.message_bytes.saturating_mul(UNREAD), options.pace.unread),
         output: Some(output),
+        is_confined: false,
         stderr: tokio::spawn(drain(stderr, Arc::clone(&feeder))),
         feeder,
         ended: watch::Sender::new(None),

@@ -1,0 +1,342 @@
+//! A tool server that does as it is told: it speaks each revision of MCP, and misbehaves in every way that the supervisor has to bear.
+//!
+//! `ready PATH` of a call names a pipe that the test opens for reading: it is written to when the call has come as far as it should.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::exit, reason = "it is told to fail")]
+
+use clap::Parser;
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::io::{self, BufRead, Read, Write};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, mpsc};
+
+const MODERN: &str = "2026-07-28";
+
+/// How it begins.
+#[derive(Parser, Clone)]
+struct Flags {
+    /// The revision that it speaks.
+    #[arg(long, default_value = "2025-11-25")]
+    revision: String,
+    /// Leave what it does not know unanswered.
+    #[arg(long)]
+    silent: bool,
+    /// End when it is asked which revisions it speaks.
+    #[arg(long)]
+    dies_of_probe: bool,
+    /// End at once, with this code.
+    #[arg(long)]
+    exit: Option<i32>,
+    /// Say this on standard error first.
+    #[arg(long)]
+    say: Option<String>,
+    /// Never answer anything.
+    #[arg(long)]
+    mute: bool,
+    /// Take no notice of SIGTERM and of the end of its input.
+    #[arg(long)]
+    stubborn: bool,
+    /// Offer a tool whose schema is none.
+    #[arg(long)]
+    bad_tool: bool,
+    /// Answer a batch for each request (revision 2025-03-26), with ids as strings.
+    #[arg(long)]
+    odd: bool,
+}
+
+#[derive(Clone)]
+struct Tool {
+    flags: Flags,
+    added: Arc<Mutex<Vec<String>>>,
+    cancelled: Arc<Mutex<Vec<Value>>>,
+    /// Held by who wants nothing to be read any more.
+    reading: Arc<Mutex<()>>,
+    listener: Arc<Mutex<Option<Value>>>,
+    answers: Arc<Mutex<HashMap<i64, mpsc::Sender<Value>>>>,
+}
+
+fn main() {
+    let flags = Flags::parse();
+    if let Some(text) = &flags.say {
+        say(text);
+    }
+    if let Some(code) = flags.exit {
+        std::process::exit(code);
+    }
+    if flags.stubborn {
+        let mut ignored = nix::sys::signal::SigSet::empty();
+        ignored.add(nix::sys::signal::Signal::SIGTERM);
+        ignored.thread_block().unwrap();
+    }
+    let (added, cancelled, reading, listener, answers) = Default::default();
+    let tool = Tool { flags, added, cancelled, reading, listener, answers };
+    for line in io::stdin().lock().lines() {
+        let Ok(message) = serde_json::from_str::<Value>(&line.unwrap()) else { continue };
+        if !tool.flags.mute {
+            tool.take(message);
+        }
+    }
+    if tool.flags.stubborn {
+        hang();
+    }
+}
+
+fn hang() -> ! {
+    loop {
+        std::thread::park();
+    }
+}
+
+/// A line that is no print: standard error may be closed.
+fn say(text: &str) {
+    drop(writeln!(io::stderr().lock(), "{text}"));
+}
+
+fn write(bytes: &[u8]) {
+    let mut output = io::stdout().lock();
+    if output.write_all(bytes).and_then(|()| output.flush()).is_err() {
+        std::process::exit(7);
+    }
+}
+
+fn send(message: &Value) {
+    write(format!("{message}\n").as_bytes());
+}
+
+impl Tool {
+    fn take(&self, message: Value) {
+        let id = message.get("id").cloned();
+        let method = message.get("method").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let params = message.get("params").cloned().unwrap_or_default();
+        drop(self.reading.lock().unwrap());
+        match (method.as_str(), id) {
+            ("", Some(id)) => {
+                if let Some(waiting) = id.as_i64().and_then(|id| self.answers.lock().unwrap().remove(&id)) {
+                    drop(waiting.send(message));
+                }
+            }
+            ("notifications/cancelled", _) => self.cancelled.lock().unwrap().push(params["requestId"].clone()),
+            (_, None) => {}
+            ("initialize", Some(id)) if self.flags.revision != MODERN => {
+                let info = json!({"name": "scripted", "version": "1"});
+                self.answer(
+                    &id,
+                    json!({
+                        "protocolVersion": self.flags.revision,
+                        "capabilities": {"tools": {"listChanged": true}, "resources": {}},
+                        "serverInfo": info,
+                        "instructions": "Do as you are told.",
+                    }),
+                );
+            }
+            ("server/discover", Some(_)) if self.flags.dies_of_probe => std::process::exit(3),
+            ("server/discover", Some(id)) if self.flags.revision == MODERN => self.answer(
+                &id,
+                json!({
+                    "resultType": "complete",
+                    "supportedVersions": [MODERN],
+                    "capabilities": {"tools": {"listChanged": true}},
+                    "ttlMs": 0,
+                    "cacheScope": "private",
+                    "_meta": {"io.modelcontextprotocol/serverInfo": {"name": "scripted", "version": "1"}},
+                }),
+            ),
+            ("subscriptions/listen", Some(id)) if self.flags.revision == MODERN => {
+                *self.listener.lock().unwrap() = Some(id.clone());
+                send(&json!({"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged", "params": {
+                    "notifications": {"toolsListChanged": true},
+                    "_meta": {"io.modelcontextprotocol/subscriptionId": id},
+                }}));
+            }
+            ("ping", Some(id)) if self.flags.revision != MODERN && !self.flags.silent => self.answer(&id, json!({})),
+            ("tools/list", Some(id)) => self.list(&id, &params),
+            ("resources/read", Some(id)) => {
+                self.answer(&id, json!({"contents": [{"uri": params["uri"], "text": format!("content of {}", params["uri"])}]}));
+            }
+            ("tools/call", Some(id)) => {
+                let tool = self.clone();
+                std::thread::spawn(move || tool.call(&id, &params));
+            }
+            (_, Some(_)) if self.flags.silent => {}
+            (_, Some(id)) => send(&json!({"jsonrpc": "2.0", "id": id, "error": {"code": -32601, "message": "not served"}})),
+        }
+    }
+
+    fn answer(&self, id: &Value, mut result: Value) {
+        if self.flags.revision == MODERN && result.get("resultType").is_none() {
+            result["resultType"] = json!("complete");
+        }
+        if self.flags.odd {
+            let id = id.as_i64().unwrap().to_string();
+            return send(&json!([{"jsonrpc": "2.0", "id": id, "result": result}]));
+        }
+        send(&json!({"jsonrpc": "2.0", "id": id, "result": result}));
+    }
+
+    fn text(&self, id: &Value, text: &str) {
+        self.answer(id, json!({"content": [{"type": "text", "text": text}]}));
+    }
+
+    /// Two pages.
+    fn list(&self, id: &Value, params: &Value) {
+        let tool = |name: &str| json!({"name": name, "inputSchema": {"type": "object"}});
+        if params["cursor"].is_null() {
+            return self
+                .answer(id, json!({"tools": [tool("echo"), tool("hang")], "nextCursor": "more", "ttlMs": 0, "cacheScope": "private"}));
+        }
+        let mut tools = vec![tool("do")];
+        tools.extend(self.added.lock().unwrap().iter().map(|name| tool(name)));
+        if self.flags.bad_tool {
+            tools.push(json!({"name": "bad", "inputSchema": "none"}));
+        }
+        self.answer(id, json!({"tools": tools, "ttlMs": 0, "cacheScope": "private"}));
+    }
+
+    fn call(&self, id: &Value, params: &Value) {
+        let told = &params["arguments"];
+        let number = |name: &str| told[name].as_u64().unwrap_or_default();
+        let word = |name: &str| told[name].as_str().unwrap_or_default().to_owned();
+        if let Some(path) = told["ready"].as_str() {
+            std::fs::write(path, "ready\n").unwrap();
+        }
+        match params["name"].as_str().unwrap_or_default() {
+            "echo" => self.text(id, &word("text")),
+            // Reading a pipe with a name waits until somebody opens it for writing.
+            "hold" => {
+                let mut read = String::new();
+                std::fs::File::open(word("path")).unwrap().read_to_string(&mut read).unwrap();
+                self.text(id, "released");
+            }
+            "hang" => hang(),
+            "exit" => std::process::exit(i32::try_from(number("code")).unwrap()),
+            "answer_and_exit" => {
+                self.text(id, "last words");
+                std::process::exit(0);
+            }
+            "abort" => std::process::abort(),
+            "flood" => self.flood(id, told),
+            "garbage" => {
+                write(b"Listening on stdio...\n{\"jsonrpc\":\n[1,2\n\xff\xfe\n{\"id\":99,\"result\":{}}\n\n");
+                self.text(id, "after garbage");
+            }
+            "wrong_shape" => self.answer(id, json!({"content": "no list"})),
+            "huge" => {
+                let text = "a".repeat(usize::try_from(number("bytes")).unwrap());
+                let result = json!({"content": [{"type": "text", "text": text}]});
+                // Where the id stands makes a difference to whoever drops the line.
+                write(
+                    match told["id_first"].as_bool() {
+                        Some(true) => format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":{result}}}\n"),
+                        _ => format!("{{\"result\":{result},\"jsonrpc\":\"2.0\",\"id\":{id}}}\n"),
+                    }
+                    .as_bytes(),
+                );
+            }
+            "endless" => loop {
+                write(&[b'a'; 64 << 10]);
+            },
+            "fork" => self.fork(id, told),
+            "progress" => {
+                let token = &params["_meta"]["progressToken"];
+                for step in 1..=number("steps") {
+                    send(&json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": {
+                        "progressToken": token, "progress": step, "total": number("steps"), "message": format!("step {step}"),
+                    }}));
+                }
+                if told["hang"] == true {
+                    hang();
+                }
+                self.text(id, "done");
+            }
+            "add" => {
+                self.added.lock().unwrap().push(word("tool"));
+                let mut params = json!({});
+                if let Some(id) = &*self.listener.lock().unwrap() {
+                    params = json!({"_meta": {"io.modelcontextprotocol/subscriptionId": id}});
+                }
+                send(&json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed", "params": params}));
+                self.text(id, "added");
+            }
+            "ask" => self.ask(id, &word("method")),
+            "cancelled" => {
+                let cancelled = self.cancelled.lock().unwrap().len().to_string();
+                self.text(id, &cancelled);
+            }
+            "late" => {
+                // The answer of a call that nobody waits for any more.
+                let late = self.cancelled.lock().unwrap().pop().unwrap_or_default();
+                self.text(&late, "late");
+                self.text(id, "told");
+            }
+            "env" => {
+                let mut names: Vec<String> = std::env::vars().map(|(name, value)| format!("{name}={value}")).collect();
+                names.sort();
+                self.text(id, &names.join("\n"));
+            }
+            "say" => {
+                say(&word("text"));
+                self.text(id, "said");
+            }
+            "stop_reading" => {
+                // The main thread waits for this lock with its next line.
+                let _kept = self.reading.lock().unwrap();
+                self.text(id, "");
+                hang();
+            }
+            "close_output" => {
+                nix::unistd::close(1).unwrap();
+                hang();
+            }
+            "structured" => self
+                .answer(id, json!({"content": [], "structuredContent": {"text": "a".repeat(usize::try_from(number("bytes")).unwrap())}})),
+            "pid" => self.text(id, &std::process::id().to_string()),
+            other => send(&json!({"jsonrpc": "2.0", "id": id, "error": {"code": -32602, "message": format!("no tool {other}")}})),
+        }
+    }
+
+    fn flood(&self, id: &Value, told: &Value) {
+        let lines = told["lines"].as_u64().unwrap_or_default();
+        let line = "x".repeat(100);
+        for number in 0..lines {
+            match told["where"].as_str().unwrap_or_default() {
+                "stderr" => say(&format!("{number} {line}")),
+                "stdout" => write(format!("{number} {line}\n").as_bytes()),
+                _ => send(&json!({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": line}})),
+            }
+        }
+        self.text(id, "flooded");
+    }
+
+    /// Children that hold its pipes and outlive it; those in a session of their own leave its group.
+    fn fork(&self, id: &Value, told: &Value) {
+        let mut pids = Vec::new();
+        for _ in 0..told["count"].as_u64().unwrap_or(1) {
+            let mut command = Command::new("sleep");
+            command.arg("100000").stdin(Stdio::null());
+            if told["own_group"] == true {
+                command.process_group(0);
+            }
+            pids.push(command.spawn().unwrap().id().to_string());
+        }
+        if told["exit"] == true {
+            send(&json!({"jsonrpc": "2.0", "id": id, "result": {"content": [{"type": "text", "text": pids.join(" ")}]}}));
+            std::process::exit(0);
+        }
+        self.text(id, &pids.join(" "));
+    }
+
+    fn ask(&self, id: &Value, method: &str) {
+        let params = match method {
+            "sampling/createMessage" => json!({"messages": [{"role": "user", "content": {"type": "text", "text": "hi"}}], "maxTokens": 5}),
+            "elicitation/create" => json!({"message": "who?", "requestedSchema": {"type": "object", "properties": {}}}),
+            _ => json!({}),
+        };
+        let (sender, answer) = mpsc::channel();
+        self.answers.lock().unwrap().insert(1_000, sender);
+        send(&json!({"jsonrpc": "2.0", "id": 1_000, "method": method, "params": params}));
+        let answer = answer.recv().unwrap();
+        self.text(id, &format!("{}{}", answer["error"]["message"].as_str().unwrap_or_default(), answer["result"]));
+    }
+}
