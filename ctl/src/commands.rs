@@ -18,10 +18,12 @@ mod init;
 mod ledger;
 mod metrics;
 mod model;
+mod permission;
 mod policy;
 mod restore;
 mod status;
 mod token;
+mod tool;
 mod unit;
 mod version;
 
@@ -84,6 +86,8 @@ pub(crate) fn run(cli: Cli, view: &View) -> Result<Exit, Failure> {
         Command::Config => config::run(&context),
         Command::Doctor(wanted) => doctor::run(&context, wanted),
         Command::Policy(verb) => policy::run(&context, verb),
+        Command::Permissions(verb) => permission::run(&context, verb),
+        Command::Tools(verb) => tool::run(&context, verb),
         Command::Version => version::run(&context),
         Command::Demo | Command::DemoAgent | Command::DemoTools | Command::Completions { .. } => Ok(Exit::Done),
     }

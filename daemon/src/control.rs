@@ -24,9 +24,11 @@ mod methods;
 mod metrics;
 mod models;
 mod peer;
+mod permissions;
 mod policies;
 mod runs;
 mod tokens;
+mod tools;
 
 pub use audit::{noted, reply as audit_reply};
 pub use check::check;
@@ -80,6 +82,8 @@ struct Control {
     exports: Arc<Semaphore>,
     /// One compaction at a time.
     compacting: tokio::sync::Mutex<()>,
+    /// One change of mcp.json at a time.
+    editing: tokio::sync::Mutex<()>,
 }
 
 /// Serves the socket until `shutdown` turns true. Runs on a current-thread runtime; the socket's file is removed at the end.
@@ -99,6 +103,7 @@ pub async fn serve(listener: UnixListener, gatekeeper: Gatekeeper, facts: Arc<Fa
         tied,
         exports,
         compacting: tokio::sync::Mutex::default(),
+        editing: tokio::sync::Mutex::default(),
     });
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();

@@ -5,7 +5,7 @@
 
 use super::events::Tail;
 use super::keeper::{Link, Order};
-use super::{Control, Peer, events, export, is_over, methods};
+use super::{Control, Peer, events, export, is_over, methods, tools};
 use aex_proto::frame::{self, Frame, MAX_LINE, Splitter};
 use aex_proto::rpc::{ErrorObject, Fault, Incoming, Response};
 use aex_proto::value::AccountId;
@@ -42,6 +42,8 @@ pub(super) enum After {
     },
     /// A subscription begins.
     Tail(Tail),
+    /// Lines of a tool's log follow.
+    Follow(tools::Following),
     /// The ledger follows as a file.
     Export(export::Wanted),
     /// The daemon begins to stop.
@@ -170,16 +172,14 @@ impl Connection {
                 self.control.runs.send(Order::Tie { run, link, stop_on_budget }).await.ok();
             }
             After::Tail(tail) => {
-                while self.tails.try_join_next().is_some() {}
-                if self.tails.len() >= MAX_TAILS {
-                    let error = ErrorObject::fault(
-                        Fault::Throttled,
-                        format!("subscription {}: {MAX_TAILS} are open on this connection", tail.subscription),
-                    );
-                    self.send(&Response::error(aex_proto::rpc::Id::Null, error)).await;
-                    return;
+                if self.may_subscribe(tail.subscription).await {
+                    self.tails.spawn(events::follow(self.control.gate.clone(), tail, self.lines.clone()));
                 }
-                self.tails.spawn(events::follow(self.control.gate.clone(), tail, self.lines.clone()));
+            }
+            After::Follow(following) => {
+                if self.may_subscribe(following.subscription).await {
+                    self.tails.spawn(tools::follow(following, self.lines.clone()));
+                }
             }
             After::Export(wanted) => {
                 while self.tails.try_join_next().is_some() {}
@@ -187,5 +187,16 @@ impl Connection {
             }
             After::Drain => self.control.gate.drain(),
         }
+    }
+
+    /// Whether one more subscription finds a place; one that does not is told so.
+    async fn may_subscribe(&mut self, subscription: u64) -> bool {
+        while self.tails.try_join_next().is_some() {}
+        if self.tails.len() < MAX_TAILS {
+            return true;
+        }
+        let error = ErrorObject::fault(Fault::Throttled, format!("subscription {subscription}: {MAX_TAILS} are open on this connection"));
+        self.send(&Response::error(aex_proto::rpc::Id::Null, error)).await;
+        false
     }
 }

@@ -8,7 +8,7 @@ use super::open;
 use super::resolve::Bases;
 use super::server::Server;
 use super::supervisor::{self, Answer, Asked, Call, Progress, Tools};
-use crate::gate::{Active, Entered, Evidence, Gate, ToolEnded, ToolGuard, ToolHold, ToolWanted, Weighed};
+use crate::gate::{Active, Entered, Evidence, Gate, ToolEnded, ToolGuard, ToolHold, ToolWanted, ToolsDone, Weighed};
 use crate::ledger::{AccountView, LedgerFault};
 use aex_core::books::AccountKind;
 use aex_core::decision::Denial;
@@ -17,7 +17,7 @@ use aex_core::tool::{Arguments, Caller, Effect, ToolName, ToolResult};
 use aex_proto::value::Digest;
 use rmcp::model::{InputResponses, JsonObject, Tool};
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -96,12 +96,29 @@ impl Gatekeeper {
         &self.gate
     }
 
+    /// The home of the daemon's user.
+    #[must_use]
+    pub fn user_home(&self) -> Option<&Path> {
+        self.user_home.as_deref()
+    }
+
     /// Reads the configuration anew and puts it in force whole, its servers with it; a bad one leaves the old one in force.
     ///
     /// # Errors
     /// All that is wrong with the new one, as text.
     pub async fn reload(&self, by: Option<By>) -> Result<Arc<Active>, String> {
-        let active = self.gate.reload(by).await?;
+        self.follow(self.gate.reload(by).await?)
+    }
+
+    /// The same, after somebody changed mcp.json on the control socket.
+    ///
+    /// # Errors
+    /// All that is wrong with the new one, as text.
+    pub async fn reload_tools(&self, by: By, done: ToolsDone) -> Result<Arc<Active>, String> {
+        self.follow(self.gate.reload_tools(by, done).await?)
+    }
+
+    fn follow(&self, active: Arc<Active>) -> Result<Arc<Active>, String> {
         self.tools.replace(open::servers(&active)).map_err(|fault| format!("the tool servers cannot be started: {fault}"))?;
         Ok(active)
     }

@@ -1,13 +1,13 @@
 //! How the daemon's own configuration becomes servers that run: what they are given, what they never see, and where their files are.
 
 use super::gatekeeper::Gatekeeper;
+use super::secret::resolver;
 use super::server::Server;
-use super::supervisor::{Options, Pace, Resolved, Tools};
+use super::supervisor::{Options, Pace, Tools};
 use crate::gate::{Active, Gate, Source};
-use std::collections::HashMap;
+use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 /// Variables of the daemon that each server has.
 const PASSED: [&str; 4] = ["PATH", "LANG", "LC_ALL", "TZ"];
@@ -24,16 +24,22 @@ pub fn open(gate: &Gate, source: &Source) -> io::Result<Gatekeeper> {
 
 /// The servers of a configuration.
 #[must_use]
-pub fn servers(_active: &Active) -> Vec<Server> {
-    Vec::new()
+pub fn servers(active: &Active) -> Vec<Server> {
+    active.config.tools.servers.clone()
 }
 
 fn options(source: &Source, user_home: Option<PathBuf>) -> io::Result<Options> {
     let paths = &source.paths;
     let passed = |name: &&str| Some(((*name).to_owned(), source.environment.get(*name)?.clone()));
-    // Each of them may lie elsewhere than the home.
-    let mut deny = vec![paths.home.clone(), paths.config_dir.clone(), paths.log_dir.clone(), paths.socket.clone(), paths.ledger.clone()];
-    deny.dedup();
+    // A socket may lie elsewhere than the home; its folder holds nothing but the daemon's.
+    let mut deny = vec![paths.home.clone(), paths.config_dir.clone(), paths.log_dir.clone(), paths.socket.clone(), paths.env_file.clone()];
+    // So may the ledger, with the files that SQLite and we put beside it.
+    let beside = |suffix: &str| {
+        let mut path = OsString::from(&paths.ledger);
+        path.push(suffix);
+        PathBuf::from(path)
+    };
+    deny.extend(["", "-wal", "-shm"].map(beside));
     Ok(Options {
         home: paths.home.join("tools"),
         logs: paths.log_dir.join("tools"),
@@ -42,11 +48,7 @@ fn options(source: &Source, user_home: Option<PathBuf>) -> io::Result<Options> {
         env: PASSED.iter().filter_map(passed).collect(),
         deny,
         user_home,
-        resolve: resolver(&source.environment),
+        resolve: resolver(paths, &source.environment),
         pace: Pace::DEFAULT,
     })
-}
-
-fn resolver(_environment: &Arc<HashMap<String, String>>) -> super::supervisor::Resolve {
-    Arc::new(|server: &Server| if server.env.is_empty() { Ok(Resolved::default()) } else { Err("its environment".to_owned()) })
 }
