@@ -9,10 +9,8 @@ use serde_json::{Value, json};
 use std::time::Duration;
 
 /// What the user asks of the model; `echo` calls the tool that it is told to.
-const WISHES: [(&str, &str, Outcome); 2] = [
-    ("mock__calculate_sum", r#"{"a": 2, "b": 3}"#, Outcome::Done("The sum is 5")),
-    ("mock__delete_system32", "{}", Outcome::Denied),
-];
+const WISHES: [(&str, &str, Outcome); 2] =
+    [("mock__calculate_sum", r#"{"a": 2, "b": 3}"#, Outcome::Done("The sum is 5")), ("mock__delete_system32", "{}", Outcome::Denied)];
 const ANSWER: Duration = Duration::from_secs(40);
 
 /// What has to come of a call.
@@ -32,11 +30,14 @@ pub(crate) fn run(view: &View) -> Result<Exit, Failure> {
     for (tool, arguments, outcome) in WISHES {
         let wish = json!({"role": "user", "content": format!("call {tool} {arguments}")});
         let function = json!({"type": "function", "function": {"name": tool, "parameters": {"type": "object"}}});
-        let chat = |messages: Vec<Value>| post(&format!("{base}/chat/completions"), &json!({"model": "demo", "messages": messages, "tools": [function]}));
+        let chat = |messages: Vec<Value>| {
+            post(&format!("{base}/chat/completions"), &json!({"model": "demo", "messages": messages, "tools": [function]}))
+        };
         let (status, answer) = chat(vec![wish.clone()])?;
         let said = answer["choices"][0]["message"].clone();
         let call = said["tool_calls"][0].clone();
-        let (name, wanted) = (call["function"]["name"].as_str().unwrap_or_default(), call["function"]["arguments"].as_str().unwrap_or_default());
+        let (name, wanted) =
+            (call["function"]["name"].as_str().unwrap_or_default(), call["function"]["arguments"].as_str().unwrap_or_default());
         if status != 200 || name != tool {
             return Err(Failure::new(format!("the model did not ask for {tool}: {status} {answer}")));
         }
