@@ -18,6 +18,7 @@ mod init;
 mod ledger;
 mod metrics;
 mod model;
+mod permission;
 mod policy;
 mod restore;
 mod status;
@@ -85,6 +86,7 @@ pub(crate) fn run(cli: Cli, view: &View) -> Result<Exit, Failure> {
         Command::Config => config::run(&context),
         Command::Doctor(wanted) => doctor::run(&context, wanted),
         Command::Policy(verb) => policy::run(&context, verb),
+        Command::Permissions(verb) => permission::run(&context, verb),
         Command::Tools(verb) => tool::run(&context, verb),
         Command::Version => version::run(&context),
         Command::Demo | Command::DemoAgent | Command::DemoTools | Command::Completions { .. } => Ok(Exit::Done),

@@ -24,6 +24,7 @@ mod methods;
 mod metrics;
 mod models;
 mod peer;
+mod permissions;
 mod policies;
 mod runs;
 mod tokens;

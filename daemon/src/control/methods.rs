@@ -4,7 +4,7 @@ use super::connection::After;
 use super::fault::Answer;
 use super::{
     Control, accounts, agents, audit, budgets, check, compact, config, daemon, events, explain, export, groups, ledger, metrics, models,
-    policies, runs, tokens, tools,
+    permissions, policies, runs, tokens, tools,
 };
 use aex_core::event::By;
 use aex_proto::method::{self as m, Method, Verb};
@@ -64,6 +64,8 @@ async fn dispatch(control: &Control, by: By, verb: Verb, request: Request, after
         Verb::PolicyShow => reply::<m::PolicyShow, _>(request, async |named| policies::show(gate, named).await).await,
         Verb::PolicyCheck => reply::<m::PolicyCheck, _>(request, async |wanted| policies::check(gate, wanted).await).await,
         Verb::PolicyTest => reply::<m::PolicyTest, _>(request, async |wanted| policies::test(gate, wanted).await).await,
+        Verb::PermissionShow => reply::<m::PermissionShow, _>(request, async |query| permissions::show(gate, query).await).await,
+        Verb::PermissionCheck => reply::<m::PermissionCheck, _>(request, async |wanted| permissions::check(gate, wanted).await).await,
         Verb::ToolAdd => reply::<m::ToolAdd, _>(request, async |wanted| tools::add(control, by, wanted).await).await,
         Verb::ToolImport => reply::<m::ToolImport, _>(request, async |wanted| tools::import(control, by, wanted).await).await,
         Verb::ToolRemove => reply::<m::ToolRemove, _>(request, async |named| tools::remove(control, by, named).await).await,

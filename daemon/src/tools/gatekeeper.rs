@@ -181,7 +181,7 @@ impl Gatekeeper {
         let arguments = Arguments::from_map(arguments)
             .map_err(|why| refused(Denial::Malformed { message: why.to_string(), param: Some("arguments".to_owned()) }))?;
         let price = server.tool_prices.get(&name.tool).copied().or(server.price);
-        let bases = Bases { cwd: self.tools.cwd(&server, &who(&view)), home: self.user_home.clone() };
+        let bases = Bases { cwd: Some(self.tools.cwd(&server, &who(&view))), home: self.user_home.clone() };
         let wanted = ToolWanted { name: name.clone(), arguments, bases, price, log_full: server.log_full };
         let weighed = self.gate.weigh_tool(&self.gate.active(), &view, &wanted).await.map_err(&refused)?;
         if weighed.verdict.effect == Effect::Deny {

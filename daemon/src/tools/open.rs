@@ -18,7 +18,8 @@ const PASSED: [&str; 4] = ["PATH", "LANG", "LC_ALL", "TZ"];
 ///
 /// # Errors
 /// When the system gives no random bytes, or no thread for a server that begins at once.
-pub fn open(gate: &Gate, source: &Source) -> io::Result<Gatekeeper> {
+pub fn open(gate: &Gate) -> io::Result<Gatekeeper> {
+    let source = gate.source();
     let user_home = source.environment.get("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
     let tools = Tools::new(options(source, user_home.clone())?, servers(&gate.active()))?;
     Ok(Gatekeeper::new(gate.clone(), tools, user_home))
