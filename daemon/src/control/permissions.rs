@@ -28,7 +28,7 @@ pub(super) async fn show(gate: &Gate, query: PermissionQuery) -> Answer<Permissi
     Ok(PermissionsShown {
         file: spec.file.clone(),
         standing: standing(spec.standing).to_owned(),
-        digest: in_force.digest.to_string(),
+        digest: in_force.snapshot.digest.to_string(),
         global_policy: spec.global_policy.effect.name().to_owned(),
         global_policy_line: spec.global_policy.line,
         rules: in_force.permissions.of(&caller).map(|rule| shown(rule, &spec.file)).collect(),
@@ -46,7 +46,7 @@ pub(super) async fn check(gate: &Gate, wanted: PermissionCheck) -> Answer<Permis
         return Err(unfit("the folder of a server's process is an absolute path"));
     }
     let active = gate.active();
-    let digest = active.permissions.digest.to_string();
+    let digest = active.permissions.snapshot.digest.to_string();
     let arguments = match wanted.arguments.as_deref().map_or_else(|| Ok(Arguments::default()), Arguments::parse) {
         Ok(arguments) => arguments,
         Err(why) => return Ok(malformed(caller, &tool, &why, digest)),

@@ -1,6 +1,7 @@
 //! How the daemon's own configuration becomes servers that run: what they are given, what they never see, and where their files are.
 
 use super::gatekeeper::Gatekeeper;
+use super::sandbox::cgroup;
 use super::secret::resolver;
 use super::server::Server;
 use super::supervisor::{Options, Pace, Tools};
@@ -8,6 +9,7 @@ use crate::gate::{Active, Gate, Source};
 use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Variables of the daemon that each server has.
 const PASSED: [&str; 4] = ["PATH", "LANG", "LC_ALL", "TZ"];
@@ -16,7 +18,8 @@ const PASSED: [&str; 4] = ["PATH", "LANG", "LC_ALL", "TZ"];
 ///
 /// # Errors
 /// When the system gives no random bytes, or no thread for a server that begins at once.
-pub fn open(gate: &Gate, source: &Source) -> io::Result<Gatekeeper> {
+pub fn open(gate: &Gate) -> io::Result<Gatekeeper> {
+    let source = gate.source();
     let user_home = source.environment.get("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
     let tools = Tools::new(options(source, user_home.clone())?, servers(&gate.active()))?;
     Ok(Gatekeeper::new(gate.clone(), tools, user_home))
@@ -45,6 +48,7 @@ fn options(source: &Source, user_home: Option<PathBuf>) -> io::Result<Options> {
         logs: paths.log_dir.join("tools"),
         aexd: std::env::current_exe()?,
         env: PASSED.iter().filter_map(passed).collect(),
+        groups: cgroup::Home::find().map(Arc::new),
         deny,
         user_home,
         resolve: resolver(paths, &source.environment),
