@@ -2,10 +2,12 @@
 
 mod account;
 mod agent;
+mod approval;
 mod ledger;
 
 pub(crate) use account::{Budget, BudgetChange, Group, GroupCreate, GroupUpdate, Target};
 pub(crate) use agent::{AgentCreate, AgentUpdate};
+pub(crate) use approval::Approvals;
 pub(crate) use ledger::{Audit, Export, Ledger, Since};
 
 use crate::units;
@@ -77,6 +79,9 @@ pub(crate) enum Command {
     Resume(Target),
     /// Deny every call of an account and all below it, cut those in flight and end the runs
     Kill(Target),
+    /// Answer calls of tools that wait for a person
+    #[command(subcommand)]
+    Approvals(Approvals),
     /// Make, list and revoke tokens
     #[command(subcommand)]
     Token(Token),

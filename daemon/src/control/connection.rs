@@ -5,7 +5,7 @@
 
 use super::events::Tail;
 use super::keeper::{Link, Order};
-use super::{Control, Peer, events, export, is_over, methods};
+use super::{Control, Peer, approvals, events, export, is_over, methods};
 use aex_proto::frame::{self, Frame, MAX_LINE, Splitter};
 use aex_proto::rpc::{ErrorObject, Fault, Incoming, Response};
 use aex_proto::value::AccountId;
@@ -42,6 +42,8 @@ pub(super) enum After {
     },
     /// A subscription begins.
     Tail(Tail),
+    /// Calls that begin to wait for a person follow.
+    Follow(approvals::Following),
     /// The ledger follows as a file.
     Export(export::Wanted),
     /// The daemon begins to stop.
@@ -145,11 +147,19 @@ impl Connection {
     }
 
     async fn response(&self, request: Result<aex_proto::rpc::Request, Box<Response>>, after: &mut Vec<After>) -> Option<Response> {
-        match request {
+        let before = after.len();
+        let response = match request {
             // Boxed: the largest of all methods would otherwise be part of every connection.
-            Ok(request) => Box::pin(methods::serve(&self.control, &self.peer.by, request, after)).await,
+            Ok(request) => Box::pin(methods::serve(&self.control, &self.peer, request, after)).await,
             Err(refusal) => Some(*refusal),
+        };
+        // Before the client hears of its run, and can start anything in it.
+        for step in after.iter().skip(before) {
+            if let After::Tie { run, .. } = step {
+                self.control.fence.tie(self.peer.process, *run);
+            }
         }
+        response
     }
 
     async fn send<T: Serialize>(&self, message: &T) -> Option<()> {
@@ -170,16 +180,14 @@ impl Connection {
                 self.control.runs.send(Order::Tie { run, link, stop_on_budget }).await.ok();
             }
             After::Tail(tail) => {
-                while self.tails.try_join_next().is_some() {}
-                if self.tails.len() >= MAX_TAILS {
-                    let error = ErrorObject::fault(
-                        Fault::Throttled,
-                        format!("subscription {}: {MAX_TAILS} are open on this connection", tail.subscription),
-                    );
-                    self.send(&Response::error(aex_proto::rpc::Id::Null, error)).await;
-                    return;
+                if self.may_subscribe(tail.subscription).await {
+                    self.tails.spawn(events::follow(self.control.gate.clone(), tail, self.lines.clone()));
                 }
-                self.tails.spawn(events::follow(self.control.gate.clone(), tail, self.lines.clone()));
+            }
+            After::Follow(following) => {
+                if self.may_subscribe(following.subscription).await {
+                    self.tails.spawn(approvals::follow(following, self.lines.clone()));
+                }
             }
             After::Export(wanted) => {
                 while self.tails.try_join_next().is_some() {}
@@ -187,5 +195,16 @@ impl Connection {
             }
             After::Drain => self.control.gate.drain(),
         }
+    }
+
+    /// Whether one more subscription finds a place; one that does not is told so.
+    async fn may_subscribe(&mut self, subscription: u64) -> bool {
+        while self.tails.try_join_next().is_some() {}
+        if self.tails.len() < MAX_TAILS {
+            return true;
+        }
+        let error = ErrorObject::fault(Fault::Throttled, format!("subscription {subscription}: {MAX_TAILS} are open on this connection"));
+        self.send(&Response::error(aex_proto::rpc::Id::Null, error)).await;
+        false
     }
 }

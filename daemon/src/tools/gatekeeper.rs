@@ -3,6 +3,9 @@
 //! Nothing reaches a server before the gate has weighed the call, and nothing of its result is shown before the gate lets it. A call has a
 //! task of its own, which ends it in the ledger whatever becomes of its caller. Must not: know HTTP or JSON-RPC.
 
+mod consent;
+
+use super::approvals::Approvals;
 use super::fault::ToolFault;
 use super::open;
 use super::resolve::Bases;
@@ -14,7 +17,8 @@ use aex_core::books::AccountKind;
 use aex_core::decision::Denial;
 use aex_core::event::{By, Outcome};
 use aex_core::tool::{Arguments, Caller, Effect, ToolName, ToolResult};
-use aex_proto::value::Digest;
+use aex_proto::value::{Digest, RequestId};
+use consent::Cleared;
 use rmcp::model::{InputResponses, JsonObject, Tool};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -30,6 +34,7 @@ const NOTHING_DONE: std::ops::RangeInclusive<i32> = -32602..=-32600;
 pub struct Gatekeeper {
     gate: Gate,
     tools: Tools,
+    approvals: Approvals,
     /// The home of the daemon's user: rules' folders may begin with `~/`.
     user_home: Option<PathBuf>,
 }
@@ -60,6 +65,14 @@ pub struct Wanted {
     pub input: Option<(InputResponses, Option<String>)>,
 }
 
+/// A call of a tool that is known by its name at least.
+struct Meant {
+    /// The tool, as the caller wrote it.
+    asked: String,
+    server: Arc<Server>,
+    wanted: ToolWanted,
+}
+
 /// Why a call gave no result.
 #[derive(Debug)]
 pub enum Unmade {
@@ -80,14 +93,20 @@ impl From<LedgerFault> for Unmade {
 impl Gatekeeper {
     /// Over the gate and the servers.
     #[must_use]
-    pub fn new(gate: Gate, tools: Tools, user_home: Option<PathBuf>) -> Gatekeeper {
-        Gatekeeper { gate, tools, user_home }
+    pub fn new(gate: Gate, tools: Tools, approvals: Approvals, user_home: Option<PathBuf>) -> Gatekeeper {
+        Gatekeeper { gate, tools, approvals, user_home }
     }
 
     /// The servers.
     #[must_use]
     pub const fn tools(&self) -> &Tools {
         &self.tools
+    }
+
+    /// The calls that wait for a person.
+    #[must_use]
+    pub const fn approvals(&self) -> &Approvals {
+        &self.approvals
     }
 
     /// The gate.
@@ -102,6 +121,7 @@ impl Gatekeeper {
     /// All that is wrong with the new one, as text.
     pub async fn reload(&self, by: Option<By>) -> Result<Arc<Active>, String> {
         let active = self.gate.reload(by).await?;
+        self.approvals.mend().await;
         self.tools.replace(open::servers(&active)).map_err(|fault| format!("the tool servers cannot be started: {fault}"))?;
         Ok(active)
     }
@@ -163,26 +183,18 @@ impl Gatekeeper {
         let Some((server, name)) = self.meant(&view, &tool).await else { return Err(refused(unknown())) };
         let arguments = Arguments::from_map(arguments)
             .map_err(|why| refused(Denial::Malformed { message: why.to_string(), param: Some("arguments".to_owned()) }))?;
-        let price = server.tool_prices.get(&name.tool).copied().or(server.price);
         let bases = Bases { cwd: self.tools.cwd(&server, &who(&view)), home: self.user_home.clone() };
-        let wanted = ToolWanted { name: name.clone(), arguments, bases, price, log_full: server.log_full };
-        let weighed = self.gate.weigh_tool(&self.gate.active(), &view, &wanted).await.map_err(&refused)?;
-        if weighed.verdict.effect == Effect::Deny {
-            return Err(Unmade::Denied(self.gate.refuse_tool(&view, request, weighed, None)));
-        }
-        let listing = self.tools.list(&server.name, &who(&view)).await.map_err(Unmade::Failed)?;
-        if !listing.tools.iter().any(|tool| tool.name == name.tool) {
-            return Err(match listing.quarantined.iter().find(|tool| tool.name == name.tool) {
-                Some(bad) => refused(Denial::ToolQuarantined { tool: name.to_string(), why: bad.reason.clone() }),
-                None => refused(unknown()),
-            });
-        }
-        let hold = self.held(entered, weighed).await?;
+        // What its server asks for a call is filled in whenever the call is weighed.
+        let wanted = ToolWanted { name, arguments, bases, price: None, log_full: false };
+        let mut meant = Meant { asked: tool, server, wanted };
+        let Cleared { weighed, consent, server } = self.cleared(&view, request, &mut meant, &mut left).await?;
+        let hold = self.gate.hold_tool(entered, weighed, consent).await?.map_err(Unmade::Denied)?;
+        let ToolWanted { name, arguments, .. } = meant.wanted;
         let call = Call {
             server: server.name.clone(),
             caller: who(&view),
             tool: name.tool,
-            arguments: Some(wanted.arguments.into_map()),
+            arguments: Some(arguments.into_map()),
             progress,
             asks,
             input,
@@ -190,8 +202,36 @@ impl Gatekeeper {
         self.run(hold, call, &server, &mut left).await
     }
 
-    async fn held(&self, entered: Entered, weighed: Weighed) -> Result<ToolHold, Unmade> {
-        self.gate.hold_tool(entered, weighed, None).await?.map_err(Unmade::Denied)
+    /// What the permissions in force say to a call, and the digest of the rules that ask; one that they deny is refused.
+    async fn weighed(&self, view: &AccountView, request: RequestId, meant: &mut Meant) -> Result<(Weighed, Option<Digest>), Unmade> {
+        let Meant { server, wanted, .. } = meant;
+        wanted.price = server.tool_prices.get(&wanted.name.tool).copied().or(server.price);
+        wanted.log_full = server.log_full;
+        let active = self.gate.active();
+        let weighed = self.gate.weigh_tool(&active, view, wanted).await.map_err(|denial| {
+            self.gate.refused(request, Some(view), &denial, Evidence::default());
+            Unmade::Denied(denial)
+        })?;
+        if weighed.verdict.effect == Effect::Deny {
+            return Err(Unmade::Denied(self.gate.refuse_tool(view, request, weighed, None)));
+        }
+        let stated = active.permissions.permissions.asked_by(&weighed.verdict);
+        Ok((weighed, stated))
+    }
+
+    /// Whether the server has the tool, and it can be offered.
+    async fn is_there(&self, view: &AccountView, request: RequestId, meant: &Meant) -> Result<(), Unmade> {
+        let name = &meant.wanted.name;
+        let listing = self.tools.list(&name.server, &who(view)).await.map_err(Unmade::Failed)?;
+        if listing.tools.iter().any(|tool| tool.name == name.tool) {
+            return Ok(());
+        }
+        let denial = match listing.quarantined.iter().find(|tool| tool.name == name.tool) {
+            Some(bad) => Denial::ToolQuarantined { tool: name.to_string(), why: bad.reason.clone() },
+            None => Denial::UnknownTool { tool: meant.asked.clone() },
+        };
+        self.gate.refused(request, Some(view), &denial, Evidence::default());
+        Err(Unmade::Denied(denial))
     }
 
     /// Calls the server, and ends the hold by what comes of it.

@@ -1,5 +1,6 @@
 //! How the daemon's own configuration becomes servers that run: what they are given, what they never see, and where their files are.
 
+use super::approvals::Approvals;
 use super::gatekeeper::Gatekeeper;
 use super::server::Server;
 use super::supervisor::{Options, Pace, Resolved, Tools};
@@ -19,13 +20,14 @@ const PASSED: [&str; 4] = ["PATH", "LANG", "LC_ALL", "TZ"];
 pub fn open(gate: &Gate, source: &Source) -> io::Result<Gatekeeper> {
     let user_home = source.environment.get("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
     let tools = Tools::new(options(source, user_home.clone())?, servers(&gate.active()))?;
-    Ok(Gatekeeper::new(gate.clone(), tools, user_home))
+    let approvals = Approvals::open(source.paths.home.join("tools/approvals.json"));
+    Ok(Gatekeeper::new(gate.clone(), tools, approvals, user_home))
 }
 
 /// The servers of a configuration.
 #[must_use]
-pub fn servers(_active: &Active) -> Vec<Server> {
-    Vec::new()
+pub fn servers(active: &Active) -> Vec<Server> {
+    active.config.tools.servers.clone()
 }
 
 fn options(source: &Source, user_home: Option<PathBuf>) -> io::Result<Options> {
