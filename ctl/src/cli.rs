@@ -4,13 +4,18 @@ mod account;
 mod agent;
 mod approval;
 mod ledger;
+mod model;
+mod tool;
 
 pub(crate) use account::{Budget, BudgetChange, Group, GroupCreate, GroupUpdate, Target};
 pub(crate) use agent::{AgentCreate, AgentUpdate};
 pub(crate) use approval::Approvals;
 pub(crate) use ledger::{Audit, Export, Ledger, Since};
+pub(crate) use model::{Models, ModelsImport};
+pub(crate) use tool::{Host, Tools, ToolsAdd, ToolsImport};
 
 use crate::units;
+use aex_core::tool::ToolName;
 use aex_proto::account::{AgentName, Period};
 use aex_proto::explain::ExplainId;
 use aex_proto::token::Scope;
@@ -130,6 +135,12 @@ pub(crate) enum Command {
     /// Show, check and try the policies of agents
     #[command(subcommand)]
     Policy(Policy),
+    /// Show which tools an agent may call, and what would come of a call
+    #[command(subcommand)]
+    Permissions(Permissions),
+    /// Add, list and look after the servers of tools
+    #[command(subcommand)]
+    Tools(Tools),
     /// Show a governed agent from its first call to its spent budget, in a throwaway daemon without any key
     Demo,
     /// Print the completions of a shell, for its start-up file
@@ -142,6 +153,9 @@ pub(crate) enum Command {
     /// The demo's agent, where there is no python3
     #[command(hide = true)]
     DemoAgent,
+    /// The same with tools.
+    #[command(hide = true)]
+    DemoTools,
 }
 
 #[derive(Debug, Subcommand)]
@@ -343,44 +357,6 @@ pub(crate) struct Events {
 }
 
 #[derive(Clone, Debug, Subcommand)]
-pub(crate) enum Models {
-    /// List the models with their prices
-    List,
-    /// Show a model with all its prices: caches, sound, images, long contexts, service tiers, tools that the provider runs
-    Show {
-        /// The model's name
-        name: String,
-    },
-    /// Take prices and limits over from LiteLLM's public price file into models.yaml
-    Import(ModelsImport),
-    /// Look for wrong prices, missing keys and providers that cannot be reached; spends nothing
-    Check,
-    /// Read models.yaml and the keys again; a bad file leaves the old ones in force
-    Reload,
-}
-
-#[derive(Clone, Debug, clap::Args)]
-pub(crate) struct ModelsImport {
-    /// LiteLLM's model_prices_and_context_window.json
-    pub(crate) file: PathBuf,
-    /// Only models of this provider, as LiteLLM or models.yaml calls it; may be given several times [default: those of models.yaml]
-    #[arg(long, value_name = "NAME")]
-    pub(crate) provider: Vec<String>,
-    /// Only models whose name in the file, or in models.yaml, fits this pattern; `*` stands for any characters
-    #[arg(long, value_name = "GLOB")]
-    pub(crate) only: Option<String>,
-    /// Take the next pico-USD above a price that is not exact, and mark it; otherwise its model is skipped
-    #[arg(long)]
-    pub(crate) round_up: bool,
-    /// Write this file instead of the daemon's own models.yaml, which is read all the same
-    #[arg(long, value_name = "FILE", conflicts_with = "dry_run")]
-    pub(crate) out: Option<PathBuf>,
-    /// Print what would be added, and write nothing
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-}
-
-#[derive(Clone, Debug, Subcommand)]
 pub(crate) enum Policy {
     /// Check a policy.yaml and list its profiles with the agents that they bind; exits 1 when it is wrong
     Check {
@@ -396,6 +372,29 @@ pub(crate) enum Policy {
     Test {
         /// The file of cases
         cases: PathBuf,
+    },
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum Permissions {
+    /// Show the rules of permissions.json that mean an agent
+    Show {
+        /// The agent
+        agent: AgentName,
+    },
+    /// Explain what would come of a call, without making it; exits 0 when it is allowed, 5 when it is denied or a person is asked
+    Check {
+        /// The agent
+        agent: AgentName,
+        /// The tool
+        #[arg(value_name = "SERVER.TOOL", value_parser = tool)]
+        tool: ToolName,
+        /// Its arguments, a JSON object [default: none]
+        #[arg(value_name = "JSON")]
+        arguments: Option<String>,
+        /// The folder of the server's process, which relative paths are below [default: where they lead is not known]
+        #[arg(long, value_name = "DIR")]
+        cwd: Option<PathBuf>,
     },
 }
 
@@ -417,6 +416,10 @@ fn usd(text: &str) -> Result<Pico, String> {
 
 fn whole<T: FromStr>(text: &str) -> Result<T, String> {
     text.parse().map_err(|_| "expected a whole number such as 60".to_owned())
+}
+
+fn tool(text: &str) -> Result<ToolName, String> {
+    ToolName::parse(text).map_err(|why| format!("expected SERVER.TOOL such as fs.read_file: {why}"))
 }
 
 fn period(text: &str) -> Result<Period, String> {

@@ -19,10 +19,12 @@ mod init;
 mod ledger;
 mod metrics;
 mod model;
+mod permission;
 mod policy;
 mod restore;
 mod status;
 mod token;
+mod tool;
 mod unit;
 mod version;
 
@@ -54,6 +56,7 @@ pub(crate) fn run(cli: Cli, view: &View) -> Result<Exit, Failure> {
     match cli.command {
         Command::Demo => return crate::demo::run(view),
         Command::DemoAgent => return crate::demo::agent(view),
+        Command::DemoTools => return crate::demo::tools_agent(view),
         Command::Completions { shell } => return completions::run(*view, shell),
         _ => {}
     }
@@ -85,8 +88,10 @@ pub(crate) fn run(cli: Cli, view: &View) -> Result<Exit, Failure> {
         Command::Config => config::run(&context),
         Command::Doctor(wanted) => doctor::run(&context, wanted),
         Command::Policy(verb) => policy::run(&context, verb),
+        Command::Permissions(verb) => permission::run(&context, verb),
+        Command::Tools(verb) => tool::run(&context, verb),
         Command::Version => version::run(&context),
-        Command::Demo | Command::DemoAgent | Command::Completions { .. } => Ok(Exit::Done),
+        Command::Demo | Command::DemoAgent | Command::DemoTools | Command::Completions { .. } => Ok(Exit::Done),
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod builtin;
 mod ledger;
+mod tools;
 
 use crate::clock::Deadline;
 use crate::exit::{Attempt, Exit, Failure};
@@ -23,11 +24,14 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 pub(crate) use builtin::run as agent;
+pub(crate) use tools::run as tools_agent;
 
 /// What the demo's agent may spend, in USD: a handful of calls.
 const BUDGET: &str = "0.0007";
 const AGENT_PY: &str = include_str!("demo/agent.py");
 const MODELS_YAML: &str = include_str!("demo/models.yaml");
+/// What the demo's agents may call, in the form that AETHER had.
+const PERMISSIONS: &str = r#"{"global_policy": "deny", "rules": {"calculate_sum": "allow", "delete_system32": "deny"}}"#;
 /// Variables that would lead the demo's daemon to files that are not its own.
 const FOREIGN: [&str; 8] = [
     "AEX_CONFIG_DIR",
@@ -73,6 +77,7 @@ impl Stage {
         let write = || {
             DirBuilder::new().mode(0o700).create(&config)?;
             fs::write(config.join("models.yaml"), MODELS_YAML)?;
+            fs::write(config.join("permissions.json"), format!("{PERMISSIONS}\n"))?;
             fs::write(stage.home.join("agent.py"), AGENT_PY)
         };
         match write().attempt(|| format!("write into {}", stage.home.display())) {
@@ -97,11 +102,26 @@ impl Stage {
         let words: Vec<&str> = ["run", "--agent", "demo", "--"].into_iter().chain(script.iter().map(String::as_str)).collect();
         self.step(&words)?;
         ledger.verify()?;
+        self.tools()?;
         view.line("\nWhat is left, what was recorded, and whether it all adds up:")?;
         self.step(&["agent", "list"])?;
         self.step(&["events", "--limit", "8"])?;
         self.step(&["audit"])?;
         self.step(&["daemon", "stop"])
+    }
+
+    /// A tool under the same law. It is a program beside aexd.
+    fn tools(&self) -> Result<(), Failure> {
+        let view = self.view;
+        let Some(tool) = aexd::path().and_then(|aexd| Some(aexd.parent()?.join("mock_tool"))).filter(|tool| tool.is_file()) else {
+            return view.line("\n(mock_tool is not installed beside aexd: tools are left out)");
+        };
+        view.line(&format!("\nA tool under the same law. permissions.json says {PERMISSIONS}"))?;
+        self.step(&["tools", "add", "mock", "--", &tool.to_string_lossy()])?;
+        self.step(&["agent", "create", "clerk", "0.01", "600"])?;
+        let own = own().to_string_lossy().into_owned();
+        self.step(&["run", "--agent", "clerk", "--", &own, "demo-tools"])?;
+        self.step(&["tools", "list"])
     }
 
     /// The agent's script: for python3, or built in where there is none.

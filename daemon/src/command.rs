@@ -194,9 +194,10 @@ fn serve(home: Option<PathBuf>, overrides: &Overrides, place: log::Place) -> any
     let early = source.load(0).map_err(|errors| anyhow::anyhow!("{errors}"))?;
     log::start(place, &source.paths.log_dir, early.config.settings.log_level.value)?;
     let foreign = owner(&source.paths.home)?;
-    for warning in
-        loose.iter().map(|folder| open_to_others(folder)).chain(foreign).chain(early.config.warnings.iter().map(ToString::to_string))
-    {
+    let untold = |problem: &Problem| format!("{problem}; every call of a tool is denied");
+    let config = &early.config;
+    let told = config.permissions_errors.iter().map(untold).chain(config.warnings.iter().map(ToString::to_string));
+    for warning in loose.iter().map(|folder| open_to_others(folder)).chain(foreign).chain(told) {
         tracing::warn!("{warning}");
         if place != log::Place::Person {
             eprintln!("warning: {warning}");
@@ -309,7 +310,12 @@ fn check(home: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     let checked = match source.load(0) {
         Ok(active) => {
             let warned = |warning: &Problem| Finding::warning("config", warning.to_string(), "correct the file");
-            let mut findings: Vec<Finding> = active.config.warnings.iter().map(warned).collect();
+            let wrong = |problem: &Problem| Finding::error("config", problem.to_string(), "correct the file");
+            let unserved =
+                |problem: &Problem| Finding::error("tools", problem.to_string(), "correct the file: no server is started without it");
+            let mut findings: Vec<Finding> = active.config.permissions_errors.iter().map(wrong).collect();
+            findings.extend(active.config.tools_errors.iter().map(unserved));
+            findings.extend(active.config.warnings.iter().map(warned));
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             findings.extend(runtime.block_on(control::check(&active)).findings);
             let settings = &active.config.settings;

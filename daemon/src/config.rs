@@ -21,7 +21,7 @@ mod yaml;
 
 pub use aex_core::hold::Durability;
 pub use cases::{Case, read_cases};
-pub use defaults::{AEXD_YAML, ENV, MODELS_YAML, write_missing};
+pub use defaults::{AEXD_YAML, ENV, MODELS_YAML, PERMISSIONS_JSON, write_missing};
 pub use dotenv::Variables;
 pub use models::Catalog;
 pub use provider::{Auth, Provider, ProviderKind, Timeouts};
@@ -191,9 +191,11 @@ fn collect(report: Report, errors: &mut Vec<Problem>, warnings: &mut Vec<Warning
 fn read_permissions(paths: &Paths, warnings: &mut Vec<Warning>) -> (Option<String>, Permissions, Vec<Problem>) {
     let mut errors = Vec::new();
     let source = text(&paths.config_dir.join(PERMISSIONS_FILE), PERMISSIONS_FILE, &mut errors);
-    let mut report = Report::new(PERMISSIONS_FILE);
-    let read = source.as_ref().and_then(|source| permissions::read(source, &mut report));
-    collect(report, &mut errors, warnings);
+    let read = source.as_ref().and_then(|source| {
+        let (read, warned) = check_permissions(PERMISSIONS_FILE, source);
+        warnings.extend(warned);
+        read.map_err(|wrong| errors.extend(wrong.0)).ok()
+    });
     let permissions = match read {
         Some(permissions) => permissions,
         None if errors.is_empty() => Permissions::absent(PERMISSIONS_FILE),
@@ -285,6 +287,15 @@ pub fn check_policy(name: &str, source: &str, catalog: &Catalog) -> (Result<Prof
     let (mut errors, mut warnings) = (Vec::new(), Vec::new());
     collect(report, &mut errors, &mut warnings);
     (profiles.ok_or(ConfigErrors(errors)), warnings)
+}
+
+/// Checks permissions that are not in force: what holds by them, or all that is wrong with them; and what a user should know.
+pub fn check_permissions(name: &str, source: &str) -> (Result<Permissions, ConfigErrors>, Vec<Warning>) {
+    let mut report = Report::new(name);
+    let permissions = permissions::read(source, &mut report);
+    let (mut errors, mut warnings) = (Vec::new(), Vec::new());
+    collect(report, &mut errors, &mut warnings);
+    (permissions.ok_or(ConfigErrors(errors)), warnings)
 }
 
 fn read_limited(path: &Path) -> io::Result<Vec<u8>> {

@@ -26,9 +26,11 @@ mod methods;
 mod metrics;
 mod models;
 mod peer;
+mod permissions;
 mod policies;
 mod runs;
 mod tokens;
+mod tools;
 
 pub use audit::{noted, reply as audit_reply};
 pub use check::check;
@@ -82,6 +84,8 @@ struct Control {
     exports: Arc<Semaphore>,
     /// One compaction at a time.
     compacting: tokio::sync::Mutex<()>,
+    /// One change of mcp.json at a time.
+    editing: tokio::sync::Mutex<()>,
     fence: fence::Fence,
 }
 
@@ -102,6 +106,7 @@ pub async fn serve(listener: UnixListener, gatekeeper: Gatekeeper, facts: Arc<Fa
         tied,
         exports,
         compacting: tokio::sync::Mutex::default(),
+        editing: tokio::sync::Mutex::default(),
         fence: fence::Fence::default(),
     });
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));

@@ -147,6 +147,12 @@ impl Gate {
         self.inner.active.load_full()
     }
 
+    /// What the configuration is read from.
+    #[must_use]
+    pub fn source(&self) -> &Source {
+        &self.inner.source
+    }
+
     /// Where the daemon's files are.
     #[must_use]
     pub fn paths(&self) -> &Paths {
@@ -182,6 +188,12 @@ impl Gate {
         recorded.map_err(|fault| fault.to_string())?;
         self.inner.active.store(Arc::new(active));
         Ok(self.active())
+    }
+
+    /// The home of the user whom the daemon serves, as its environment has it.
+    #[must_use]
+    pub fn user_home(&self) -> Option<PathBuf> {
+        self.inner.source.environment.get("HOME").map(PathBuf::from)
     }
 
     /// The text of policy.yaml as it lies on the disk.

@@ -18,6 +18,8 @@ pub mod server;
 mod session;
 pub mod supervisor;
 
+pub use process::one_line;
+
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The place in a text, at most this, where no letter is cut.

@@ -24,6 +24,7 @@ pub mod group;
 pub mod ledger;
 pub mod metrics;
 pub mod model;
+pub mod permission;
 pub mod run;
 pub mod sandbox;
 pub mod status;

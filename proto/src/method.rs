@@ -1,8 +1,8 @@
 //! The one table of methods and notifications. What is not in it does not exist on the socket.
 
 use crate::{
-    account, approval, audit, budget, check, config, daemon, event, explain, group, ledger, metrics, model, policy, run, status, token,
-    tool, tree,
+    account, approval, audit, budget, check, config, daemon, event, explain, group, ledger, metrics, model, permission, policy, run,
+    status, token, tool, tree,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -189,6 +189,10 @@ methods! {
     Read "tool.logs" ToolLogs(tool::ToolLogs) -> tool::LogLines;
     /// Calls a tool for an agent, as that agent's own call.
     Write "tool.call" ToolCall(tool::ToolInvoke) -> tool::ToolInvoked;
+    /// What an agent may call of tools: the rules that mean it.
+    Read "permission.show" PermissionShow(permission::PermissionQuery) -> permission::PermissionsShown;
+    /// What would come of a call of a tool, which is not made.
+    Read "permission.check" PermissionCheck(permission::PermissionCheck) -> permission::PermissionChecked;
 
     /// Calls of tools that wait for a person, and what passes without a question.
     Read "approval.list" ApprovalList(approval::ApprovalQuery) -> approval::ApprovalList;

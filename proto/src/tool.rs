@@ -8,7 +8,7 @@ use crate::account::AgentName;
 use crate::sandbox::{Gap, Level};
 use crate::value::{Pico, Stamp};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// A method that is about one server.
@@ -349,9 +349,9 @@ pub struct ToolInvoke {
     pub agent: Option<AgentName>,
     /// The tool: `SERVER.TOOL`, its name for agents, or its bare name where one server alone has such a tool.
     pub tool: String,
-    /// Its arguments.
+    /// Its arguments: a JSON object as text, read as it is written; empty: none.
     #[serde(default)]
-    pub arguments: Map<String, Value>,
+    pub arguments: String,
 }
 
 /// Reply of `tool.call`.

@@ -275,6 +275,12 @@ impl Daemon {
         std::fs::write(self.home().join("config/policy.yaml"), text).expect("write policy.yaml");
     }
 
+    /// Replaces permissions.json; a reload makes it count.
+    #[track_caller]
+    pub fn write_permissions(&self, text: &str) {
+        std::fs::write(self.home().join("config/permissions.json"), text).expect("write permissions.json");
+    }
+
     /// Replaces `.env`.
     #[track_caller]
     pub fn write_dotenv(&self, text: &str) {

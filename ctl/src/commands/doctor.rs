@@ -30,6 +30,8 @@ const AUDIT: Duration = Duration::from_secs(20);
 const PORT: Duration = Duration::from_secs(5);
 /// How far the wall clock may move against the clock of the machine: more is no drift, it was set.
 const STEP_US: i64 = 5_000_000;
+/// The check of the daemon that a user mends in a file.
+const PERMISSIONS: &str = "permissions.json";
 /// The beginning of 2025: a clock before it was never set.
 const EARLIEST: Stamp = Stamp::new(1_735_689_600_000_000);
 
@@ -111,7 +113,12 @@ fn live(client: &mut Client, findings: &mut Vec<Finding>) -> Vec<String> {
 }
 
 fn health(name: &str, passed: bool, detail: &str) -> Finding {
-    if passed { Finding::ok(name, detail) } else { Finding::error(name, detail, "see the daemon's log, then restart it") }
+    let fix = match name {
+        PERMISSIONS => "correct the file, then `aexctl models reload`",
+        "tools" => "correct mcp.json, then `aexctl models reload`",
+        _ => "see the daemon's log, then restart it",
+    };
+    if passed { Finding::ok(name, detail) } else { Finding::error(name, detail, fix) }
 }
 
 fn port(status: &DaemonStatus) -> Finding {

@@ -227,6 +227,7 @@ mod tests {
             state: Settled::Exact,
             status: Some(200),
             tier: None,
+            tool: None,
             unknown_usage: vec![],
         };
         let event = event("call.settled", &ledger::Event::from(settled).body());

@@ -92,7 +92,7 @@ fn shown_text(shown: &PolicyShown) -> String {
 }
 
 /// A value in few characters: `model=[a, b] hour={from=22 to=6}`; nothing to ask for is `always`.
-fn compact(value: &Value) -> String {
+pub(super) fn compact(value: &Value) -> String {
     match value {
         Value::Object(members) if members.is_empty() => "always".to_owned(),
         Value::Object(members) => {

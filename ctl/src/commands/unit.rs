@@ -40,7 +40,9 @@ pub(super) fn run(context: &Context<'_>, system: bool, print: bool) -> Result<Ex
     context.view.show(&installed, |_| format!("installed {}", path.display()))?;
     let systemctl = if system { "systemctl" } else { "systemctl --user" };
     if system {
-        context.view.note("Configuration goes into /etc/aex: aexd.yaml, models.yaml, and keys into /etc/aex/env (mode 600).");
+        context
+            .view
+            .note("Configuration goes into /etc/aex: aexd.yaml, models.yaml, permissions.json, and keys into /etc/aex/env (mode 600).");
     }
     context.view.note(&format!("Next: {systemctl} daemon-reload && {systemctl} enable --now aexd"));
     Ok(Exit::Done)

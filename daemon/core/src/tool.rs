@@ -11,6 +11,7 @@ mod call;
 mod condition;
 mod decide;
 mod host;
+mod index;
 mod name;
 mod path;
 mod pattern;

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 pub const MODELS_YAML: &str = include_str!("../../../config/models.yaml");
 /// aexd.yaml, each key commented out with its default.
 pub const AEXD_YAML: &str = include_str!("../../../config/aexd.yaml");
+/// permissions.json, which denies every tool.
+pub const PERMISSIONS_JSON: &str = include_str!("../../../config/permissions.json");
 /// .env, with empty keys.
 pub const ENV: &str = include_str!("../../../config/env");
 
@@ -21,6 +23,7 @@ pub fn write_missing(paths: &Paths) -> io::Result<Vec<PathBuf>> {
     let files = [
         (paths.config_dir.join(super::MODELS_FILE), MODELS_YAML),
         (paths.config_dir.join(super::SETTINGS_FILE), AEXD_YAML),
+        (paths.config_dir.join(super::PERMISSIONS_FILE), PERMISSIONS_JSON),
         (paths.env_file.clone(), ENV),
     ];
     let mut written = Vec::new();

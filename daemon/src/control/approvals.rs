@@ -46,7 +46,7 @@ pub(super) fn list(control: &Control, query: &ApprovalQuery) -> (ApprovalList, O
     let subscription = query.follow.then(|| control.next_subscription());
     let follow = subscription.map(|subscription| {
         let told = waiting.iter().map(|waiting| waiting.request).collect();
-        After::Follow(Following { subscription, approvals: approvals.clone(), changed, told })
+        After::Approvals(Following { subscription, approvals: approvals.clone(), changed, told })
     });
     (ApprovalList { waiting: waiting.iter().map(|waiting| told(waiting)).collect(), always, problem, subscription }, follow)
 }

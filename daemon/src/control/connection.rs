@@ -5,7 +5,7 @@
 
 use super::events::Tail;
 use super::keeper::{Link, Order};
-use super::{Control, Peer, approvals, events, export, is_over, methods};
+use super::{Control, Peer, approvals, events, export, is_over, methods, tools};
 use aex_proto::frame::{self, Frame, MAX_LINE, Splitter};
 use aex_proto::rpc::{ErrorObject, Fault, Incoming, Response};
 use aex_proto::value::AccountId;
@@ -42,8 +42,10 @@ pub(super) enum After {
     },
     /// A subscription begins.
     Tail(Tail),
+    /// Lines of a tool's log follow.
+    Follow(tools::Following),
     /// Calls that begin to wait for a person follow.
-    Follow(approvals::Following),
+    Approvals(approvals::Following),
     /// The ledger follows as a file.
     Export(export::Wanted),
     /// The daemon begins to stop.
@@ -185,6 +187,11 @@ impl Connection {
                 }
             }
             After::Follow(following) => {
+                if self.may_subscribe(following.subscription).await {
+                    self.tails.spawn(tools::follow(following, self.lines.clone()));
+                }
+            }
+            After::Approvals(following) => {
                 if self.may_subscribe(following.subscription).await {
                     self.tails.spawn(approvals::follow(following, self.lines.clone()));
                 }

@@ -8,6 +8,7 @@ use crate::config::{Config, Settings};
 use crate::gate::{Facts, Gate};
 use crate::ledger::Jump;
 use crate::os::clock;
+use crate::tools::gatekeeper::Gatekeeper;
 use aex_core::books::AccountKind;
 use aex_core::decision::AccountState;
 use aex_core::event::By;
@@ -30,14 +31,18 @@ pub(super) fn hello(gate: &Gate, facts: &Facts) -> Hello {
     }
 }
 
-pub(super) async fn status(gate: &Gate, facts: &Facts) -> Answer<DaemonStatus> {
+pub(super) async fn status(keeper: &Gatekeeper, facts: &Facts) -> Answer<DaemonStatus> {
+    let gate = keeper.gate();
     // A ledger that cannot commit is told by the checks: its health can be asked for when nothing else can.
     let _caught_up = gate.ledger().settled().await.is_ok();
     let head = *gate.ledger().head().borrow();
     let active = gate.active();
-    let mut checks = vec![ledger_check(gate), config_check(&active.config)];
+    let mut checks = vec![ledger_check(gate), config_check(&active.config), super::permissions::health(gate)];
+    let tools = super::tools::health(&active.config, keeper.tools());
+    checks.extend(tools.map(|(passed, detail)| Check { name: "tools".to_owned(), passed, detail }));
     checks.extend(gate.ledger().recent_jump().as_ref().map(clock_check));
-    let state = match (gate.is_draining(), checks.iter().all(|check| check.passed)) {
+    // Calls of models are admitted whatever is wrong with permissions.json and mcp.json.
+    let state = match (gate.is_draining(), gate.ledger().is_available()) {
         (true, _) => DaemonState::Draining,
         (false, true) => DaemonState::Ready,
         (false, false) => DaemonState::Unhealthy,
@@ -69,7 +74,8 @@ pub(super) fn stop(gate: &Gate, started: &Settings, by: &By) -> (Stopping, After
     (stopping, After::Drain)
 }
 
-pub(super) async fn figures(gate: &Gate, facts: &Facts) -> Answer<Status> {
+pub(super) async fn figures(keeper: &Gatekeeper, facts: &Facts) -> Answer<Status> {
+    let gate = keeper.gate();
     let tally = tallied(gate).await?;
     let counts = tally.of(AccountId::ROOT);
     let active = gate.active();
@@ -110,7 +116,7 @@ pub(super) async fn figures(gate: &Gate, facts: &Facts) -> Answer<Status> {
         rate_denials: denied.rate,
         policy_denials: denied.policy,
         active_runs: u64::try_from(runs).unwrap_or(u64::MAX),
-        daemon: status(gate, facts).await?,
+        daemon: status(keeper, facts).await?,
     })
 }
 

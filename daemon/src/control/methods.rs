@@ -4,7 +4,7 @@ use super::connection::After;
 use super::fault::Answer;
 use super::{
     Control, Peer, accounts, agents, approvals, audit, budgets, check, compact, config, daemon, events, explain, export, groups, ledger,
-    metrics, models, policies, runs, tokens,
+    metrics, models, permissions, policies, runs, tokens, tools,
 };
 use aex_core::event::By;
 use aex_proto::method::{self as m, Method, Verb};
@@ -30,10 +30,10 @@ fn unknown(method: &str) -> ErrorObject {
 }
 
 async fn dispatch(control: &Control, by: By, verb: Verb, request: Request, after: &mut Vec<After>) -> Response {
-    let (gate, facts, started) = (&control.gate, &*control.facts, &control.started);
+    let (gate, keeper, facts, started) = (&control.gate, &control.gatekeeper, &*control.facts, &control.started);
     match verb {
         Verb::DaemonHello => reply::<m::DaemonHello, _>(request, async |_| Ok(daemon::hello(gate, facts))).await,
-        Verb::DaemonStatus => reply::<m::DaemonStatus, _>(request, async |_| daemon::status(gate, facts).await).await,
+        Verb::DaemonStatus => reply::<m::DaemonStatus, _>(request, async |_| daemon::status(keeper, facts).await).await,
         Verb::DaemonStop => reply::<m::DaemonStop, _>(request, async |_| Ok(then(daemon::stop(gate, started, &by), after))).await,
         Verb::AgentCreate => reply::<m::AgentCreate, _>(request, async |wanted| agents::create(gate, by, wanted).await).await,
         Verb::AgentList => reply::<m::AgentList, _>(request, async |_| agents::list(gate).await).await,
@@ -67,6 +67,25 @@ async fn dispatch(control: &Control, by: By, verb: Verb, request: Request, after
         Verb::PolicyShow => reply::<m::PolicyShow, _>(request, async |named| policies::show(gate, named).await).await,
         Verb::PolicyCheck => reply::<m::PolicyCheck, _>(request, async |wanted| policies::check(gate, wanted).await).await,
         Verb::PolicyTest => reply::<m::PolicyTest, _>(request, async |wanted| policies::test(gate, wanted).await).await,
+        Verb::PermissionShow => reply::<m::PermissionShow, _>(request, async |query| permissions::show(gate, query).await).await,
+        Verb::PermissionCheck => reply::<m::PermissionCheck, _>(request, async |wanted| permissions::check(gate, wanted).await).await,
+        Verb::ToolAdd => reply::<m::ToolAdd, _>(request, async |wanted| tools::add(control, by, wanted).await).await,
+        Verb::ToolImport => reply::<m::ToolImport, _>(request, async |wanted| tools::import(control, by, wanted).await).await,
+        Verb::ToolRemove => reply::<m::ToolRemove, _>(request, async |named| tools::remove(control, by, named).await).await,
+        Verb::ToolEnable => reply::<m::ToolEnable, _>(request, async |named| tools::enable(control, by, named).await).await,
+        Verb::ToolDisable => reply::<m::ToolDisable, _>(request, async |named| tools::disable(control, by, named).await).await,
+        Verb::ToolRestart => reply::<m::ToolRestart, _>(request, async |named| tools::restart(control, by, named).await).await,
+        Verb::ToolList => reply::<m::ToolList, _>(request, async |_| Ok(tools::list(control))).await,
+        Verb::ToolShow => reply::<m::ToolShow, _>(request, async |named| tools::show(control, named).await).await,
+        Verb::ToolLogs => {
+            let logs = async |wanted| {
+                let (lines, step) = tools::logs(control, &wanted)?;
+                after.extend(step);
+                Ok(lines)
+            };
+            reply::<m::ToolLogs, _>(request, logs).await
+        }
+        Verb::ToolCall => reply::<m::ToolCall, _>(request, async |wanted| tools::call(control, wanted).await).await,
         Verb::ApprovalList => {
             let list = async |query| {
                 let (list, step) = approvals::list(control, &query);
@@ -95,7 +114,7 @@ async fn dispatch(control: &Control, by: By, verb: Verb, request: Request, after
             reply::<m::RunAttach, _>(request, attach).await
         }
         Verb::RunClose => reply::<m::RunClose, _>(request, async |wanted| runs::close(gate, by, wanted).await).await,
-        Verb::StatusGet => reply::<m::StatusGet, _>(request, async |_| daemon::figures(gate, facts).await).await,
+        Verb::StatusGet => reply::<m::StatusGet, _>(request, async |_| daemon::figures(keeper, facts).await).await,
         Verb::MetricsGet => reply::<m::MetricsGet, _>(request, async |_| metrics::get(gate).await).await,
         Verb::AuditRun => reply::<m::AuditRun, _>(request, async |query| audit::run(gate, query).await).await,
         Verb::LedgerHead => reply::<m::LedgerHead, _>(request, async |_| export::head(gate).await).await,

@@ -6,7 +6,7 @@ use crate::os::clock;
 use aex_core::books::{AccountKind, HoldKey};
 use aex_core::decision::{AccountState, AuthCause, Denial};
 use aex_core::rate::Full;
-use aex_proto::value::{RequestId, TokenHash};
+use aex_proto::value::{AccountId, RequestId, TokenHash};
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use std::net::{IpAddr, Ipv4Addr};
@@ -123,10 +123,24 @@ impl Gate {
     /// The first check that fails.
     pub fn enter(&self, token: Option<&str>, peer: IpAddr, request: RequestId) -> Result<Entered, Refused> {
         let (view, read_only) = self.authenticate(token, peer).map_err(|denial| Refused { denial, view: None })?;
-        let refused = |denial| Refused { denial, view: Some(Arc::clone(&view)) };
         if read_only {
-            return Err(refused(Denial::ReadOnlyToken));
+            return Err(Refused { denial: Denial::ReadOnlyToken, view: Some(view) });
         }
+        self.enter_known(view, request)
+    }
+
+    /// The same for an agent whom an administrator calls for, without its token.
+    ///
+    /// # Errors
+    /// The first check that fails.
+    pub fn enter_account(&self, account: AccountId, request: RequestId) -> Result<Entered, Refused> {
+        let view = self.inner.ledger.directory().accounts.get(&account).map(Arc::clone);
+        let unknown = || Refused { denial: Denial::Unauthenticated { cause: AuthCause::Unknown }, view: None };
+        self.enter_known(view.ok_or_else(unknown)?, request)
+    }
+
+    fn enter_known(&self, view: Arc<AccountView>, request: RequestId) -> Result<Entered, Refused> {
+        let refused = |denial| Refused { denial, view: Some(Arc::clone(&view)) };
         if let Some(stopped) = &view.stopped {
             return Err(refused(stopped.clone()));
         }

@@ -133,6 +133,10 @@ async fn health(State(here): State<Here>) -> Page {
     if let Some(jump) = here.gate.ledger().recent_jump() {
         body["clock_jumped"] = json!({"from": jump.from, "to": jump.to});
     }
+    if let Some(problem) = here.gate.active().config.permissions_errors.first() {
+        let line = problem.line.map(|line| format!(":{line}")).unwrap_or_default();
+        body["tools_denied"] = json!(format!("{}{line} is wrong; `aexctl doctor` says more", problem.file));
+    }
     (status, Json(body)).into_response()
 }
 

@@ -11,7 +11,7 @@ use super::open;
 use super::resolve::Bases;
 use super::server::Server;
 use super::supervisor::{self, Answer, Asked, Call, Progress, Tools};
-use crate::gate::{Active, Entered, Evidence, Gate, ToolEnded, ToolGuard, ToolHold, ToolWanted, Weighed};
+use crate::gate::{Active, Entered, Evidence, Gate, ToolEnded, ToolGuard, ToolHold, ToolWanted, ToolsDone, Weighed};
 use crate::ledger::{AccountView, LedgerFault};
 use aex_core::books::AccountKind;
 use aex_core::decision::Denial;
@@ -21,7 +21,7 @@ use aex_proto::value::{Digest, RequestId};
 use consent::Cleared;
 use rmcp::model::{InputResponses, JsonObject, Tool};
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -115,6 +115,12 @@ impl Gatekeeper {
         &self.gate
     }
 
+    /// The home of the daemon's user.
+    #[must_use]
+    pub fn user_home(&self) -> Option<&Path> {
+        self.user_home.as_deref()
+    }
+
     /// Reads the configuration anew and puts it in force whole, its servers with it; a bad one leaves the old one in force.
     ///
     /// # Errors
@@ -122,6 +128,18 @@ impl Gatekeeper {
     pub async fn reload(&self, by: Option<By>) -> Result<Arc<Active>, String> {
         let active = self.gate.reload(by).await?;
         self.approvals.mend().await;
+        self.follow(active)
+    }
+
+    /// The same, after somebody changed mcp.json on the control socket.
+    ///
+    /// # Errors
+    /// All that is wrong with the new one, as text.
+    pub async fn reload_tools(&self, by: By, done: ToolsDone) -> Result<Arc<Active>, String> {
+        self.follow(self.gate.reload_tools(by, done).await?)
+    }
+
+    fn follow(&self, active: Arc<Active>) -> Result<Arc<Active>, String> {
         self.tools.replace(open::servers(&active)).map_err(|fault| format!("the tool servers cannot be started: {fault}"))?;
         Ok(active)
     }
@@ -183,7 +201,7 @@ impl Gatekeeper {
         let Some((server, name)) = self.meant(&view, &tool).await else { return Err(refused(unknown())) };
         let arguments = Arguments::from_map(arguments)
             .map_err(|why| refused(Denial::Malformed { message: why.to_string(), param: Some("arguments".to_owned()) }))?;
-        let bases = Bases { cwd: self.tools.cwd(&server, &who(&view)), home: self.user_home.clone() };
+        let bases = Bases { cwd: Some(self.tools.cwd(&server, &who(&view))), home: self.user_home.clone() };
         // What its server asks for a call is filled in whenever the call is weighed.
         let wanted = ToolWanted { name, arguments, bases, price: None, log_full: false };
         let mut meant = Meant { asked: tool, server, wanted };

@@ -2,10 +2,12 @@
 
 use super::approvals::Approvals;
 use super::gatekeeper::Gatekeeper;
+use super::sandbox::cgroup;
+use super::secret::resolver;
 use super::server::Server;
-use super::supervisor::{Options, Pace, Resolved, Tools};
+use super::supervisor::{Options, Pace, Tools};
 use crate::gate::{Active, Gate, Source};
-use std::collections::HashMap;
+use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,7 +19,8 @@ const PASSED: [&str; 4] = ["PATH", "LANG", "LC_ALL", "TZ"];
 ///
 /// # Errors
 /// When the system gives no random bytes, or no thread for a server that begins at once.
-pub fn open(gate: &Gate, source: &Source) -> io::Result<Gatekeeper> {
+pub fn open(gate: &Gate) -> io::Result<Gatekeeper> {
+    let source = gate.source();
     let user_home = source.environment.get("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
     let tools = Tools::new(options(source, user_home.clone())?, servers(&gate.active()))?;
     let approvals = Approvals::open(source.paths.home.join("tools/approvals.json"));
@@ -34,20 +37,23 @@ fn options(source: &Source, user_home: Option<PathBuf>) -> io::Result<Options> {
     let paths = &source.paths;
     let passed = |name: &&str| Some(((*name).to_owned(), source.environment.get(*name)?.clone()));
     // A socket may lie elsewhere than the home; its folder holds nothing but the daemon's.
-    let mut deny = vec![paths.home.clone(), paths.config_dir.clone(), paths.log_dir.clone(), paths.socket.clone()];
-    deny.dedup();
+    let mut deny = vec![paths.home.clone(), paths.config_dir.clone(), paths.log_dir.clone(), paths.socket.clone(), paths.env_file.clone()];
+    // So may the ledger, with the files that SQLite and we put beside it.
+    let beside = |suffix: &str| {
+        let mut path = OsString::from(&paths.ledger);
+        path.push(suffix);
+        PathBuf::from(path)
+    };
+    deny.extend(["", "-wal", "-shm"].map(beside));
     Ok(Options {
         home: paths.home.join("tools"),
         logs: paths.log_dir.join("tools"),
         aexd: std::env::current_exe()?,
         env: PASSED.iter().filter_map(passed).collect(),
+        groups: cgroup::Home::find().map(Arc::new),
         deny,
         user_home,
-        resolve: resolver(&source.environment),
+        resolve: resolver(paths, &source.environment),
         pace: Pace::DEFAULT,
     })
-}
-
-fn resolver(_environment: &Arc<HashMap<String, String>>) -> super::supervisor::Resolve {
-    Arc::new(|server: &Server| if server.env.is_empty() { Ok(Resolved::default()) } else { Err("its environment".to_owned()) })
 }

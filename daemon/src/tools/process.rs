@@ -12,6 +12,7 @@ mod tree;
 pub(super) use journal::{Feeder, Journal, drain};
 pub use journal::{LogLine, Stream};
 pub(super) use running::Running;
+pub use text::one_line;
 pub use tree::Leftover;
 
 use super::sandbox::{self, cgroup};

@@ -19,8 +19,8 @@ const MAX_PATH: usize = 4_096;
 /// Where paths begin that are not absolute.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bases {
-    /// The folder in which the tool's process runs: of arguments.
-    pub cwd: PathBuf,
+    /// The folder in which the tool's process runs: of arguments; absent: those that are relative have no answer.
+    pub cwd: Option<PathBuf>,
     /// The home of the daemon's user: of rules' folders that begin with `~/`.
     pub home: Option<PathBuf>,
 }
@@ -50,7 +50,7 @@ fn begun(question: &Question, bases: &Bases) -> Option<PathBuf> {
     let text = question.text.as_str();
     let path = match question.of {
         Of::Argument if oddity(text).is_some() => return None,
-        Of::Argument => bases.cwd.join(text),
+        Of::Argument => bases.cwd.as_deref().unwrap_or(Path::new("")).join(text),
         Of::Folder => match text.strip_prefix('~') {
             Some(below) => bases.home.as_ref()?.join(below.trim_start_matches('/')),
             None => PathBuf::from(text),
@@ -178,7 +178,7 @@ mod tests {
             let permissions = Permissions::parse(&text).unwrap();
             let (caller, tool) = (Caller::default(), ToolName::parse("fs.read").unwrap());
             let arguments = Arguments::parse(&serde_json::json!({ "path": path }).to_string()).unwrap();
-            let bases = Bases { cwd: world.join("data/in"), home: Some(world.join("data")) };
+            let bases = Bases { cwd: Some(world.join("data/in")), home: Some(world.join("data")) };
             let resolved = answers(&permissions.questions(&caller, &tool, &arguments), &bases);
             let facts = permissions.observe(&caller, &tool, &arguments, &resolved);
             permissions.decide(&caller, &tool, &facts).effect
@@ -270,13 +270,14 @@ mod tests {
 
     #[tokio::test]
     async fn no_question_needs_no_thread() {
-        let bases = Bases { cwd: PathBuf::from("/"), home: None };
+        let bases = Bases { cwd: None, home: None };
         assert_eq!(resolve(BTreeSet::new(), bases.clone()).await, Resolved::default());
         let folder = Question { of: Of::Folder, text: "/".to_owned() };
         let mut wanted = Resolved::default();
         wanted.is_at(folder.clone(), "/".to_owned());
-        // A folder below a home that nobody has is nowhere.
+        // A folder below a home that nobody has is nowhere, nor is a file below a folder that nobody knows.
         let lost = Question { of: Of::Folder, text: "~/x".to_owned() };
-        assert_eq!(resolve(BTreeSet::from([folder, lost]), bases).await, wanted);
+        let relative = Question { of: Of::Argument, text: "x".to_owned() };
+        assert_eq!(resolve(BTreeSet::from([folder, lost, relative]), bases).await, wanted);
     }
 }

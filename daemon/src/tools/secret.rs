@@ -3,12 +3,17 @@
 //! No text that comes from here names a value. Must not: keep a value, start anything.
 
 use super::server::{EnvPart, EnvValue, Server};
-use super::supervisor::Resolved;
+use super::supervisor::{Resolve, Resolved};
+use crate::config;
 use crate::os::secret::Secret;
+use aex_core::paths::Paths;
+use std::cell::LazyCell;
+use std::collections::HashMap;
 use std::fs::OpenOptions;
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The largest file that is a secret: keys and certificates have some KiB.
 const MAX_FILE: u64 = 64 << 10;
@@ -148,18 +153,31 @@ fn is_file_name(name: &str) -> bool {
 }
 
 /// Where references are looked up.
-pub struct Sources<'a> {
+struct Sources<'a> {
     /// A variable of the daemon's environment or of `.env`.
-    pub variable: &'a dyn Fn(&str) -> Option<String>,
+    variable: &'a dyn Fn(&str) -> Option<String>,
     /// systemd's CREDENTIALS_DIRECTORY.
-    pub credentials: Option<&'a Path>,
+    credentials: Option<&'a Path>,
+}
+
+/// Looks a server's references up, whenever it is called: in the daemon's environment, then in `.env` as it is at that moment.
+#[must_use]
+pub fn resolver(paths: &Paths, environment: &Arc<HashMap<String, String>>) -> Resolve {
+    let (paths, environment) = (paths.clone(), Arc::clone(environment));
+    Arc::new(move |server: &Server| {
+        let file = LazyCell::new(|| config::env_file(&paths));
+        let set = |name: &str| environment.get(name).filter(|value| !value.is_empty()).cloned();
+        let variable = |name: &str| set(name).or_else(|| file.get(name).map(str::to_owned));
+        let credentials = set("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+        resolve(server, &Sources { variable: &variable, credentials: credentials.as_deref() })
+    })
 }
 
 /// The environment that a server's configuration asks for.
 ///
 /// # Errors
 /// What of it is missing, in words that name no value.
-pub fn resolve(server: &Server, sources: &Sources<'_>) -> Result<Resolved, String> {
+fn resolve(server: &Server, sources: &Sources<'_>) -> Result<Resolved, String> {
     let mut resolved = Resolved::default();
     for (name, value) in &server.env {
         let mut text = String::new();

@@ -4,6 +4,7 @@
 //! know what it costs.
 
 mod backoff;
+mod call;
 mod engine;
 mod instance;
 mod life;
@@ -14,6 +15,7 @@ mod status;
 pub use super::framing::Progress;
 pub use super::process::{Leftover, LogLine, Stream};
 pub use super::session::{Ask, AskReply, Asked, Listing, Quarantined};
+pub use call::{Answer, Call, Caller, Scope};
 pub use options::{Options, Pace, Resolve, Resolved};
 pub use status::{Counters, Instance as InstanceStatus, State, Status};
 
@@ -24,11 +26,9 @@ use super::server::{Server, Shared, Start};
 use super::session::{Along, Opening, cap};
 use aex_proto::value::AccountId;
 use engine::Engine;
-use instance::{How, Instance, Order, Refusal};
+use instance::{How, Instance, Order, Phase, Refusal};
 use life::Life;
-use rmcp::model::{
-    CallToolRequest, CallToolRequestParams, CallToolResult, ClientRequest, InputRequiredResult, InputResponses, JsonObject, ServerResult,
-};
+use rmcp::model::{CallToolRequest, CallToolRequestParams, ClientRequest, ServerResult};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -68,54 +68,6 @@ struct Slot {
     instances: HashMap<Scope, Arc<Instance>>,
     /// Resolves when the instances of the configuration before this one are gone.
     leaving: Vec<oneshot::Receiver<()>>,
-}
-
-/// Who calls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Caller {
-    /// The agent.
-    pub agent: AccountId,
-    /// Its run, where it has one.
-    pub run: Option<AccountId>,
-}
-
-/// Whose process it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Scope {
-    /// Everybody's.
-    All,
-    /// An agent's, without a run.
-    Agent(AccountId),
-    /// A run's.
-    Run(AccountId),
-}
-
-/// A call of a tool. Whoever may make it has been asked before.
-#[derive(Debug)]
-pub struct Call {
-    /// The server.
-    pub server: String,
-    /// Who calls.
-    pub caller: Caller,
-    /// The tool, by the server's own name for it.
-    pub tool: String,
-    /// Its arguments.
-    pub arguments: Option<JsonObject>,
-    /// Where progress goes. What does not fit into it is dropped.
-    pub progress: Option<mpsc::Sender<Progress>>,
-    /// Where the server's questions go; without it they are denied.
-    pub asks: Option<mpsc::Sender<Asked>>,
-    /// What the server asked for in an earlier try, and the state that it gave then.
-    pub input: Option<(InputResponses, Option<String>)>,
-}
-
-/// What a call came to.
-#[derive(Clone, Debug)]
-pub enum Answer {
-    /// Its result, cut to what an agent can bear.
-    Complete(CallToolResult),
-    /// The server wants input first. Only one that may ask gets so far.
-    InputRequired(Box<InputRequiredResult>),
 }
 
 impl Tools {
@@ -412,7 +364,8 @@ impl Inner {
         if !slot.server.enabled {
             return Err(ToolFault::Disabled { server: server.to_owned() });
         }
-        if let Some(instance) = slot.instances.get(&scope) {
+        let living = slot.instances.get(&scope).filter(|instance| !matches!(*instance.phase.borrow(), Phase::Gone));
+        if let Some(instance) = living {
             return Ok(Arc::clone(instance));
         }
         let engine = match engine {

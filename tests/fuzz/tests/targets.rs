@@ -23,6 +23,7 @@ target! {
     export: export::check,
     http1: http1::check,
     models: config::models,
+    permissions: config::permissions,
     policy: config::policy,
     prices: prices::check,
     request: request::check,

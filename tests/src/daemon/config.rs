@@ -15,6 +15,7 @@ pub struct Config {
     models: Option<String>,
     aexd: Option<String>,
     policy: Option<String>,
+    permissions: Option<String>,
     pub(super) dotenv: String,
     pub(super) env: Vec<(String, String)>,
     pub(super) flags: Vec<String>,
@@ -42,6 +43,7 @@ impl Config {
             models: None,
             aexd: None,
             policy: None,
+            permissions: None,
             dotenv: format!("MOCK_API_KEY={key}\n"),
             env: Vec::new(),
             flags: Vec::new(),
@@ -88,6 +90,13 @@ impl Config {
     #[must_use]
     pub fn policy_yaml(mut self, text: &str) -> Self {
         self.policy = Some(text.to_owned());
+        self
+    }
+
+    /// Writes permissions.json, which is absent otherwise.
+    #[must_use]
+    pub fn permissions_json(mut self, text: &str) -> Self {
+        self.permissions = Some(text.to_owned());
         self
     }
 
@@ -142,6 +151,9 @@ impl Config {
         }
         if let Some(text) = &self.policy {
             std::fs::write(folder.join("policy.yaml"), text).expect("write policy.yaml");
+        }
+        if let Some(text) = &self.permissions {
+            std::fs::write(folder.join("permissions.json"), text).expect("write permissions.json");
         }
         super::write_private(&home.join(".env"), &self.dotenv);
     }

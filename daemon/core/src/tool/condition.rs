@@ -96,6 +96,11 @@ impl Conditions {
         self.0.is_empty()
     }
 
+    /// Whether the file system has to be asked about some arguments.
+    pub(super) fn ask_for_paths(&self) -> bool {
+        self.0.iter().flat_map(|condition| &condition.tests).any(|test| matches!(test, Test::Under(_)))
+    }
+
     /// Adds what has to be asked of the file system.
     pub(super) fn questions(&self, arguments: &Map<String, Value>, add: &mut impl FnMut(Question)) {
         for condition in &self.0 {

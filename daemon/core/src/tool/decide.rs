@@ -111,7 +111,7 @@ impl Permissions {
     pub fn questions(&self, caller: &Caller, tool: &ToolName, arguments: &Arguments) -> BTreeSet<Question> {
         let mut asked = BTreeSet::new();
         let mut paths = 0_usize;
-        for (_, _, ready) in self.fitting(caller, tool) {
+        for (_, _, ready) in self.asking(caller, tool) {
             ready.conditions.questions(arguments.map(), &mut |question| {
                 let is_new = !asked.contains(&question);
                 if question.of == Of::Argument && is_new {
@@ -128,8 +128,7 @@ impl Permissions {
     /// What the arguments show.
     #[must_use]
     pub fn observe(&self, caller: &Caller, tool: &ToolName, arguments: &Arguments, resolved: &Resolved) -> Facts {
-        let mut all: Vec<(usize, &RuleSpec, &Ready)> =
-            self.fitting(caller, tool).filter(|(_, _, ready)| !ready.conditions.is_empty()).collect();
+        let mut all: Vec<(usize, &RuleSpec, &Ready)> = self.conditional(caller, tool).collect();
         all.sort_unstable_by_key(|(at, _, _)| *at);
         let mut facts = Facts::default();
         for (_, rule, ready) in all {
@@ -152,32 +151,32 @@ impl Permissions {
         let mut near: Vec<(usize, &RuleSpec, Lacks<'_>)> = Vec::new();
         let met: HashSet<&str> = facts.met.iter().map(String::as_str).collect();
         let (unclear, nearly) = (conditions(&facts.unclear), conditions(&facts.near));
-        for (at, rule, ready) in self.meaning(tool) {
-            let mut unmet = ready.unmet(caller);
+        for (at, rule, ready) in self.fitting(caller, tool) {
             let name = rule.name.as_str();
-            let is_bare = ready.conditions.is_empty();
-            match (unmet.next(), unmet.next()) {
-                (None, _) if is_bare || met.contains(name) => matched.push((at, rule)),
-                (None, _) => match unclear.get(name) {
-                    Some(_) if rule.effect != Effect::Allow => matched.push((at, rule)),
-                    Some(condition) => near.push((at, rule, Lacks::Clearness(condition))),
-                    None => near.extend(nearly.get(name).map(|condition| (at, rule, Lacks::Condition(condition)))),
-                },
-                (Some(part), None) if is_bare => near.push((at, rule, Lacks::Caller(part))),
-                _ => {}
+            if ready.conditions.is_empty() || met.contains(name) {
+                matched.push((at, rule));
+                continue;
+            }
+            match unclear.get(name) {
+                Some(_) if rule.effect != Effect::Allow => matched.push((at, rule)),
+                Some(condition) => near.push((at, rule, Lacks::Clearness(condition))),
+                None => near.extend(nearly.get(name).map(|condition| (at, rule, Lacks::Condition(condition)))),
             }
         }
         // Those of one effect by their lines.
         matched.sort_unstable_by_key(|(at, rule)| (rule.effect, *at));
-        near.sort_unstable_by_key(|(at, _, _)| *at);
         let first = matched.first().map(|(_, rule)| *rule);
         let effect = first.map_or(self.spec().global_policy.effect, |rule| rule.effect);
         let by = first.map_or_else(|| self.default_by(), |rule| self.rule_by(rule, facts));
         let lets_pass = || matched.iter().map(|(_, rule)| *rule).filter(|rule| effect != Effect::Deny && rule.effect != Effect::Deny);
         let price = lets_pass().filter_map(|rule| Some(Priced { price: rule.price?, rule: rule.name.clone() }));
         let rates = lets_pass().filter_map(|rule| Some(Rated { per_minute: rule.rate?, rule: rule.name.clone() }));
-        // Where nothing let it pass, what would have is of interest.
+        // Where nothing let it pass, what would have is of interest; whoever passes does not ask what others may.
         let is_told = |rule: &RuleSpec| first.is_some() || rule.effect != effect;
+        if effect != Effect::Allow {
+            near.extend(self.of_others(caller, tool, NEAR_KEPT, is_told).map(|(at, rule, part)| (at, rule, Lacks::Caller(part))));
+        }
+        near.sort_unstable_by_key(|(at, _, _)| *at);
         Verdict {
             also: matched.iter().skip(1).map(|(_, rule)| rule.name.clone()).take(ALSO_KEPT).collect(),
             by,

@@ -2,11 +2,12 @@
 
 use super::condition::Conditions;
 use super::decide::Caller;
+use super::index::Index;
 use super::name::ToolName;
 use super::pattern::{self, Pattern};
 use super::spec::{Effect, GlobalPolicy, PermissionsSpec, RuleSpec, Standing};
 use aex_proto::value::{Digest, Pico};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 /// Rules that a file may have: those that state no name are all looked at for each call.
 pub const MAX_RULES: usize = 4_096;
@@ -16,12 +17,11 @@ pub const MAX_RULES: usize = 4_096;
 pub struct Permissions {
     spec: PermissionsSpec,
     rules: Vec<Ready>,
-    /// Rules all of whose tools are stated to the letter, by each of them.
-    by_tool: HashMap<String, Vec<usize>>,
-    /// Of the others, those all of whose servers are.
-    by_server: HashMap<String, Vec<usize>>,
-    /// The rest.
-    wide: Vec<usize>,
+    all: Index,
+    /// Rules with conditions.
+    conditional: Index,
+    /// Rules with conditions on paths.
+    asking: Index,
 }
 
 /// Two are the same when they say the same: what is made ready follows from that.
@@ -46,17 +46,17 @@ pub struct Flaw {
 /// A rule made ready; at the same place as its text.
 #[derive(Clone, Debug)]
 pub(super) struct Ready {
-    agent: Vec<Pattern>,
+    pub(super) agent: Vec<Pattern>,
     group: Vec<Pattern>,
-    targets: Vec<Target>,
+    pub(super) targets: Vec<Target>,
     pub(super) conditions: Conditions,
 }
 
 /// Tools that a rule means: of servers of which one fits.
 #[derive(Clone, Debug)]
-struct Target {
-    server: Vec<Pattern>,
-    tool: Pattern,
+pub(super) struct Target {
+    pub(super) server: Vec<Pattern>,
+    pub(super) tool: Pattern,
 }
 
 impl Permissions {
@@ -86,9 +86,21 @@ impl Permissions {
         if !flaws.is_empty() {
             return Err(flaws);
         }
-        let mut ready = Permissions { spec, rules, by_tool: HashMap::new(), by_server: HashMap::new(), wide: Vec::new() };
-        ready.index();
-        Ok(ready)
+        Ok(Permissions::indexed(spec, rules))
+    }
+
+    fn indexed(spec: PermissionsSpec, rules: Vec<Ready>) -> Permissions {
+        let (mut all, mut conditional, mut asking) = (Index::default(), Index::default(), Index::default());
+        for (at, ready) in rules.iter().enumerate() {
+            all.add(at, ready);
+            if !ready.conditions.is_empty() {
+                conditional.add(at, ready);
+            }
+            if ready.conditions.ask_for_paths() {
+                asking.add(at, ready);
+            }
+        }
+        Permissions { spec, rules, all, conditional, asking }
     }
 
     /// What holds without a file: everything is denied.
@@ -106,7 +118,7 @@ impl Permissions {
     fn deny_all(file: &str, standing: Standing) -> Permissions {
         let global_policy = GlobalPolicy { effect: Effect::Deny, line: None };
         let spec = PermissionsSpec { file: file.to_owned(), global_policy, rules: Vec::new(), standing };
-        Permissions { spec, rules: Vec::new(), by_tool: HashMap::new(), by_server: HashMap::new(), wide: Vec::new() }
+        Permissions::indexed(spec, Vec::new())
     }
 
     /// Its canonical JSON (fields are declared in alphabetical order) and the digest of that.
@@ -149,40 +161,58 @@ impl Permissions {
         lets_pass
     }
 
-    /// The rules that mean a tool, whoever calls it: with their places, in no order.
-    pub(super) fn meaning<'p>(&'p self, tool: &'p ToolName) -> impl Iterator<Item = (usize, &'p RuleSpec, &'p Ready)> {
-        let listed = |map: &'p HashMap<String, Vec<usize>>, name: &str| map.get(name).map_or(&[][..], Vec::as_slice);
-        let places = listed(&self.by_tool, &tool.tool).iter().chain(listed(&self.by_server, &tool.server)).chain(&self.wide);
-        places
-            .filter_map(|at| Some((*at, self.spec.rules.get(*at)?, self.rules.get(*at)?)))
-            .filter(|(_, _, ready)| ready.targets.iter().any(|target| target.fits(tool)))
-    }
-
-    /// The rules that mean a caller and a tool.
+    /// The rules that mean a caller and a tool: with their places, in no order.
     pub(super) fn fitting<'p>(&'p self, caller: &'p Caller, tool: &'p ToolName) -> impl Iterator<Item = (usize, &'p RuleSpec, &'p Ready)> {
-        self.meaning(tool).filter(|(_, _, ready)| ready.unmet(caller).next().is_none())
+        self.fitting_in(&self.all, caller, tool)
     }
 
-    fn index(&mut self) {
-        for (at, ready) in self.rules.iter().enumerate() {
-            let tools: Option<BTreeSet<&str>> = ready.targets.iter().map(|target| target.tool.exact()).collect();
-            let servers = ready.targets.iter().map(|target| {
-                let names: Option<Vec<&str>> = target.server.iter().map(Pattern::exact).collect();
-                names.filter(|names| !names.is_empty())
-            });
-            let servers: Option<BTreeSet<&str>> = servers.collect::<Option<Vec<_>>>().map(|names| names.into_iter().flatten().collect());
-            let (map, names) = match (tools, servers) {
-                (Some(tools), _) => (&mut self.by_tool, tools),
-                (None, Some(servers)) => (&mut self.by_server, servers),
-                (None, None) => {
-                    self.wide.push(at);
-                    continue;
+    /// Those of them that have conditions.
+    pub(super) fn conditional<'p>(
+        &'p self,
+        caller: &'p Caller,
+        tool: &'p ToolName,
+    ) -> impl Iterator<Item = (usize, &'p RuleSpec, &'p Ready)> {
+        self.fitting_in(&self.conditional, caller, tool)
+    }
+
+    /// Those of them that have conditions on paths.
+    pub(super) fn asking<'p>(&'p self, caller: &'p Caller, tool: &'p ToolName) -> impl Iterator<Item = (usize, &'p RuleSpec, &'p Ready)> {
+        self.fitting_in(&self.asking, caller, tool)
+    }
+
+    fn fitting_in<'p>(
+        &'p self,
+        index: &'p Index,
+        caller: &'p Caller,
+        tool: &'p ToolName,
+    ) -> impl Iterator<Item = (usize, &'p RuleSpec, &'p Ready)> {
+        let candidates = index.candidates(Some(&caller.agent), tool).into_iter().flatten();
+        candidates
+            .filter_map(|at| Some((*at, self.spec.rules.get(*at)?, self.rules.get(*at)?)))
+            .filter(|(_, _, ready)| ready.mean(tool) && ready.unmet(caller).next().is_none())
+    }
+
+    /// A few rules without conditions that mean a tool, and by one part, which is named, another caller: the first ones of those that count.
+    pub(super) fn of_others<'p>(
+        &'p self,
+        caller: &'p Caller,
+        tool: &'p ToolName,
+        few: usize,
+        counts: impl Fn(&RuleSpec) -> bool + Copy + 'p,
+    ) -> impl Iterator<Item = (usize, &'p RuleSpec, &'static str)> {
+        // The places of each list ascend.
+        self.all.candidates(None, tool).into_iter().flat_map(move |list| {
+            let other = move |at: &usize| {
+                let (rule, ready) = (self.spec.rules.get(*at)?, self.rules.get(*at)?);
+                if !ready.conditions.is_empty() || !counts(rule) || !ready.mean(tool) {
+                    return None;
                 }
+                let mut unmet = ready.unmet(caller);
+                let part = unmet.next()?;
+                unmet.next().is_none().then_some((*at, rule, part))
             };
-            for name in names {
-                map.entry(name.to_owned()).or_default().push(at);
-            }
-        }
+            list.iter().filter_map(other).take(few)
+        })
     }
 }
 
@@ -206,6 +236,10 @@ impl Ready {
             targets.push(Target { server: pattern::all(&rule.server), tool: Pattern::Any });
         }
         Ready { agent: pattern::all(&rule.agent), group: pattern::all(&rule.group), targets, conditions }
+    }
+
+    fn mean(&self, tool: &ToolName) -> bool {
+        self.targets.iter().any(|target| target.fits(tool))
     }
 
     /// What of its caller a rule does not mean: `agent`, `group`.

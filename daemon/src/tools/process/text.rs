@@ -38,6 +38,13 @@ impl Hidden {
     }
 }
 
+/// A text that others wrote, fit for one line of a terminal.
+#[must_use]
+pub fn one_line(text: &str) -> String {
+    let spaced: String = text.chars().map(|letter| if letter.is_whitespace() { ' ' } else { letter }).collect();
+    plain(&spaced).split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 /// Text without control characters and without the sequences of a terminal (ECMA-48: CSI, OSC and the other strings, single escapes).
 fn plain(text: &str) -> String {
     let mut kept = String::with_capacity(text.len());
@@ -108,6 +115,7 @@ mod tests {
         check("sk-\u{1b}[0mabcdef", "***");
         check("line two of it", "*** of it");
         check("abc stays: it is short", "abc stays: it is short");
+        assert_eq!(one_line("  Adds\n\ttwo \u{1b}[2Jnumbers\u{202e}.\r\n"), "Adds two numbers.");
         let long = "é".repeat(MAX_LINE);
         let kept = Hidden::default().clean(long.as_bytes());
         assert!(kept.len() <= MAX_LINE + "…".len() && kept.ends_with("é…"), "{}", kept.len());

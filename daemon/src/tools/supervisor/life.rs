@@ -230,13 +230,21 @@ impl Life {
                 done = async { match &mut chore { Some(chore) => chore.as_mut().await, None => std::future::pending().await } } => {
                     chore = None;
                     match done {
-                        Done::Listed(Ok(listing)) => {
-                            lock(&self.instance.facts).listing = Arc::new(listing);
-                            self.changed.send_modify(|count| *count = count.wrapping_add(1));
+                        Done::Listed(listed) => {
+                            match listed {
+                                Ok(listing) => {
+                                    lock(&self.instance.facts).listing = Arc::new(listing);
+                                    self.changed.send_modify(|count| *count = count.wrapping_add(1));
+                                }
+                                // The old list holds on: what it names may still be there.
+                                Err(fault) => alive.feeder.say(format!("its changed list could not be read: {fault}")),
+                            }
+                            chore = Some(Box::pin(async move {
+                                sleep(pace.relist).await;
+                                Done::Rested
+                            }));
                         }
-                        // The old list holds on: what it names may still be there.
-                        Done::Listed(Err(fault)) => alive.feeder.say(format!("its changed list could not be read: {fault}")),
-                        Done::Alive(true) => {}
+                        Done::Rested | Done::Alive(true) => {}
                         Done::Alive(false) if *self.instance.in_use.borrow() > 0 => {}
                         Done::Alive(false) => return Cause::Ill("it does not answer".to_owned()),
                     }
@@ -250,9 +258,7 @@ impl Life {
                     chore = Some(Box::pin(async move {
                         // A server that changes its list again and again is read when it has come to rest.
                         while timeout(pace.settle, more.changed()).await.is_ok_and(|changed| changed.is_ok()) {}
-                        let listed = session.list(limit).await;
-                        sleep(pace.relist).await;
-                        Done::Listed(listed)
+                        Done::Listed(session.list(limit).await)
                     }));
                 }
                 () = &mut following, if is_following => is_following = false,
@@ -372,9 +378,17 @@ impl Life {
     }
 }
 
+impl Drop for Life {
+    fn drop(&mut self) {
+        // Also when it was cut off: whoever calls next gets another instance.
+        self.publish(Phase::Gone);
+    }
+}
+
 /// What a chore came to.
 enum Done {
     Listed(Result<super::super::session::Listing, super::super::fault::ToolFault>),
+    Rested,
     Alive(bool),
 }
 

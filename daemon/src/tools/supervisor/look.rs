@@ -1,8 +1,8 @@
-//! What the gatekeeper asks of the servers without calling one.
+//! What the gatekeeper and administrators ask of the servers without starting or calling one.
 
 use super::super::lock;
-use super::super::server::Server;
-use super::{Caller, Scope, Tools, life};
+use super::super::server::{EnvPart, Server};
+use super::{Caller, Listing, Scope, Tools, life};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -27,5 +27,36 @@ impl Tools {
         let instance = slot.instances.get(&Scope::of(&slot.server, caller))?;
         let report = lock(&instance.facts).report.clone()?;
         Some(report.active.name().to_owned())
+    }
+
+    /// The tools of a server, as they were listed last; nothing before the first list of the process that is there.
+    #[must_use]
+    pub fn known(&self, server: &str) -> Option<Arc<Listing>> {
+        let state = lock(&self.0.state);
+        let instances = state.servers.get(server)?.instances.values();
+        let listings = instances.map(|instance| Arc::clone(&lock(&instance.facts).listing));
+        listings.max_by_key(|listing| listing.tools.len().saturating_add(listing.quarantined.len()))
+    }
+
+    /// Where a server's program is found now. Whether the process may see it, its confinement decides.
+    #[must_use]
+    pub fn program(&self, server: &Server) -> Option<PathBuf> {
+        let is_file = |path: &PathBuf| path.is_file();
+        if server.command.contains('/') {
+            return Some(PathBuf::from(&server.command)).filter(is_file);
+        }
+        let own = server.env.get("PATH").and_then(|value| match value.0.as_slice() {
+            [EnvPart::Text(text)] => Some(text.as_str()),
+            _ => None,
+        });
+        let passed = || self.0.options.env.iter().find(|(name, _)| name == "PATH").map(|(_, value)| value.as_str());
+        let folders = own.or_else(passed).unwrap_or_default();
+        std::env::split_paths(folders).map(|folder| folder.join(&server.command)).find(is_file)
+    }
+
+    /// What of a server's variables cannot be looked up now, in words that name no value. Reads files.
+    #[must_use]
+    pub fn missing(&self, server: &Server) -> Option<String> {
+        (self.0.options.resolve)(server).err()
     }
 }

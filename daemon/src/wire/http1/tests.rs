@@ -1,3 +1,5 @@
+//! Framing against made-up answers, wherever the reads end.
+
 use super::*;
 use proptest::prelude::*;
 

@@ -1,7 +1,8 @@
-//! models.yaml and policy.yaml: a text is taken or refused with lines that are there, the same each time, and a text that is taken has what
+//! models.yaml, policy.yaml and permissions.json: a text is taken or refused with lines that are there, the same each time, and a text that is taken has what
 //! it says.
 
-use aexd::config::{Catalog, ConfigErrors, MODELS_YAML, Warning, check_catalog, check_policy, read_cases};
+use aex_core::tool::{Effect, Permissions};
+use aexd::config::{Catalog, ConfigErrors, MODELS_YAML, Warning, check_catalog, check_permissions, check_policy, read_cases};
 use std::path::Path;
 use std::sync::LazyLock;
 
@@ -61,6 +62,25 @@ pub fn policy(bytes: &[u8]) {
     }
     if let Err(errors) = read_cases("cases.yaml", text) {
         told(text, Some(&errors), &[]);
+    }
+}
+
+/// A permissions.json: what is taken is JSON to everybody, allows nothing that it does not say, and comes back from its snapshot.
+pub fn permissions(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let (permissions, warnings) = check_permissions("permissions.json", text);
+    told(text, permissions.as_ref().err(), &warnings);
+    let Ok(permissions) = permissions else { return };
+    let json: serde_json::Value = serde_json::from_str(text.trim_start_matches('\u{feff}')).expect("it is JSON");
+    assert_eq!(Permissions::parse(&permissions.snapshot().0).as_ref(), Ok(&permissions), "a snapshot is read back");
+    assert_eq!(permissions.spec().global_policy.effect == Effect::Allow, json["global_policy"] == "allow");
+    let stated = json["rules"].as_object().map_or_else(|| json["rules"].as_array().map_or(0, Vec::len), serde_json::Map::len);
+    assert_eq!(permissions.spec().rules.len(), stated, "each rule counts once");
+    for rule in permissions.spec().rules.iter().filter(|rule| rule.effect == Effect::Allow) {
+        let says = |value: &serde_json::Value| value == "allow" || value["effect"] == "allow";
+        let by_key = rule.tool_name.as_ref().is_some_and(|name| says(&json["rules"][name]));
+        let by_place = || json["rules"].as_array().is_some_and(|rules| rules.iter().any(says));
+        assert!(by_key || by_place(), "{} allows", rule.name);
     }
 }
 
