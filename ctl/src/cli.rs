@@ -2,13 +2,17 @@
 
 mod account;
 mod agent;
+mod approval;
 mod ledger;
+mod model;
 mod permission;
 mod tool;
 
 pub(crate) use account::{Budget, BudgetChange, Group, GroupCreate, GroupUpdate, Target};
 pub(crate) use agent::{AgentCreate, AgentUpdate};
+pub(crate) use approval::Approvals;
 pub(crate) use ledger::{Audit, Export, Ledger, Since};
+pub(crate) use model::{Models, ModelsImport};
 pub(crate) use permission::Permissions;
 pub(crate) use tool::{Host, Tools, ToolsAdd, ToolsImport};
 
@@ -81,6 +85,9 @@ pub(crate) enum Command {
     Resume(Target),
     /// Deny every call of an account and all below it, cut those in flight and end the runs
     Kill(Target),
+    /// Answer calls of tools that wait for a person
+    #[command(subcommand)]
+    Approvals(Approvals),
     /// Make, list and revoke tokens
     #[command(subcommand)]
     Token(Token),
@@ -348,44 +355,6 @@ pub(crate) struct Events {
     /// The newest so many
     #[arg(long, short = 'n', value_name = "N", default_value_t = 20, value_parser = whole::<u32>)]
     pub(crate) limit: u32,
-}
-
-#[derive(Clone, Debug, Subcommand)]
-pub(crate) enum Models {
-    /// List the models with their prices
-    List,
-    /// Show a model with all its prices: caches, sound, images, long contexts, service tiers, tools that the provider runs
-    Show {
-        /// The model's name
-        name: String,
-    },
-    /// Take prices and limits over from LiteLLM's public price file into models.yaml
-    Import(ModelsImport),
-    /// Look for wrong prices, missing keys and providers that cannot be reached; spends nothing
-    Check,
-    /// Read models.yaml and the keys again; a bad file leaves the old ones in force
-    Reload,
-}
-
-#[derive(Clone, Debug, clap::Args)]
-pub(crate) struct ModelsImport {
-    /// LiteLLM's model_prices_and_context_window.json
-    pub(crate) file: PathBuf,
-    /// Only models of this provider, as LiteLLM or models.yaml calls it; may be given several times [default: those of models.yaml]
-    #[arg(long, value_name = "NAME")]
-    pub(crate) provider: Vec<String>,
-    /// Only models whose name in the file, or in models.yaml, fits this pattern; `*` stands for any characters
-    #[arg(long, value_name = "GLOB")]
-    pub(crate) only: Option<String>,
-    /// Take the next pico-USD above a price that is not exact, and mark it; otherwise its model is skipped
-    #[arg(long)]
-    pub(crate) round_up: bool,
-    /// Write this file instead of the daemon's own models.yaml, which is read all the same
-    #[arg(long, value_name = "FILE", conflicts_with = "dry_run")]
-    pub(crate) out: Option<PathBuf>,
-    /// Print what would be added, and write nothing
-    #[arg(long)]
-    pub(crate) dry_run: bool,
 }
 
 #[derive(Clone, Debug, Subcommand)]

@@ -2,6 +2,7 @@
 
 mod account;
 mod agent;
+mod approval;
 mod audit;
 mod backup;
 mod budget;
@@ -71,6 +72,7 @@ pub(crate) fn run(cli: Cli, view: &View) -> Result<Exit, Failure> {
         Command::Pause(target) => account::pause(&context, target),
         Command::Resume(target) => account::resume(&context, target),
         Command::Kill(target) => account::kill(&context, target),
+        Command::Approvals(verb) => approval::run(&context, verb),
         Command::Token(verb) => token::run(&context, verb),
         Command::Run(run) => crate::run::run(&context, run),
         Command::Status => status::run(&context),

@@ -5,6 +5,7 @@
 
 mod accounts;
 mod agents;
+mod approvals;
 mod audit;
 mod budgets;
 mod check;
@@ -16,6 +17,7 @@ mod events;
 mod explain;
 mod export;
 mod fault;
+mod fence;
 mod groups;
 mod keeper;
 mod ledger;
@@ -84,6 +86,7 @@ struct Control {
     compacting: tokio::sync::Mutex<()>,
     /// One change of mcp.json at a time.
     editing: tokio::sync::Mutex<()>,
+    fence: fence::Fence,
 }
 
 /// Serves the socket until `shutdown` turns true. Runs on a current-thread runtime; the socket's file is removed at the end.
@@ -104,6 +107,7 @@ pub async fn serve(listener: UnixListener, gatekeeper: Gatekeeper, facts: Arc<Fa
         exports,
         compacting: tokio::sync::Mutex::default(),
         editing: tokio::sync::Mutex::default(),
+        fence: fence::Fence::default(),
     });
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
@@ -121,7 +125,8 @@ pub async fn serve(listener: UnixListener, gatekeeper: Gatekeeper, facts: Arc<Fa
             Ok((stream, _)) => {
                 if let Some((by, slot)) = admit(&stream, &control.gate, &slots).await {
                     number = number.wrapping_add(1);
-                    let peer = Peer { by, number, slot };
+                    let process = fence::Process::of(by.pid);
+                    let peer = Peer { by, process, number, slot };
                     connections.spawn(connection::serve(Arc::clone(&control), stream, peer, shutdown.clone()));
                 }
             }
@@ -168,6 +173,8 @@ fn close(listener: UnixListener) {
 /// Who is connected.
 struct Peer {
     by: By,
+    /// Its process, as it was when it connected; absent where the system does not tell.
+    process: Option<fence::Process>,
     /// The connection's number.
     number: u64,
     /// Its place among the connections.

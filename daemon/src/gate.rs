@@ -33,7 +33,7 @@ use crate::config::{ConfigErrors, ProviderKind};
 use crate::ledger::{Ledger, LedgerFault, Writer};
 use crate::os::clock;
 use crate::tools::registry::Registry;
-use aex_core::event::By;
+use aex_core::event::{By, Event};
 use aex_core::paths::Paths;
 use aex_core::rate::{Counted, Rates, TokenRates, WINDOW_MS};
 use aex_proto::value::{RequestId, Stamp};
@@ -221,6 +221,15 @@ impl Gate {
         };
         let done = self.inner.ledger.admin(loaded).await?;
         done.map_err(|refused| LedgerFault::Broken(refused.to_string()))
+    }
+
+    /// Records an event that changes nothing in the books.
+    ///
+    /// # Errors
+    /// When the ledger cannot be written.
+    pub async fn note(&self, event: Event) -> Result<(), LedgerFault> {
+        let noted = self.inner.ledger.admin(move |writer| writer.note(&event).map(Ok)).await?;
+        noted.map_err(|refused| LedgerFault::Broken(refused.to_string()))
     }
 
     /// A new request's id.

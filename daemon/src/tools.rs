@@ -3,9 +3,11 @@
 //! Owns which servers there are, their processes and what they say. Must not: decide whether a call may be made (the gate does), know HTTP
 //! or SQL.
 
+pub mod approvals;
 pub mod fault;
 mod framing;
 pub mod gatekeeper;
+mod keep;
 pub mod open;
 pub mod process;
 pub mod registry;

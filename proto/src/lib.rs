@@ -12,6 +12,7 @@ pub mod rpc;
 pub mod method;
 
 pub mod account;
+pub mod approval;
 pub mod audit;
 pub mod budget;
 pub mod check;

@@ -1,8 +1,8 @@
 //! The one table of methods and notifications. What is not in it does not exist on the socket.
 
 use crate::{
-    account, audit, budget, check, config, daemon, event, explain, group, ledger, metrics, model, permission, policy, run, status, token,
-    tool, tree,
+    account, approval, audit, budget, check, config, daemon, event, explain, group, ledger, metrics, model, permission, policy, run,
+    status, token, tool, tree,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -194,6 +194,15 @@ methods! {
     /// What would come of a call of a tool, which is not made.
     Read "permission.check" PermissionCheck(permission::PermissionCheck) -> permission::PermissionChecked;
 
+    /// Calls of tools that wait for a person, and what passes without a question.
+    Read "approval.list" ApprovalList(approval::ApprovalQuery) -> approval::ApprovalList;
+    /// Lets a call pass that waits.
+    Write "approval.approve" ApprovalApprove(approval::ApprovalApprove) -> approval::ApprovalAnswered;
+    /// Denies a call that waits.
+    Write "approval.deny" ApprovalDeny(approval::ApprovalDeny) -> approval::ApprovalAnswered;
+    /// Takes a lasting yes back.
+    Write "approval.revoke" ApprovalRevoke(approval::ApprovalRevoke) -> approval::Lasting;
+
     /// Opens a run below an agent, tied to this connection.
     Write "run.open" RunOpen(run::RunOpen) -> run::RunOpened;
     /// Ties an open run to this connection, after the daemon was restarted.
@@ -256,6 +265,15 @@ pub struct ToolLine;
 impl Notice for ToolLine {
     const NAME: &'static str = "tool.line";
     type Params = tool::LogPushed;
+}
+
+/// A call of a tool began to wait for a person.
+#[derive(Clone, Copy, Debug)]
+pub struct ApprovalWanted;
+
+impl Notice for ApprovalWanted {
+    const NAME: &'static str = "approval.wanted";
+    type Params = approval::ApprovalWanted;
 }
 
 /// Lines of an export.

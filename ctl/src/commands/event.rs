@@ -99,8 +99,25 @@ pub(crate) fn facts(event: &Event) -> String {
             format!("from a backup of {} events, in place of {replaced}", restored.head.seq)
         }
         Ok(Known::ToolsChanged(changed)) => format!("{}: {}", changed.action.name(), changed.servers.join(", ")),
+        Ok(Known::ToolPinned(pinned)) => {
+            let tools: Vec<&str> = pinned.pins.keys().map(String::as_str).collect();
+            format!("{} of {}: {}", name(&pinned.what), pinned.server, tools.join(", "))
+        }
+        Ok(Known::ApprovalGiven(given)) => {
+            let call = given.request.map(|request| format!("{request} ")).unwrap_or_default();
+            format!("{call}{} by rule {}: {}", given.tool, given.rule, name(&given.answer))
+        }
+        Ok(Known::AdminBarred(barred)) => format!("{} from {}", barred.method, inside(&barred.inside)),
         Ok(Known::CallDeniedAgain(again)) => format!("{} more denied by {}", again.count, again.rule),
         _ => generic(&event.body),
+    }
+}
+
+fn inside(inside: &ledger::Inside) -> String {
+    match inside {
+        ledger::Inside::Run(run) => format!("inside run_{run}"),
+        ledger::Inside::Server(server) => format!("inside the tools of {server}"),
+        ledger::Inside::Unknown => "a process that cannot be told".to_owned(),
     }
 }
 

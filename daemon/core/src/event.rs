@@ -6,9 +6,11 @@
 mod end;
 mod kinds;
 mod parts;
+mod trust;
 
 pub use end::{Outcome, Relayed, Released, Settled};
 pub use parts::{By, ChainEnd, Imported, Skipped, ToolsAction};
+pub use trust::{AdminBarred, Answered, ApprovalGiven, Inside, PinChange, ToolPinned};
 
 use crate::ask::Ask;
 use crate::books::{AccountKind, Limits};
@@ -434,6 +436,13 @@ events! {
         /// The first instant of the window.
         start: Stamp,
     }
+    ;
+    /// A request on the control socket was refused, because it came from inside a run or a tool.
+    AdminBarred "admin.barred",
+    /// A person answered a call that waited, or took a lasting yes back.
+    ApprovalGiven "approval.given",
+    /// What a server's tools are said to be was seen for the first time, changed, or was approved.
+    ToolPinned "tool.pinned",
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ mod name;
 mod path;
 mod pattern;
 mod permissions;
+mod shown;
 mod spec;
 
 pub use arguments::{Arguments, MAX_BYTES, MAX_DEPTH, Malformed};
@@ -26,6 +27,7 @@ pub use host::{HostPattern, Odd, UrlHost};
 pub use name::{BadName, MAX_WIRE, ToolName};
 pub use path::{Of, Question, Resolved, oddity};
 pub use permissions::{Flaw, MAX_RULES, Permissions};
+pub use shown::shown;
 pub use spec::{ConditionSpec, Effect, GlobalPolicy, PermissionsSpec, RuleSpec, Scalar, Standing};
 
 #[cfg(test)]

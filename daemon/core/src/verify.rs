@@ -8,6 +8,7 @@
 mod calls;
 mod checkpoint;
 mod compare;
+mod consents;
 mod decisions;
 mod finding;
 mod look;
@@ -36,6 +37,7 @@ use crate::price::ModelCard;
 use crate::tool::Permissions;
 use aex_proto::value::{AccountId, Digest, Pico, Stamp};
 use calls::Held;
+use consents::Consents;
 use finding::Findings;
 use jiff::tz::TimeZone;
 use money::Money;
@@ -113,6 +115,7 @@ pub struct Audit {
     ledger: Option<String>,
     snapshots: Snapshots,
     configs: Configs,
+    consents: Consents,
     tree: Tree,
     money: Money,
     open: BTreeMap<HoldKey, Held>,
@@ -152,6 +155,7 @@ impl Audit {
             ledger: None,
             snapshots: Snapshots::default(),
             configs: Configs::default(),
+            consents: Consents::default(),
             tree: Tree::default(),
             money: Money::default(),
             open: BTreeMap::new(),
@@ -254,11 +258,14 @@ impl Audit {
             Event::CallReleased(released) => return self.released(place, &released),
             Event::CallDenied(denied) => self.denied(place, &denied),
             Event::LedgerSealed(sealed) => self.sealed(place, *sealed),
+            Event::ApprovalGiven(given) => self.approval(place, *given),
             Event::CallDeniedAgain(_)
             | Event::AuthFailed(_)
             | Event::ResponseCancelled(_)
             | Event::ResponseDeleted(_)
             | Event::ResponseStored(_)
+            | Event::AdminBarred(_)
+            | Event::ToolPinned(_)
             | Event::ToolsChanged(_) => {}
         }
         None
@@ -278,6 +285,7 @@ impl Audit {
         self.epoch = opened.epoch;
         self.ledger = Some(opened.ledger);
         self.configs = Configs::default();
+        self.consents.begin();
     }
 
     fn epoch_closed(&mut self, place: Place, closed: EpochClosed) {

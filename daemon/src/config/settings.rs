@@ -129,6 +129,8 @@ pub struct Settings {
     pub drain_timeout: Sourced<Duration>,
     /// A run's token is revoked this long after its aexctl is gone.
     pub run_grace: Sourced<Duration>,
+    /// How long a call of a tool waits for a person's approval.
+    pub approval_timeout: Sourced<Duration>,
     /// What happens to a stream whose client left.
     pub on_disconnect: Sourced<OnDisconnect>,
     /// Whether a call that ended in 502, 504 or a reset is charged for its input.
@@ -178,6 +180,7 @@ fn read_all(top: &mut Section<'_>, report: &mut Report) -> Settings {
         workers: file.setting("workers", cores(), workers),
         drain_timeout: file.setting("drain_timeout_ms", Duration::from_secs(30), wait),
         run_grace: file.setting("run_grace_ms", Duration::from_secs(10), wait),
+        approval_timeout: file.setting("approval_timeout_ms", Duration::from_secs(120), limit),
         on_disconnect: file.setting("on_disconnect", OnDisconnect::Cancel, |report, field| report.word(field, &disconnects)),
         charge_on_gateway_error: file.setting("charge_on_gateway_error", true, Report::flag),
         idempotency_answer: file.setting("idempotency_answer", 1 << 20, |report, field| usize::try_from(report.size(field)?).ok()),

@@ -146,7 +146,7 @@ fn the_settings_that_init_writes_name_every_key_with_its_default() {
         let Settings { zone, drain_timeout, run_grace, on_disconnect, charge_on_gateway_error, log_level, .. } = settings.clone();
         let Settings { idempotency_answer, idempotency_memory, idempotency_keys, tokenizer, .. } = settings.clone();
         let Settings { head_timeout, body_idle, keep_alive, client_stall, .. } = settings.clone();
-        let waits = [head_timeout.value, body_idle.value, keep_alive.value, client_stall.value];
+        let waits = [head_timeout.value, body_idle.value, keep_alive.value, client_stall.value, settings.approval_timeout.value];
         let first = (
             waits,
             listen.value,
@@ -306,7 +306,7 @@ fn all_errors_are_named_at_once_and_a_broken_file_never_starts_empty() {
         &[
             "aexd.yaml:1: port: expected a port, 0 to 65535, found \"x\"",
             "aexd.yaml:2: prot: unknown key; known are listen, port, allow_remote, allowed_hosts, max_body, max_connections, head_timeout_ms, \
-         body_idle_ms, keep_alive_ms, client_stall_ms, durability, wal_limit, zone, workers, drain_timeout_ms, run_grace_ms, on_disconnect, charge_on_gateway_error, \
+         body_idle_ms, keep_alive_ms, client_stall_ms, durability, wal_limit, zone, workers, drain_timeout_ms, run_grace_ms, approval_timeout_ms, on_disconnect, charge_on_gateway_error, \
          idempotency_answer, idempotency_memory, idempotency_keys, tokenizer, log_level, admin_group",
             "models.yaml:2: providers.p.base_url: expected an http or https URL, found nothing",
             "models.yaml:3: providers.p.auth: expected bearer or x_api_key or none, found \"maybe\"",

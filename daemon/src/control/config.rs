@@ -56,6 +56,7 @@ fn settings(settings: &Settings, waiting: &[String]) -> Vec<Setting> {
         workers,
         drain_timeout,
         run_grace,
+        approval_timeout,
         on_disconnect,
         charge_on_gateway_error,
         idempotency_answer,
@@ -86,6 +87,7 @@ fn settings(settings: &Settings, waiting: &[String]) -> Vec<Setting> {
     add("workers", json!(workers.value), source(workers));
     add("drain_timeout_ms", json!(drain_timeout.value.as_millis()), source(drain_timeout));
     add("run_grace_ms", json!(run_grace.value.as_millis()), source(run_grace));
+    add("approval_timeout_ms", json!(approval_timeout.value.as_millis()), source(approval_timeout));
     add("on_disconnect", json!(on_disconnect_name(on_disconnect.value)), source(on_disconnect));
     add("charge_on_gateway_error", json!(charge_on_gateway_error.value), source(charge_on_gateway_error));
     add("idempotency_answer", json!(idempotency_answer.value), source(idempotency_answer));

@@ -5,7 +5,7 @@
 
 use super::events::Tail;
 use super::keeper::{Link, Order};
-use super::{Control, Peer, events, export, is_over, methods, tools};
+use super::{Control, Peer, approvals, events, export, is_over, methods, tools};
 use aex_proto::frame::{self, Frame, MAX_LINE, Splitter};
 use aex_proto::rpc::{ErrorObject, Fault, Incoming, Response};
 use aex_proto::value::AccountId;
@@ -44,6 +44,8 @@ pub(super) enum After {
     Tail(Tail),
     /// Lines of a tool's log follow.
     Follow(tools::Following),
+    /// Calls that begin to wait for a person follow.
+    Approvals(approvals::Following),
     /// The ledger follows as a file.
     Export(export::Wanted),
     /// The daemon begins to stop.
@@ -147,11 +149,19 @@ impl Connection {
     }
 
     async fn response(&self, request: Result<aex_proto::rpc::Request, Box<Response>>, after: &mut Vec<After>) -> Option<Response> {
-        match request {
+        let before = after.len();
+        let response = match request {
             // Boxed: the largest of all methods would otherwise be part of every connection.
-            Ok(request) => Box::pin(methods::serve(&self.control, &self.peer.by, request, after)).await,
+            Ok(request) => Box::pin(methods::serve(&self.control, &self.peer, request, after)).await,
             Err(refusal) => Some(*refusal),
+        };
+        // Before the client hears of its run, and can start anything in it.
+        for step in after.iter().skip(before) {
+            if let After::Tie { run, .. } = step {
+                self.control.fence.tie(self.peer.process, *run);
+            }
         }
+        response
     }
 
     async fn send<T: Serialize>(&self, message: &T) -> Option<()> {
@@ -179,6 +189,11 @@ impl Connection {
             After::Follow(following) => {
                 if self.may_subscribe(following.subscription).await {
                     self.tails.spawn(tools::follow(following, self.lines.clone()));
+                }
+            }
+            After::Approvals(following) => {
+                if self.may_subscribe(following.subscription).await {
+                    self.tails.spawn(approvals::follow(following, self.lines.clone()));
                 }
             }
             After::Export(wanted) => {

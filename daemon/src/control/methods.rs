@@ -3,18 +3,21 @@
 use super::connection::After;
 use super::fault::Answer;
 use super::{
-    Control, accounts, agents, audit, budgets, check, compact, config, daemon, events, explain, export, groups, ledger, metrics, models,
-    permissions, policies, runs, tokens, tools,
+    Control, Peer, accounts, agents, approvals, audit, budgets, check, compact, config, daemon, events, explain, export, groups, ledger,
+    metrics, models, permissions, policies, runs, tokens, tools,
 };
 use aex_core::event::By;
 use aex_proto::method::{self as m, Method, Verb};
 use aex_proto::rpc::{ErrorObject, Id, Request, Response, Standard};
 
 /// Serves one request; a notification has no response. What is to follow its reply is added to `after`.
-pub(super) async fn serve(control: &Control, by: &By, request: Request, after: &mut Vec<After>) -> Option<Response> {
+pub(super) async fn serve(control: &Control, peer: &Peer, request: Request, after: &mut Vec<After>) -> Option<Response> {
     let is_notification = request.id.is_none();
     let response = match Verb::parse(&request.method) {
-        Some(verb) => dispatch(control, by.clone(), verb, request, after).await,
+        Some(verb) => match control.is_a_persons(&peer.by, peer.process, verb).await {
+            Ok(()) => dispatch(control, peer.by.clone(), verb, request, after).await,
+            Err(refusal) => Response::error(request.id.clone().unwrap_or(Id::Null), refusal),
+        },
         None => Response::error(request.id.clone().unwrap_or(Id::Null), unknown(&request.method)),
     };
     (!is_notification).then_some(response)
@@ -83,6 +86,19 @@ async fn dispatch(control: &Control, by: By, verb: Verb, request: Request, after
             reply::<m::ToolLogs, _>(request, logs).await
         }
         Verb::ToolCall => reply::<m::ToolCall, _>(request, async |wanted| tools::call(control, wanted).await).await,
+        Verb::ApprovalList => {
+            let list = async |query| {
+                let (list, step) = approvals::list(control, &query);
+                after.extend(step);
+                Ok(list)
+            };
+            reply::<m::ApprovalList, _>(request, list).await
+        }
+        Verb::ApprovalApprove => {
+            reply::<m::ApprovalApprove, _>(request, async |wanted| approvals::approve(control, by, wanted).await).await
+        }
+        Verb::ApprovalDeny => reply::<m::ApprovalDeny, _>(request, async |wanted| approvals::deny(control, by, wanted).await).await,
+        Verb::ApprovalRevoke => reply::<m::ApprovalRevoke, _>(request, async |wanted| approvals::revoke(control, by, wanted).await).await,
         Verb::RunOpen => {
             let open = async |wanted| {
                 control.may_tie()?;

@@ -21,7 +21,7 @@ impl Gate {
     /// # Errors
     /// When the ledger cannot commit: the provider must not be asked then.
     pub async fn will_change_stored(&self, event: Event) -> Result<(), LedgerFault> {
-        match self.ledger().admin(move |writer| writer.tell_of_stored(&event).map(Ok)).await? {
+        match self.ledger().admin(move |writer| writer.note(&event).map(Ok)).await? {
             Ok(()) => Ok(()),
             Err(_) => Err(LedgerFault::Unavailable),
         }

@@ -8,7 +8,7 @@ use super::load;
 use super::writer::{Snapshot, Writer};
 use aex_core::books::{Account, AccountKind, Limits};
 use aex_core::decision::{AccountState, Denial};
-use aex_core::event::{AccountCreated, BudgetSet, By, ConfigLoaded, Imported, TokenCreated, TokenRevoked, ToolsChanged};
+use aex_core::event::{AccountCreated, BudgetSet, By, ConfigLoaded, Event, Imported, TokenCreated, TokenRevoked};
 use aex_core::policy::Fields;
 use aex_core::price::ModelCard;
 use aex_core::window::Period;
@@ -418,12 +418,12 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Records what was done to the servers of tools.
+    /// Records an event that changes nothing in the books.
     ///
     /// # Errors
     /// When the ledger cannot be written.
-    pub fn tools_changed(&mut self, changed: ToolsChanged) -> Result<(), LedgerFault> {
-        self.append(&changed.into()).map(|_| ())
+    pub fn note(&mut self, event: &Event) -> Result<(), LedgerFault> {
+        self.append(event).map(drop)
     }
 
     /// Keeps a text that events will name.

@@ -23,16 +23,6 @@ impl Writer<'_> {
     }
 }
 
-impl Writer<'_> {
-    /// Records what is to be done to a stored answer.
-    ///
-    /// # Errors
-    /// When the ledger cannot be written.
-    pub fn tell_of_stored(&mut self, event: &Event) -> Result<(), LedgerFault> {
-        self.append(event).map(drop)
-    }
-}
-
 impl Reader<'_> {
     /// The newest answer that an agent got under this name, or one of whose items has it.
     ///

@@ -3,10 +3,12 @@
 //! Nothing reaches a server before the gate has weighed the call, and nothing of its result is shown before the gate lets it. A call has a
 //! task of its own, which ends it in the ledger whatever becomes of its caller. Must not: know HTTP or JSON-RPC.
 
+mod consent;
 mod context;
 
 pub use context::{GET_PROMPT, READ_RESOURCE};
 
+use super::approvals::Approvals;
 use super::fault::ToolFault;
 use super::open;
 use super::resolve::Bases;
@@ -17,8 +19,9 @@ use crate::ledger::{AccountView, LedgerFault};
 use aex_core::books::AccountKind;
 use aex_core::decision::Denial;
 use aex_core::event::{By, Outcome};
-use aex_core::tool::{Arguments, Caller, Effect, ToolName, ToolResult};
+use aex_core::tool::{Arguments, Caller, Consent, Effect, ToolName, ToolResult};
 use aex_proto::value::{Digest, RequestId};
+use consent::Cleared;
 use rmcp::model::{InputResponses, JsonObject, Tool};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -34,6 +37,7 @@ const NOTHING_DONE: std::ops::RangeInclusive<i32> = -32602..=-32600;
 pub struct Gatekeeper {
     gate: Gate,
     tools: Tools,
+    approvals: Approvals,
     /// The home of the daemon's user: rules' folders may begin with `~/`.
     user_home: Option<PathBuf>,
 }
@@ -73,6 +77,16 @@ pub struct Made {
     pub answer: Answer,
 }
 
+/// A call of a tool that is known by its name at least.
+struct Meant {
+    /// The tool, as the caller wrote it.
+    asked: String,
+    server: Arc<Server>,
+    wanted: ToolWanted,
+    /// Whether its server has to list it: what only counts as a tool is not listed.
+    is_listed: bool,
+}
+
 /// Why a call gave no result.
 #[derive(Debug)]
 pub enum Unmade {
@@ -93,14 +107,20 @@ impl From<LedgerFault> for Unmade {
 impl Gatekeeper {
     /// Over the gate and the servers.
     #[must_use]
-    pub fn new(gate: Gate, tools: Tools, user_home: Option<PathBuf>) -> Gatekeeper {
-        Gatekeeper { gate, tools, user_home }
+    pub fn new(gate: Gate, tools: Tools, approvals: Approvals, user_home: Option<PathBuf>) -> Gatekeeper {
+        Gatekeeper { gate, tools, approvals, user_home }
     }
 
     /// The servers.
     #[must_use]
     pub const fn tools(&self) -> &Tools {
         &self.tools
+    }
+
+    /// The calls that wait for a person.
+    #[must_use]
+    pub const fn approvals(&self) -> &Approvals {
+        &self.approvals
     }
 
     /// The gate.
@@ -120,7 +140,9 @@ impl Gatekeeper {
     /// # Errors
     /// All that is wrong with the new one, as text.
     pub async fn reload(&self, by: Option<By>) -> Result<Arc<Active>, String> {
-        self.follow(self.gate.reload(by).await?)
+        let active = self.gate.reload(by).await?;
+        self.approvals.mend().await;
+        self.follow(active)
     }
 
     /// The same, after somebody changed mcp.json on the control socket.
@@ -198,18 +220,12 @@ impl Gatekeeper {
             Unmade::Denied(denial)
         };
         let Wanted { tool, arguments, progress, asks, input } = wanted;
-        let unknown = || Denial::UnknownTool { tool: tool.clone() };
         // What is meant, as far as names tell: nothing is started for a call that the permissions deny.
-        let Some((server, name)) = self.meant(&view, &tool).await else { return Err(refused(unknown())) };
-        let (weighed, arguments) = self.weighed(&entered, &server, &name, arguments).await?;
-        let listing = self.tools.list(&server.name, &who(&view)).await.map_err(Unmade::Failed)?;
-        if !listing.tools.iter().any(|tool| tool.name == name.tool) {
-            return Err(match listing.quarantined.iter().find(|tool| tool.name == name.tool) {
-                Some(bad) => refused(Denial::ToolQuarantined { tool: name.to_string(), why: bad.reason.clone() }),
-                None => refused(unknown()),
-            });
-        }
-        let hold = self.held(entered, weighed).await?;
+        let Some((server, name)) = self.meant(&view, &tool).await else { return Err(refused(Denial::UnknownTool { tool })) };
+        let mut meant = self.described(&view, request, (tool, server, name), arguments)?;
+        let Cleared { weighed, consent, server } = self.cleared(&view, request, &mut meant, &mut left).await?;
+        let hold = self.held(entered, weighed, consent).await?;
+        let ToolWanted { name, arguments, .. } = meant.wanted;
         let call = Call {
             server: server.name.clone(),
             caller: who(&view),
@@ -227,33 +243,62 @@ impl Gatekeeper {
         Ok(Made { server: name.server, answer })
     }
 
-    /// Asks the permissions. What they deny is refused and recorded.
-    async fn weighed(
+    /// A call with its arguments checked.
+    fn described(
         &self,
-        entered: &Entered,
-        server: &Server,
-        name: &ToolName,
+        view: &AccountView,
+        request: RequestId,
+        (asked, server, name): (String, Arc<Server>, ToolName),
         arguments: JsonObject,
-    ) -> Result<(Weighed, Arguments), Unmade> {
-        let (view, request) = (&entered.view, entered.request);
-        let refused = |denial: Denial| {
+    ) -> Result<Meant, Unmade> {
+        let arguments = Arguments::from_map(arguments).map_err(|why| {
+            let denial = Denial::Malformed { message: why.to_string(), param: Some("arguments".to_owned()) };
             self.gate.refused(request, Some(view), &denial, Evidence::default());
             Unmade::Denied(denial)
-        };
-        let arguments = Arguments::from_map(arguments)
-            .map_err(|why| refused(Denial::Malformed { message: why.to_string(), param: Some("arguments".to_owned()) }))?;
-        let price = server.tool_prices.get(&name.tool).copied().or(server.price);
-        let bases = Bases { cwd: Some(self.tools.cwd(server, &who(view))), home: self.user_home.clone() };
-        let wanted = ToolWanted { name: name.clone(), arguments, bases, price, log_full: server.log_full };
-        let weighed = self.gate.weigh_tool(&self.gate.active(), view, &wanted).await.map_err(&refused)?;
+        })?;
+        let bases = Bases { cwd: Some(self.tools.cwd(&server, &who(view))), home: self.user_home.clone() };
+        // What its server asks for a call is filled in whenever the call is weighed.
+        let wanted = ToolWanted { name, arguments, bases, price: None, log_full: false };
+        Ok(Meant { asked, server, wanted, is_listed: true })
+    }
+
+    /// What the permissions in force say to a call, and the digest of the rules that ask; one that they deny is refused.
+    async fn weighed(&self, view: &AccountView, request: RequestId, meant: &mut Meant) -> Result<(Weighed, Option<Digest>), Unmade> {
+        let Meant { server, wanted, .. } = meant;
+        wanted.price = server.tool_prices.get(&wanted.name.tool).copied().or(server.price);
+        wanted.log_full = server.log_full;
+        let active = self.gate.active();
+        let weighed = self.gate.weigh_tool(&active, view, wanted).await.map_err(|denial| {
+            self.gate.refused(request, Some(view), &denial, Evidence::default());
+            Unmade::Denied(denial)
+        })?;
         if weighed.verdict.effect == Effect::Deny {
             return Err(Unmade::Denied(self.gate.refuse_tool(view, request, weighed, None)));
         }
-        Ok((weighed, wanted.arguments))
+        let stated = active.permissions.permissions.asked_by(&weighed.verdict);
+        Ok((weighed, stated))
     }
 
-    async fn held(&self, entered: Entered, weighed: Weighed) -> Result<ToolHold, Unmade> {
-        self.gate.hold_tool(entered, weighed, None).await?.map_err(Unmade::Denied)
+    /// Whether the server has the tool, and it can be offered.
+    async fn is_there(&self, view: &AccountView, request: RequestId, meant: &Meant) -> Result<(), Unmade> {
+        let name = &meant.wanted.name;
+        if !meant.is_listed {
+            return Ok(());
+        }
+        let listing = self.tools.list(&name.server, &who(view)).await.map_err(Unmade::Failed)?;
+        if listing.tools.iter().any(|tool| tool.name == name.tool) {
+            return Ok(());
+        }
+        let denial = match listing.quarantined.iter().find(|tool| tool.name == name.tool) {
+            Some(bad) => Denial::ToolQuarantined { tool: name.to_string(), why: bad.reason.clone() },
+            None => Denial::UnknownTool { tool: meant.asked.clone() },
+        };
+        self.gate.refused(request, Some(view), &denial, Evidence::default());
+        Err(Unmade::Denied(denial))
+    }
+
+    async fn held(&self, entered: Entered, weighed: Weighed, consent: Option<Consent>) -> Result<ToolHold, Unmade> {
+        self.gate.hold_tool(entered, weighed, consent).await?.map_err(Unmade::Denied)
     }
 
     /// Asks the server, and ends the hold by what comes of it. `told`: an answer as text, and whether it is an error.

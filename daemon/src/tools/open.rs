@@ -1,5 +1,6 @@
 //! How the daemon's own configuration becomes servers that run: what they are given, what they never see, and where their files are.
 
+use super::approvals::Approvals;
 use super::gatekeeper::Gatekeeper;
 use super::sandbox::cgroup;
 use super::secret::resolver;
@@ -22,7 +23,8 @@ pub fn open(gate: &Gate) -> io::Result<Gatekeeper> {
     let source = gate.source();
     let user_home = source.environment.get("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
     let tools = Tools::new(options(source, user_home.clone())?, servers(&gate.active()))?;
-    Ok(Gatekeeper::new(gate.clone(), tools, user_home))
+    let approvals = Approvals::open(source.paths.home.join("tools/approvals.json"));
+    Ok(Gatekeeper::new(gate.clone(), tools, approvals, user_home))
 }
 
 /// The servers of a configuration.

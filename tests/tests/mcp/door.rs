@@ -71,7 +71,9 @@ fn a_message_has_one_form() {
     bad(b"{", 400, -32600, "no JSON");
     bad(b"\xff{}", 400, -32600, "UTF-8");
     bad(br#"[{"jsonrpc":"2.0","id":1,"method":"ping"}]"#, 400, -32600, "batches are not taken");
-    let call = |arguments: &str| format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"old__echo","arguments":{arguments}}}}}"#);
+    let call = |arguments: &str| {
+        format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"old__echo","arguments":{arguments}}}}}"#)
+    };
     bad(call(r#"{"text":"allowed","text":"forbidden"}"#).as_bytes(), 400, -32600, r#"\"text\\\" stands twice"#);
     bad(call(r#"{"n":123456789012345678901234567890}"#).as_bytes(), 400, -32600, "does not fit 64 bits");
     bad(call(&format!("{}1{}", r#"{"a":"#.repeat(70), "}".repeat(70))).as_bytes(), 400, -32600, "levels deep");

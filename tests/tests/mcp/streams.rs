@@ -27,7 +27,11 @@ fn progress_comes_before_the_answer_in_a_stream() {
             let told = stream.next().expect("a step");
             assert_eq!((&told["method"], &told["params"]["progressToken"]), (&json!("notifications/progress"), &json!("p-1")), "{told}");
             assert_eq!(told["params"]["message"], format!("step {step}"), "{told}");
-            assert_eq!((told["params"]["progress"].as_f64(), told["params"]["total"].as_f64()), (Some(f64::from(step)), Some(2.0)), "{told}");
+            assert_eq!(
+                (told["params"]["progress"].as_f64(), told["params"]["total"].as_f64()),
+                (Some(f64::from(step)), Some(2.0)),
+                "{told}"
+            );
         }
         let answer = stream.next().expect("the answer");
         assert_eq!((&answer["id"], said(&answer["result"])), (&json!(5), (false, "done".to_owned())), "{answer}");

@@ -1,7 +1,11 @@
-//! What the kinds of events have in common: from the table of `event.rs`, a type for each and [`Event`](super::Event) for any.
+//! What the kinds of events have in common: from the table of `event.rs`, a type for each and [`Event`](super::Event) for any. Those behind the
+//! semicolon have a type already.
 
 macro_rules! events {
-    ($($(#[$doc:meta])* $name:ident $kind:literal { $($(#[$fdoc:meta])* $field:ident: $ty:ty,)* })*) => {
+    (
+        $($(#[$doc:meta])* $name:ident $kind:literal { $($(#[$fdoc:meta])* $field:ident: $ty:ty,)* })*
+        ; $($(#[$odoc:meta])* $other:ident $okind:literal,)*
+    ) => {
         $(
             $(#[$doc])*
             #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,31 +17,39 @@ macro_rules! events {
                 }
             }
         )*
+        $(impl From<$other> for Event {
+            fn from(event: $other) -> Event {
+                Event::$other(Box::new(event))
+            }
+        })*
         /// Any event.
         #[derive(Clone, Debug, PartialEq, Eq)]
-        pub enum Event { $($(#[$doc])* $name(Box<$name>),)* }
+        pub enum Event { $($(#[$doc])* $name(Box<$name>),)* $($(#[$odoc])* $other(Box<$other>),)* }
         impl Event {
             /// Its kind, as the chain covers it.
             #[must_use]
             pub const fn kind(&self) -> &'static str {
-                match self { $(Event::$name(_) => $kind,)* }
+                match self { $(Event::$name(_) => $kind,)* $(Event::$other(_) => $okind,)* }
             }
 
             /// Its canonical body.
             #[must_use]
             pub fn body(&self) -> String {
-                match self { $(Event::$name(event) => crate::canon::text(event.as_ref()),)* }
+                match self { $(Event::$name(event) => crate::canon::text(event.as_ref()),)* $(Event::$other(event) => crate::canon::text(event.as_ref()),)* }
             }
 
             /// Writes its canonical body behind what is there already.
             pub fn write_body(&self, out: &mut Vec<u8>) {
-                match self { $(Event::$name(event) => crate::canon::write(event.as_ref(), out),)* }
+                match self { $(Event::$name(event) => crate::canon::write(event.as_ref(), out),)* $(Event::$other(event) => crate::canon::write(event.as_ref(), out),)* }
             }
 
             /// Whether a text is its canonical body.
             #[must_use]
             pub fn is_body(&self, text: &str) -> bool {
-                match self { $(Event::$name(event) => crate::canon::is_text_of(event.as_ref(), text),)* }
+                match self {
+                    $(Event::$name(event) => crate::canon::is_text_of(event.as_ref(), text),)*
+                    $(Event::$other(event) => crate::canon::is_text_of(event.as_ref(), text),)*
+                }
             }
 
             /// Reads an event back.
@@ -47,12 +59,13 @@ macro_rules! events {
             pub fn parse(kind: &str, body: &str) -> Result<Event, String> {
                 match kind {
                     $($kind => serde_json::from_str::<$name>(body).map(Event::from).map_err(|fault| format!("{kind}: {fault}")),)*
+                    $($okind => serde_json::from_str::<$other>(body).map(Event::from).map_err(|fault| format!("{kind}: {fault}")),)*
                     _ => Err(format!("`{kind}` is not a kind of event that this version knows")),
                 }
             }
 
             /// Every kind.
-            pub const KINDS: &'static [&'static str] = &[$($kind),*];
+            pub const KINDS: &'static [&'static str] = &[$($kind,)* $($okind,)*];
         }
     };
 }

@@ -40,6 +40,7 @@ fn subject(event: &Event) -> Option<String> {
         Event::EpochOpened(_) | Event::EpochClosed(_) => "epoch".to_owned(),
         Event::TokenCreated(token) => format!("token {}", token.token),
         Event::TokenRevoked(token) => format!("token {}", token.token),
+        Event::ToolPinned(pinned) => format!("pins {}", pinned.server),
         Event::ToolsChanged(_) => "tools".to_owned(),
         _ => return None,
     })

@@ -32,8 +32,10 @@ impl Filter {
             | Event::ConfigLoaded(_)
             | Event::LedgerRestored(_)
             | Event::LedgerSealed(_)
+            | Event::ToolPinned(_)
             | Event::ToolsChanged(_) => true,
-            Event::AuthFailed(_) => false,
+            Event::AuthFailed(_) | Event::AdminBarred(_) => false,
+            Event::ApprovalGiven(given) => own(given.account),
             Event::AccountCreated(created) => limiting(created.account),
             Event::AccountStateChanged(changed) => limiting(changed.account),
             Event::AccountUpdated(updated) => limiting(updated.account),

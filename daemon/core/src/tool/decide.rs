@@ -6,7 +6,7 @@ use super::path::{Of, Question, Resolved};
 use super::permissions::{Permissions, Ready};
 use super::spec::{Effect, RuleSpec, Standing};
 use crate::policy::NearMiss;
-use aex_proto::value::Pico;
+use aex_proto::value::{Digest, Pico};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -185,6 +185,20 @@ impl Permissions {
             price: price.reduce(|dearest, other| if other.price > dearest.price { other } else { dearest }),
             rates: rates.collect(),
         }
+    }
+
+    /// The digest of what all rules say that ask a person for a call, wherever they stand: one yes may last for as long as it is the same.
+    /// `None` when nobody is asked, or a verdict does not name all of them.
+    #[must_use]
+    pub fn asked_by(&self, verdict: &Verdict) -> Option<Digest> {
+        if verdict.effect != Effect::Ask || verdict.also.len() >= ALSO_KEPT {
+            return None;
+        }
+        let names: HashSet<&str> = verdict.also.iter().chain([&verdict.by.rule]).map(String::as_str).collect();
+        let asking = self.spec().rules.iter().filter(|rule| rule.effect == Effect::Ask && names.contains(rule.name.as_str()));
+        let mut asking: Vec<RuleSpec> = asking.map(|rule| RuleSpec { line: 0, ..rule.clone() }).collect();
+        asking.sort_by(|one, other| one.name.cmp(&other.name));
+        (!asking.is_empty()).then(|| crate::canon::snapshot(&asking).1)
     }
 
     fn rule_by(&self, rule: &RuleSpec, facts: &Facts) -> DecidedBy {

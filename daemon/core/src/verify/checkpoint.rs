@@ -4,6 +4,7 @@
 //! order. Its SHA-256 names the state: an event that seals old events holds it. Fields may be added as optional ones.
 
 use super::calls::Held;
+use super::consents::Consents;
 use super::rows::{Ended, Token};
 use super::tree::Node;
 use super::words::Said;
@@ -23,6 +24,9 @@ use std::collections::BTreeSet;
 pub struct State {
     /// The prices that the configurations of the living epoch had, by model.
     cards: BTreeSet<(String, Digest)>,
+    /// What people let pass.
+    #[serde(default, skip_serializing_if = "Consents::is_empty")]
+    consents: Consents,
     counts: Counts,
     pub(super) ended: Ended,
     epoch: u32,
@@ -196,7 +200,8 @@ impl Checkpoint {
             balance.reserved = held.fold(Pico::ZERO, |sum, held| sum.plus(held.row.amount).unwrap_or(Pico::MAX));
             balance.spent = Pico::ZERO;
         }
-        let State { counts, ended, pending, suspends, within, .. } = &mut self.state;
+        let State { consents, counts, ended, pending, suspends, within, .. } = &mut self.state;
+        consents.within(below);
         *suspends = suspends.take().filter(|(_, agent)| is_told(agent));
         (*counts, *ended, *within) = (Counts::default(), Ended::NONE, Some(account));
         *pending = pending.take().filter(|(_, opened)| is_told(&opened.account));
@@ -217,6 +222,7 @@ impl Audit {
     pub fn checkpoint(&self) -> Checkpoint {
         let state = State {
             cards: self.configs.cards.clone(),
+            consents: self.consents.clone(),
             counts: self.counts,
             ended: self.ended,
             epoch: self.epoch,
@@ -246,6 +252,7 @@ impl Audit {
         let mut audit = Audit::new(zones);
         let basis = Basis { head: from.head(), state: from.digest(), is_proven: false, file: None };
         let Checkpoint { state, accounts, balances, holds, tokens } = from;
+        audit.consents = state.consents;
         audit.configs = Configs { cards: state.cards, free_gateway_errors: state.free_gateway_errors };
         (audit.counts, audit.ended, audit.epoch, audit.head) = (state.counts, state.ended, state.epoch, state.head);
         (audit.ledger, audit.seals, audit.within) = (state.ledger, state.seals, state.within);

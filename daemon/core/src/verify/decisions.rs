@@ -24,6 +24,7 @@ impl Audit {
         self.referenced(place, held.policy);
         self.names_permissions(place, held.tool.as_deref());
         let verdict = self.admitted(place, held);
+        self.consents.used(held.request);
         self.found.decisions.verdict(verdict, || format!("{place}: {} was admitted", held.request));
     }
 

@@ -23,6 +23,11 @@ impl Audit {
     pub(super) fn admitted_tool(&self, path: &[&Node], held: &CallHeld, call: &ToolCall) -> Result<(), String> {
         let verdict = self.permitted(path, call)?;
         call.passes(&verdict)?;
+        if let Some(consent) = &call.consent {
+            let agent = governor(path).ok_or("and it has no agent")?.row.id;
+            let stated = self.snapshots.permissions.get(&call.permissions).and_then(|permissions| permissions.asked_by(&verdict));
+            self.consents.gave(held.request, agent, call, consent, stated)?;
+        }
         if held.rule.as_ref() != Some(&verdict.by.rule) {
             return Err(format!("by {}; by its permissions by {}", held.rule.as_deref().unwrap_or("no rule"), verdict.by.rule));
         }

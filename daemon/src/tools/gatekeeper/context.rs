@@ -1,6 +1,7 @@
 //! Resources and prompts of servers. They are under the same law as tools: to read one is weighed, recorded and charged as a call of a tool
 //! that is named `resources/read` or `prompts/get`, which rules can mean like any other.
 
+use super::consent::Cleared;
 use super::{Gatekeeper, ToolName, Unmade, caller, result_text, who};
 use crate::gate::{Entered, Evidence};
 use crate::ledger::AccountView;
@@ -152,8 +153,11 @@ impl Gatekeeper {
         let (Some(server), Some(name)) = (configured, name) else { return Err(self.unknown(&entered, server)) };
         let (keeper, id) = (self.clone(), entered.request);
         let asking = |mut left: oneshot::Receiver<()>| async move {
-            let (weighed, _) = keeper.weighed(&entered, &server, &name, arguments).await?;
-            let hold = keeper.held(entered, weighed).await?;
+            let view = Arc::clone(&entered.view);
+            let mut meant = keeper.described(&view, id, (name.to_string(), server, name), arguments)?;
+            meant.is_listed = false;
+            let Cleared { weighed, consent, server } = keeper.cleared(&view, id, &mut meant, &mut left).await?;
+            let hold = keeper.held(entered, weighed, consent).await?;
             let who = who(hold.view());
             let asking = keeper.tools.request(&server.name, &who, request, progress);
             keeper.run(hold, &server, &mut left, asking, |answer| (result_text(answer), false)).await

@@ -1,0 +1,82 @@
+//! What people let pass: a call with a person's consent needs the event of that person's answer before it.
+//!
+//! A lasting yes may be taken back while a call that it lets pass is on its way, so it counts from then on for ever.
+
+use super::checkpoint::pairs;
+use super::{Audit, Place};
+use crate::event::{Answered, ApprovalGiven, By};
+use crate::tool::{Consent, ToolCall};
+use aex_proto::value::{AccountId, Digest, RequestId};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The answers that let something pass.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Consents {
+    /// Lasting ones: the agent, the tool, what the rules say that asked.
+    lasting: BTreeSet<(AccountId, String, Digest)>,
+    /// Those of calls that have not been admitted yet.
+    #[serde(with = "pairs")]
+    once: BTreeMap<RequestId, (AccountId, String, By)>,
+}
+
+impl Consents {
+    pub(super) fn is_empty(&self) -> bool {
+        self.lasting.is_empty() && self.once.is_empty()
+    }
+
+    /// Leaves those of some accounts.
+    pub(super) fn within(&mut self, below: &BTreeSet<AccountId>) {
+        self.lasting.retain(|(account, _, _)| below.contains(account));
+        self.once.retain(|_, (account, _, _)| below.contains(account));
+    }
+
+    /// Forgets what waited in a daemon that is no more.
+    pub(super) fn begin(&mut self) {
+        self.once.clear();
+    }
+
+    /// An admitted call needs its answer no more.
+    pub(super) fn used(&mut self, request: RequestId) {
+        self.once.remove(&request);
+    }
+
+    /// Whether a person gave what a call has. `stated`: what the rules say that ask for it.
+    ///
+    /// # Errors
+    /// Why not, in words.
+    pub(super) fn gave(
+        &self,
+        request: RequestId,
+        agent: AccountId,
+        call: &ToolCall,
+        consent: &Consent,
+        stated: Option<Digest>,
+    ) -> Result<(), String> {
+        let tool = call.name().to_string();
+        if !consent.always {
+            let given = self.once.get(&request);
+            let is_given = given.is_some_and(|(account, named, by)| (*account, named, by) == (agent, &tool, &consent.by));
+            return if is_given { Ok(()) } else { Err("with the consent of a person, which no event tells of".to_owned()) };
+        }
+        let is_given = stated.is_some_and(|stated| self.lasting.contains(&(agent, tool, stated)));
+        if is_given { Ok(()) } else { Err("with a lasting consent, which no event tells of for the rules that ask".to_owned()) }
+    }
+}
+
+impl Audit {
+    pub(super) fn approval(&mut self, place: Place, given: ApprovalGiven) {
+        let ApprovalGiven { account, answer, by, request, stated, tool, .. } = given;
+        let is_known = self.tree.path(account).first().is_some_and(|node| node.row.kind == crate::books::AccountKind::Agent);
+        self.found.integrity.check(is_known, || format!("{place}: a call of account {account} is answered, which is no agent"));
+        let fits = (answer == Answered::Revoked) == request.is_none() && (answer != Answered::Always || stated.is_some());
+        self.found.integrity.check(fits, || format!("{place}: an answer of the kind `{}` does not say what it is for", answer.name()));
+        if let (Answered::Always, Some(stated)) = (answer, stated) {
+            self.consents.lasting.insert((account, tool.clone(), stated));
+        }
+        if let (Answered::Always | Answered::Approved, Some(request)) = (answer, request) {
+            self.consents.once.insert(request, (account, tool, by));
+        }
+    }
+}
