@@ -11,6 +11,7 @@ mod exempt;
 mod headers;
 mod line;
 mod listen;
+mod mcp;
 mod metrics;
 mod models;
 mod pages;

@@ -82,13 +82,15 @@ class Provider:
 class Daemon:
     """aexd in a temporary home with a cleared environment."""
 
-    def __init__(self, provider, models=None, environment=None):
+    def __init__(self, provider, models=None, environment=None, files=None):
+        """`files`: more of its configuration, text by name."""
         self._more = environment or {}
         self.folder = Path(tempfile.mkdtemp(prefix="aexd-test-"))
         self.home = self.folder / "home"
         (self.home / "config").mkdir(parents=True)
         text = models or MODELS.format(base_url=f"{provider.origin}/v1")
-        (self.home / "config" / "models.yaml").write_text(text)
+        for name, content in {"models.yaml": text, **(files or {})}.items():
+            (self.home / "config" / name).write_text(content)
         dotenv = os.open(self.home / ".env", os.O_CREAT | os.O_WRONLY, 0o600)
         with os.fdopen(dotenv, "w") as file:
             file.write(f"MOCK_API_KEY={KEY}\nCLAUDE_API_KEY={KEY}\n")

@@ -26,6 +26,7 @@ pub mod house;
 pub mod kills;
 pub mod ledger;
 pub mod lock;
+pub mod mcp;
 pub mod provider;
 pub mod raw;
 pub mod refusal;

@@ -164,7 +164,7 @@ pub(super) async fn call(control: &Control, wanted: ToolInvoke) -> Answer<ToolIn
         denied(&refused.denial)
     })?;
     let wanted = Wanted { tool, arguments: arguments.into_map(), progress: None, asks: None, input: None };
-    match control.gatekeeper.call(entered, wanted).await {
+    match control.gatekeeper.call(entered, wanted).await.map(|made| made.answer) {
         Ok(ToolAnswer::Complete(result)) => {
             let is_error = result.is_error == Some(true);
             let result = serde_json::to_value(result).map_err(|fault| unfit(format!("the result has no JSON: {fault}")))?;

@@ -1,5 +1,6 @@
 //! All pages but the governed call: an axum router.
 
+use super::mcp::Mcp;
 use super::models;
 use super::reply::{self, REQUEST_ID, Reply};
 use crate::gate::{Facts, Gate};
@@ -10,7 +11,7 @@ use crate::wire::dialect::Shape;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response as Page};
-use axum::routing::{get, head, post};
+use axum::routing::{any, get, head, post};
 use axum::{Json, Router};
 use http::header::{self, HeaderValue};
 use http::uri::Authority;
@@ -42,6 +43,7 @@ pub(super) struct Here {
     pub(super) gate: Gate,
     pub(super) gatekeeper: Gatekeeper,
     pub(super) facts: Arc<Facts>,
+    pub(super) mcp: Arc<Mcp>,
     connections: Weak<()>,
 }
 
@@ -49,6 +51,16 @@ impl Here {
     /// Connections that are open.
     pub(super) fn connections(&self) -> usize {
         self.connections.strong_count().saturating_sub(1)
+    }
+
+    /// Whether a page of a browser may ask: one of this daemon's own hosts, and whoever is no browser and names none.
+    pub(super) fn serves_origin(&self, headers: &HeaderMap) -> bool {
+        let active = self.gate.active();
+        let extra = &active.config.settings.allowed_hosts.value;
+        headers.get_all(header::ORIGIN).iter().all(|origin| {
+            let host = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
+            host.is_some_and(|(_, host)| is_own(host, self.facts.listen.ip(), extra))
+        })
     }
 }
 
@@ -58,7 +70,8 @@ impl Pages {
         let models = Router::new().route("/models", get(models::list)).route("/models/{*id}", get(models::one));
         let no_store = SetResponseHeaderLayer::if_not_present(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         let connections = Arc::new(());
-        let here = Here { gate: gate.clone(), gatekeeper, facts: Arc::clone(&facts), connections: Arc::downgrade(&connections) };
+        let mcp = Arc::new(Mcp::new(&gatekeeper));
+        let here = Here { gate: gate.clone(), gatekeeper, facts: Arc::clone(&facts), mcp, connections: Arc::downgrade(&connections) };
         let router = Router::new()
             .route("/", head(alive))
             .route("/health", get(health))
@@ -66,6 +79,7 @@ impl Pages {
             .route("/metrics", get(super::metrics::metrics))
             .route("/aex/v1/tools", get(super::tools::list))
             .route("/aex/v1/tools/execute", post(super::tools::execute))
+            .route("/mcp", any(super::mcp::serve))
             .nest("/v1", models.clone())
             .nest("/openai/v1", models)
             .fallback(unknown_path)
@@ -100,25 +114,27 @@ impl Pages {
         let target = request.uri().authority().map(Authority::as_str);
         let active = self.gate.active();
         let extra = &active.config.settings.allowed_hosts.value;
-        named.is_some_and(|host| self.is_own(host, extra)) && target.is_none_or(|host| self.is_own(host, extra))
+        let own = |host| is_own(host, self.facts.listen.ip(), extra);
+        named.is_some_and(own) && target.is_none_or(own)
     }
+}
 
-    fn is_own(&self, authority: &str, extra: &[String]) -> bool {
-        let Ok(authority) = authority.parse::<Authority>() else { return false };
-        if authority.as_str().contains('@') {
-            return false;
-        }
-        let host = authority.host();
-        let bare = host.trim_matches(['[', ']']);
-        if bare.eq_ignore_ascii_case("localhost") || bare.to_ascii_lowercase().ends_with(".localhost") {
-            return true;
-        }
-        if let Ok(address) = bare.parse::<IpAddr>() {
-            let mapped = matches!(address, IpAddr::V6(v6) if v6 == Ipv6Addr::LOCALHOST);
-            return mapped || address.is_loopback() || address == self.facts.listen.ip() || extra.iter().any(|name| name == bare);
-        }
-        extra.iter().any(|name| name.eq_ignore_ascii_case(bare))
+/// Whether an authority names this machine, or is another name that the settings know.
+fn is_own(authority: &str, listen: IpAddr, extra: &[String]) -> bool {
+    let Ok(authority) = authority.parse::<Authority>() else { return false };
+    if authority.as_str().contains('@') {
+        return false;
     }
+    let host = authority.host();
+    let bare = host.trim_matches(['[', ']']);
+    if bare.eq_ignore_ascii_case("localhost") || bare.to_ascii_lowercase().ends_with(".localhost") {
+        return true;
+    }
+    if let Ok(address) = bare.parse::<IpAddr>() {
+        let mapped = matches!(address, IpAddr::V6(v6) if v6 == Ipv6Addr::LOCALHOST);
+        return mapped || address.is_loopback() || address == listen || extra.iter().any(|name| name == bare);
+    }
+    extra.iter().any(|name| name.eq_ignore_ascii_case(bare))
 }
 
 async fn alive() -> StatusCode {

@@ -93,7 +93,7 @@ async fn wanted(body: Body) -> Result<Wanted, Denial> {
 }
 
 async fn answered(here: &Here, entered: Entered, wanted: Wanted, to: Addressee) -> Page {
-    let page = match here.gatekeeper.call(entered, wanted).await {
+    let page = match here.gatekeeper.call(entered, wanted).await.map(|made| made.answer) {
         Ok(Answer::Complete(result)) => Json(told(&result, to)).into_response(),
         Ok(Answer::InputRequired(_)) => {
             let message = "The tool asks for input, which plain HTTP has no way to give: use an MCP client at /mcp.".to_owned();
@@ -138,7 +138,7 @@ fn status(fault: &ToolFault) -> (u16, bool) {
     }
 }
 
-fn sentence(fault: &ToolFault) -> String {
+pub(super) fn sentence(fault: &ToolFault) -> String {
     let text = fault.to_string();
     let mut letters = text.chars();
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
@@ -149,7 +149,7 @@ fn deny(here: &Here, view: Option<&crate::ledger::AccountView>, denial: &Denial,
     with_id(error_page(&denial::worded(denial, to), to), to)
 }
 
-fn with_id(mut page: Page, to: Addressee) -> Page {
+pub(super) fn with_id(mut page: Page, to: Addressee) -> Page {
     if let Ok(id) = HeaderValue::from_str(&to.request.to_string()) {
         page.headers_mut().insert("x-request-id", id.clone());
         page.headers_mut().insert(REQUEST_ID, id);

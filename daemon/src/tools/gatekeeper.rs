@@ -3,6 +3,10 @@
 //! Nothing reaches a server before the gate has weighed the call, and nothing of its result is shown before the gate lets it. A call has a
 //! task of its own, which ends it in the ledger whatever becomes of its caller. Must not: know HTTP or JSON-RPC.
 
+mod context;
+
+pub use context::{GET_PROMPT, READ_RESOURCE};
+
 use super::fault::ToolFault;
 use super::open;
 use super::resolve::Bases;
@@ -14,7 +18,7 @@ use aex_core::books::AccountKind;
 use aex_core::decision::Denial;
 use aex_core::event::{By, Outcome};
 use aex_core::tool::{Arguments, Caller, Effect, ToolName, ToolResult};
-use aex_proto::value::Digest;
+use aex_proto::value::{Digest, RequestId};
 use rmcp::model::{InputResponses, JsonObject, Tool};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -58,6 +62,15 @@ pub struct Wanted {
     pub asks: Option<mpsc::Sender<Asked>>,
     /// What the server asked for in an earlier try, and the state that it gave then.
     pub input: Option<(InputResponses, Option<String>)>,
+}
+
+/// What a call came to.
+#[derive(Debug)]
+pub struct Made {
+    /// The server that answered.
+    pub server: String,
+    /// Its answer.
+    pub answer: Answer,
 }
 
 /// Why a call gave no result.
@@ -152,13 +165,23 @@ impl Gatekeeper {
     ///
     /// # Errors
     /// Why there is no result.
-    pub async fn call(&self, entered: Entered, wanted: Wanted) -> Result<Answer, Unmade> {
+    pub async fn call(&self, entered: Entered, wanted: Wanted) -> Result<Made, Unmade> {
         let (keeper, request) = (self.clone(), entered.request);
+        self.apart(request, |left| async move { keeper.made(entered, wanted, left).await }).await
+    }
+
+    /// Runs a call in a task of its own. `left` closes when this future is dropped.
+    async fn apart<T, Made>(&self, request: RequestId, making: impl FnOnce(oneshot::Receiver<()>) -> Made) -> Result<T, Unmade>
+    where
+        T: Send + 'static,
+        Made: Future<Output = Result<T, Unmade>> + Send + 'static,
+    {
         let guard = ToolGuard::new(&self.gate, request);
         // Dropped with this future: the caller has left.
         let (_caller, left) = oneshot::channel::<()>();
+        let making = making(left);
         let made = tokio::spawn(async move {
-            let made = keeper.made(entered, wanted, left).await;
+            let made = making.await;
             guard.done();
             made
         });
@@ -168,7 +191,7 @@ impl Gatekeeper {
         }
     }
 
-    async fn made(&self, entered: Entered, wanted: Wanted, mut left: oneshot::Receiver<()>) -> Result<Answer, Unmade> {
+    async fn made(&self, entered: Entered, wanted: Wanted, mut left: oneshot::Receiver<()>) -> Result<Made, Unmade> {
         let (view, request) = (Arc::clone(&entered.view), entered.request);
         let refused = |denial: Denial| {
             self.gate.refused(request, Some(&view), &denial, Evidence::default());
@@ -178,15 +201,7 @@ impl Gatekeeper {
         let unknown = || Denial::UnknownTool { tool: tool.clone() };
         // What is meant, as far as names tell: nothing is started for a call that the permissions deny.
         let Some((server, name)) = self.meant(&view, &tool).await else { return Err(refused(unknown())) };
-        let arguments = Arguments::from_map(arguments)
-            .map_err(|why| refused(Denial::Malformed { message: why.to_string(), param: Some("arguments".to_owned()) }))?;
-        let price = server.tool_prices.get(&name.tool).copied().or(server.price);
-        let bases = Bases { cwd: Some(self.tools.cwd(&server, &who(&view))), home: self.user_home.clone() };
-        let wanted = ToolWanted { name: name.clone(), arguments, bases, price, log_full: server.log_full };
-        let weighed = self.gate.weigh_tool(&self.gate.active(), &view, &wanted).await.map_err(&refused)?;
-        if weighed.verdict.effect == Effect::Deny {
-            return Err(Unmade::Denied(self.gate.refuse_tool(&view, request, weighed, None)));
-        }
+        let (weighed, arguments) = self.weighed(&entered, &server, &name, arguments).await?;
         let listing = self.tools.list(&server.name, &who(&view)).await.map_err(Unmade::Failed)?;
         if !listing.tools.iter().any(|tool| tool.name == name.tool) {
             return Err(match listing.quarantined.iter().find(|tool| tool.name == name.tool) {
@@ -199,25 +214,62 @@ impl Gatekeeper {
             server: server.name.clone(),
             caller: who(&view),
             tool: name.tool,
-            arguments: Some(wanted.arguments.into_map()),
+            arguments: Some(arguments.into_map()),
             progress,
             asks,
             input,
         };
-        self.run(hold, call, &server, &mut left).await
+        let told = |answer: &Answer| match answer {
+            Answer::Complete(result) => (result_text(result), result.is_error == Some(true)),
+            Answer::InputRequired(wanted) => (result_text(wanted.as_ref()), false),
+        };
+        let answer = self.run(hold, &server, &mut left, self.tools.call(call), told).await?;
+        Ok(Made { server: name.server, answer })
+    }
+
+    /// Asks the permissions. What they deny is refused and recorded.
+    async fn weighed(
+        &self,
+        entered: &Entered,
+        server: &Server,
+        name: &ToolName,
+        arguments: JsonObject,
+    ) -> Result<(Weighed, Arguments), Unmade> {
+        let (view, request) = (&entered.view, entered.request);
+        let refused = |denial: Denial| {
+            self.gate.refused(request, Some(view), &denial, Evidence::default());
+            Unmade::Denied(denial)
+        };
+        let arguments = Arguments::from_map(arguments)
+            .map_err(|why| refused(Denial::Malformed { message: why.to_string(), param: Some("arguments".to_owned()) }))?;
+        let price = server.tool_prices.get(&name.tool).copied().or(server.price);
+        let bases = Bases { cwd: Some(self.tools.cwd(server, &who(view))), home: self.user_home.clone() };
+        let wanted = ToolWanted { name: name.clone(), arguments, bases, price, log_full: server.log_full };
+        let weighed = self.gate.weigh_tool(&self.gate.active(), view, &wanted).await.map_err(&refused)?;
+        if weighed.verdict.effect == Effect::Deny {
+            return Err(Unmade::Denied(self.gate.refuse_tool(view, request, weighed, None)));
+        }
+        Ok((weighed, wanted.arguments))
     }
 
     async fn held(&self, entered: Entered, weighed: Weighed) -> Result<ToolHold, Unmade> {
         self.gate.hold_tool(entered, weighed, None).await?.map_err(Unmade::Denied)
     }
 
-    /// Calls the server, and ends the hold by what comes of it.
-    async fn run(&self, hold: ToolHold, call: Call, server: &Server, left: &mut oneshot::Receiver<()>) -> Result<Answer, Unmade> {
+    /// Asks the server, and ends the hold by what comes of it. `told`: an answer as text, and whether it is an error.
+    async fn run<T>(
+        &self,
+        hold: ToolHold,
+        server: &Server,
+        left: &mut oneshot::Receiver<()>,
+        asking: impl Future<Output = Result<T, ToolFault>>,
+        told: impl FnOnce(&T) -> (String, bool),
+    ) -> Result<T, Unmade> {
         let view = Arc::clone(hold.view());
-        let level = self.tools.level(&server.name, &call.caller);
+        let level = self.tools.level(&server.name, &who(&view));
         let made = tokio::select! {
             biased;
-            made = self.tools.call(call) => made,
+            made = asking => made,
             _ = left => {
                 self.gate.end_tool(hold, ToolEnded::Broken(Outcome::ClientLeft));
                 return Err(Unmade::Failed(ToolFault::Stopped { server: server.name.clone(), why: "its caller has left".to_owned() }));
@@ -239,9 +291,13 @@ impl Gatekeeper {
             self.gate.end_tool(hold, ToolEnded::Broken(Outcome::ProviderFailed));
             return Err(Unmade::Unrecorded(fault));
         }
-        let result = match &answer {
-            Answer::Complete(result) => told(result, result.is_error == Some(true), level, server.log_full),
-            Answer::InputRequired(wanted) => told(wanted.as_ref(), false, level, server.log_full),
+        let (text, is_error) = told(&answer);
+        let result = ToolResult {
+            bytes: u64::try_from(text.len()).unwrap_or(u64::MAX),
+            digest: Digest::of(text.as_bytes()),
+            level,
+            is_error,
+            result: server.log_full.then_some(text),
         };
         self.gate.end_tool(hold, ToolEnded::Answered(result));
         Ok(answer)
@@ -302,14 +358,7 @@ fn ended(fault: &ToolFault) -> ToolEnded {
     }
 }
 
-fn told(result: &impl Serialize, is_error: bool, level: Option<String>, whole: bool) -> ToolResult {
-    // Maps are written by the order of their keys, so the text is canonical. What a server said as JSON can be said as JSON.
-    let text = serde_json::to_value(result).unwrap_or_default().to_string();
-    ToolResult {
-        bytes: u64::try_from(text.len()).unwrap_or(u64::MAX),
-        digest: Digest::of(text.as_bytes()),
-        level,
-        is_error,
-        result: whole.then_some(text),
-    }
+/// Maps are written by the order of their keys, so the text is canonical. What a server said as JSON can be said as JSON.
+fn result_text(result: &impl Serialize) -> String {
+    serde_json::to_value(result).unwrap_or_default().to_string()
 }

@@ -125,7 +125,7 @@ impl Tool {
                     &id,
                     json!({
                         "protocolVersion": self.flags.revision,
-                        "capabilities": {"tools": {"listChanged": true}, "resources": {}},
+                        "capabilities": {"tools": {"listChanged": true}, "resources": {}, "prompts": {}},
                         "serverInfo": info,
                         "instructions": "Do as you are told.",
                     }),
@@ -137,7 +137,7 @@ impl Tool {
                 json!({
                     "resultType": "complete",
                     "supportedVersions": [MODERN],
-                    "capabilities": {"tools": {"listChanged": true}},
+                    "capabilities": {"tools": {"listChanged": true}, "resources": {}, "prompts": {}},
                     "ttlMs": 0,
                     "cacheScope": "private",
                     "_meta": {"io.modelcontextprotocol/serverInfo": {"name": "scripted", "version": "1"}},
@@ -153,7 +153,24 @@ impl Tool {
             ("ping", Some(id)) if self.flags.revision != MODERN && !self.flags.silent => self.answer(&id, json!({})),
             ("tools/list", Some(id)) => self.list(&id, &params),
             ("resources/read", Some(id)) => {
-                self.answer(&id, json!({"contents": [{"uri": params["uri"], "text": format!("content of {}", params["uri"])}]}));
+                let contents = json!([{"uri": params["uri"], "text": format!("content of {}", params["uri"])}]);
+                self.answer(&id, json!({"contents": contents, "ttlMs": 0, "cacheScope": "private"}));
+            }
+            ("resources/list", Some(id)) => {
+                self.answer(&id, json!({"resources": [{"uri": "memo:a", "name": "a"}], "ttlMs": 0, "cacheScope": "private"}));
+            }
+            ("resources/templates/list", Some(id)) => {
+                let templates = json!([{"uriTemplate": "memo:{name}", "name": "memos"}]);
+                self.answer(&id, json!({"resourceTemplates": templates, "ttlMs": 0, "cacheScope": "private"}));
+            }
+            ("prompts/list", Some(id)) => {
+                let prompts = json!([{"name": "greet", "arguments": [{"name": "who"}]}, {"name": "say it loud"}]);
+                self.answer(&id, json!({"prompts": prompts, "ttlMs": 0, "cacheScope": "private"}));
+            }
+            ("prompts/get", Some(id)) => {
+                let text = format!("{} {}", params["name"], params["arguments"]);
+                let link = json!({"role": "user", "content": {"type": "resource_link", "uri": "memo:a", "name": "a"}});
+                self.answer(&id, json!({"messages": [{"role": "user", "content": {"type": "text", "text": text}}, link]}));
             }
             ("tools/call", Some(id)) => {
                 let tool = self.clone();
@@ -201,7 +218,9 @@ impl Tool {
         if let Some(path) = told["ready"].as_str() {
             std::fs::write(path, "ready\n").unwrap();
         }
-        match params["name"].as_str().unwrap_or_default() {
+        // `do` is listed, and does what any other does.
+        let named = params["name"].as_str().unwrap_or_default();
+        match if named == "do" { told["as"].as_str().unwrap_or(named) } else { named } {
             "echo" => self.text(id, &word("text")),
             // Reading a pipe with a name waits until somebody opens it for writing.
             "hold" => {
@@ -291,6 +310,7 @@ impl Tool {
             }
             "structured" => self
                 .answer(id, json!({"content": [], "structuredContent": {"text": "a".repeat(usize::try_from(number("bytes")).unwrap())}})),
+            "link" => self.answer(id, json!({"content": [{"type": "resource_link", "uri": "memo:a", "name": "a"}]})),
             "pid" => self.text(id, &std::process::id().to_string()),
             other => send(&json!({"jsonrpc": "2.0", "id": id, "error": {"code": -32602, "message": format!("no tool {other}")}})),
         }

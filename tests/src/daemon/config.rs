@@ -16,6 +16,7 @@ pub struct Config {
     aexd: Option<String>,
     policy: Option<String>,
     permissions: Option<String>,
+    mcp: Option<String>,
     pub(super) dotenv: String,
     pub(super) env: Vec<(String, String)>,
     pub(super) flags: Vec<String>,
@@ -44,6 +45,7 @@ impl Config {
             aexd: None,
             policy: None,
             permissions: None,
+            mcp: None,
             dotenv: format!("MOCK_API_KEY={key}\n"),
             env: Vec::new(),
             flags: Vec::new(),
@@ -97,6 +99,13 @@ impl Config {
     #[must_use]
     pub fn permissions_json(mut self, text: &str) -> Self {
         self.permissions = Some(text.to_owned());
+        self
+    }
+
+    /// Writes mcp.json, which is absent otherwise.
+    #[must_use]
+    pub fn mcp_json(mut self, text: &str) -> Self {
+        self.mcp = Some(text.to_owned());
         self
     }
 
@@ -154,6 +163,9 @@ impl Config {
         }
         if let Some(text) = &self.permissions {
             std::fs::write(folder.join("permissions.json"), text).expect("write permissions.json");
+        }
+        if let Some(text) = &self.mcp {
+            std::fs::write(folder.join("mcp.json"), text).expect("write mcp.json");
         }
         super::write_private(&home.join(".env"), &self.dotenv);
     }

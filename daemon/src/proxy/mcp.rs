@@ -1,0 +1,188 @@
+//! `/mcp`: the tools of this machine for agents that speak MCP over Streamable HTTP, of every revision that the SDK knows, without sessions.
+//!
+//! Owns the edge: whose page asks, who the agent is, that a message means the same to every program, which call a cancellation means.
+//! The protocol is the SDK's, all decisions are the gatekeeper's. Must not: tell the SDK a token.
+
+mod calls;
+mod changes;
+mod gateway;
+mod told;
+mod uri;
+
+use super::headers;
+use super::pages::{Here, Peer};
+use super::tools::with_id;
+use crate::gate::{Evidence, Gate};
+use crate::ledger::AccountView;
+use crate::tools::gatekeeper::Gatekeeper;
+use crate::wire::denial::{self, Addressee, Refusal};
+use crate::wire::dialect::Shape;
+use aex_core::decision::Denial;
+use aex_core::tool::Arguments;
+use axum::body::Body;
+use axum::extract::{Extension, Request, State};
+use axum::http::header::{self, HeaderMap, HeaderValue};
+use axum::http::{Method, StatusCode};
+use axum::response::{IntoResponse, Response as Page};
+use bytes::Bytes;
+use calls::Calls;
+use gateway::Gateway;
+use rmcp::model::{ErrorCode, ProtocolVersion};
+use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
+use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
+use serde_json::{Value, json};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The longest message, in bytes.
+const MAX_MESSAGE: usize = 4 << 20;
+/// How long a message may take to arrive.
+const MESSAGE_LASTS: Duration = Duration::from_secs(30);
+/// JSON-RPC's code for a server's own errors (JSON-RPC 2.0, 5.1).
+const REFUSED: ErrorCode = ErrorCode(-32000);
+/// From this revision on there is no stream beside the answers.
+const NO_STREAM: ProtocolVersion = ProtocolVersion::V_2026_07_28;
+
+/// What serves the messages.
+pub(super) struct Mcp {
+    service: StreamableHttpService<Gateway, NeverSessionManager>,
+    calls: Calls,
+}
+
+/// Who sent a message, for whoever serves it.
+#[derive(Clone)]
+struct Caller {
+    view: Arc<AccountView>,
+    token: Arc<str>,
+    peer: IpAddr,
+    to: Addressee,
+}
+
+impl Mcp {
+    pub(super) fn new(gatekeeper: &Gatekeeper) -> Mcp {
+        let calls = Calls::default();
+        let gateway = Gateway::new(gatekeeper.clone(), calls.clone());
+        // Hosts are checked for all pages, origins below.
+        let config = StreamableHttpServerConfig::default()
+            .disable_allowed_hosts()
+            .with_legacy_session_mode(false)
+            .with_json_response(true)
+            .with_max_request_body_bytes(MAX_MESSAGE);
+        let service = StreamableHttpService::new(move || Ok(gateway.clone()), Arc::new(NeverSessionManager::default()), config);
+        Mcp { service, calls }
+    }
+}
+
+/// `/mcp`, whatever the method.
+pub(super) async fn serve(State(here): State<Here>, Extension(peer): Extension<Peer>, request: Request) -> Page {
+    let to = Addressee::of_page(here.gate.next_request(), Shape::OpenAi);
+    with_id(answered(&here, peer.0, request, to).await, to)
+}
+
+async fn answered(here: &Here, peer: IpAddr, request: Request, to: Addressee) -> Page {
+    if !here.serves_origin(request.headers()) {
+        return error(StatusCode::FORBIDDEN, REFUSED, "A page of this origin may not call tools here: leave out `origin`.");
+    }
+    let streams = request.method() == Method::GET && !is_newer(request.headers());
+    if !streams && request.method() != Method::POST {
+        let mut page = error(StatusCode::METHOD_NOT_ALLOWED, REFUSED, "MCP has no such method here: send messages with POST.");
+        page.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, POST"));
+        return page;
+    }
+    let token = headers::token(request.headers()).map(Arc::<str>::from);
+    let view = match here.gate.authenticate(token.as_deref(), peer) {
+        Ok((view, _)) => view,
+        Err(denial) => return deny(&here.gate, None, &denial, to),
+    };
+    let caller = Caller { view, token: token.unwrap_or_default(), peer, to };
+    match streams {
+        true => changes::stream(here, caller),
+        false => message(here, caller, request).await,
+    }
+}
+
+/// One message, which is a request or a notification.
+async fn message(here: &Here, caller: Caller, request: Request) -> Page {
+    let (mut head, body) = request.into_parts();
+    let refused = |denial: &Denial| deny(&here.gate, Some(&caller.view), denial, caller.to);
+    let malformed = |message: String| Denial::Malformed { message, param: None };
+    let bytes = match tokio::time::timeout(MESSAGE_LASTS, axum::body::to_bytes(body, MAX_MESSAGE)).await {
+        Ok(Ok(bytes)) => bytes,
+        Ok(Err(_)) => return refused(&Denial::TooLarge { limit: u64::try_from(MAX_MESSAGE).unwrap_or(u64::MAX) }),
+        Err(_) => return refused(&malformed("the message did not arrive in time".to_owned())),
+    };
+    let read = match read(&bytes) {
+        Ok(read) => read,
+        Err(why) => return refused(&malformed(why)),
+    };
+    if read.get("method").and_then(Value::as_str) == Some("notifications/cancelled") {
+        // Every message is a connection of its own to the SDK, so it could not know which call is meant.
+        here.mcp.calls.cancel(caller.view.named.id, &read["params"]["requestId"]);
+        return StatusCode::ACCEPTED.into_response();
+    }
+    for secret in [header::AUTHORIZATION, header::COOKIE, header::HeaderName::from_static("x-api-key")] {
+        head.headers.remove(secret);
+    }
+    head.extensions.insert(caller);
+    let whole = http_body_util::Full::<Bytes>::new(bytes);
+    here.mcp.service.handle(axum::http::Request::from_parts(head, whole)).await.map(Body::new)
+}
+
+/// Reads a message as it was written: what two programs could read in two ways is refused.
+fn read(bytes: &[u8]) -> Result<Value, String> {
+    let text = std::str::from_utf8(bytes).map_err(|_| "a message is UTF-8".to_owned())?;
+    if text.trim_start().starts_with('[') {
+        return Err("batches are not taken, which only revision 2025-03-26 had: send one message at a time".to_owned());
+    }
+    let read = Arguments::parse(text).map_err(|why| why.to_string().replace("the arguments are", "the message is"))?;
+    Ok(Value::Object(read.into_map()))
+}
+
+fn is_newer(headers: &HeaderMap) -> bool {
+    let version = headers.get("mcp-protocol-version").and_then(|version| version.to_str().ok());
+    version.is_some_and(|version| version >= NO_STREAM.as_str())
+}
+
+fn deny(gate: &Gate, view: Option<&AccountView>, denial: &Denial, to: Addressee) -> Page {
+    gate.refused(to.request, view, denial, Evidence::default());
+    let Refusal { status, message, retry_after_ms, .. } = denial::worded(denial, to);
+    let code = match denial {
+        Denial::Malformed { .. } => ErrorCode::INVALID_REQUEST,
+        _ => REFUSED,
+    };
+    let mut page = error(StatusCode::from_u16(status).unwrap_or(StatusCode::FORBIDDEN), code, &message);
+    if status == StatusCode::UNAUTHORIZED.as_u16() {
+        page.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    if let Some(wait) = retry_after_ms {
+        page.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.div_ceil(1_000)));
+    }
+    page
+}
+
+/// A refusal of a message as a whole, in the form that clients show.
+fn error(status: StatusCode, code: ErrorCode, message: &str) -> Page {
+    (status, axum::Json(json!({"jsonrpc": "2.0", "id": null, "error": {"code": code.0, "message": message}}))).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_that_could_be_read_in_two_ways_is_refused() {
+        #[track_caller]
+        fn bad(text: &str, says: &str) {
+            let why = read(text.as_bytes()).unwrap_err();
+            assert!(why.contains(says), "{text}: {why}");
+        }
+        bad(r#"{"id":1,"params":{"name":"a","name":"b"}}"#, r#"the key "name" stands twice"#);
+        bad(r#"{"id":1,"params":{"arguments":{"p":1,"\u0070":2}}}"#, r#"the key "p" stands twice"#);
+        bad(r#" [{"id":1}]"#, "batches are not taken");
+        bad(r#"{"id":123456789012345678901234567890}"#, "does not fit 64 bits");
+        bad("{", "no JSON");
+        bad(&format!("{}{}", r#"{"a":"#.repeat(70), "1".to_owned() + &"}".repeat(70)), "the message is nested");
+        assert_eq!(read(br#"{"id":1,"method":"ping"}"#).unwrap()["method"], "ping");
+    }
+}

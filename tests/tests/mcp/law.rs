@@ -1,0 +1,70 @@
+//! Calls are calls: rates, kills, read-only tokens, the ledger.
+
+use super::{house, house_with};
+use aex_tests::ledger;
+use aex_tests::mcp::{Mcp, NEWEST, said};
+use aex_tests::tools::Gate;
+use serde_json::json;
+
+#[test]
+fn a_call_counts_in_the_rates_and_a_list_does_not() {
+    let daemon = house();
+    let client = Mcp::new(&daemon, &daemon.agent_with("slow", "1", 1, &[]), "2025-11-25");
+    for _ in 0..3 {
+        assert!(!client.tools().is_empty());
+    }
+    assert_eq!(client.call("old__echo", json!({"text": "first"})), (false, "first".to_owned()));
+    let (is_error, text) = client.call("old__echo", json!({"text": "second"}));
+    assert!(is_error && text.starts_with("Error: ") && text.contains("requests per minute"), "{text}");
+    assert!(!client.tools().is_empty());
+    let events = ledger::events(&daemon);
+    let of = |kind: &str| events.iter().filter(|event| event["kind"] == kind).count();
+    assert_eq!((of("call.held"), of("call.settled"), of("call.denied")), (1, 1, 1), "{events:?}");
+}
+
+#[test]
+fn a_read_only_token_lists_and_calls_nothing() {
+    let daemon = house();
+    let _ = daemon.agent("tame", &[]);
+    let made = daemon.ctl(["token", "create", "tame", "--scope", "read-only", "--json"]).json();
+    let client = Mcp::new(&daemon, made["token"].as_str().expect("a token"), NEWEST);
+    assert_eq!(client.tools().len(), 5);
+    let (is_error, text) = client.call("old__echo", json!({"text": "hello"}));
+    assert!(is_error && text.starts_with("Error: This token is read-only"), "{text}");
+    let read = client.ask("resources/read", json!({"uri": "aex://old/memo:a"}));
+    assert!(read["error"]["message"].as_str().is_some_and(|said| said.contains("This token is read-only")), "{read}");
+}
+
+#[test]
+fn a_killed_agent_s_call_ends_and_its_next_message_says_why() {
+    let daemon = house();
+    let client = Mcp::new(&daemon, &daemon.agent("wild", &[]), "2025-06-18");
+    let gate = Gate::new();
+    let mut hanging = client.begin(7, "tools/call", json!({"name": "old__hang", "arguments": {"ready": gate.path()}}));
+    assert_eq!(std::fs::read_to_string(gate.path()).expect("the tool is called"), "ready\n");
+    let _ = daemon.ctl(["agent", "kill", "wild", "--reason", "enough"]).ok();
+    let ended = hanging.answer().expect("an answer").json();
+    let (is_error, text) = said(&ended["result"]);
+    assert!(is_error && text.starts_with("Error: ") && text.contains("enough"), "{text}");
+    let (is_error, text) = client.call("old__echo", json!({"text": "hello"}));
+    assert!(is_error && text.contains("enough"), "{text}");
+    let list = client.ask("tools/list", json!({}));
+    assert!(list["error"]["message"].as_str().is_some_and(|said| said.contains("enough")), "{list}");
+}
+
+#[test]
+fn without_permissions_nothing_is_listed_or_called() {
+    let daemon = house_with("no JSON");
+    let client = Mcp::new(&daemon, &daemon.agent("tame", &[]), NEWEST);
+    assert_eq!(client.tools(), Vec::<String>::new());
+    let (is_error, text) = client.call("mock__calculate_sum", json!({"a": 1, "b": 2}));
+    assert!(is_error && text.starts_with("Error: Tool `mock.calculate_sum` is denied: permissions.json cannot be used"), "{text}");
+}
+
+#[test]
+fn a_server_that_fails_is_a_result_that_says_so() {
+    let daemon = house();
+    let client = Mcp::new(&daemon, &daemon.agent("wild", &[]), "2025-11-25");
+    let missing = client.call("old__do", json!({}));
+    assert!(missing.0 && missing.1.starts_with("Error: The tool server `old` refused the request: no tool do"), "{missing:?}");
+}
