@@ -242,7 +242,7 @@ fn table(heads: &[String], rows: &[(&str, Vec<&str>)]) -> String {
     for (place, head) in heads.iter().enumerate() {
         let count = |word: &str| rows.iter().filter(|(_, cells)| cells.get(place) == Some(&word)).count();
         let (blocked, gaps, reached) = (count("blocked"), count("gap"), count("reached"));
-        writeln!(text, "{}: {blocked} blocked, {gaps} reported gaps, {reached} reached", head).expect("write to a string");
+        writeln!(text, "{head}: {blocked} blocked, {gaps} reported gaps, {reached} reached").expect("write to a string");
     }
     text
 }
