@@ -48,7 +48,8 @@ impl Mcp {
     /// The headers of a message. Revision 2026-07-28 repeats what it says in them.
     #[must_use]
     pub fn headers(&self, message: &Value) -> Vec<(String, String)> {
-        let mut headers = vec![("content-type", "application/json".to_owned()), ("accept", "application/json, text/event-stream".to_owned())];
+        let mut headers =
+            vec![("content-type", "application/json".to_owned()), ("accept", "application/json, text/event-stream".to_owned())];
         if !self.token.is_empty() {
             headers.push(("authorization", format!("Bearer {}", self.token)));
         }

@@ -74,5 +74,11 @@ fn a_tool_s_permission_is_none_for_resources_and_prompts() {
     denied("prompts/get", json!({"name": "new__greet"}), "new.prompts/get");
     assert_eq!(client.result("prompts/get", json!({"name": "old__greet"}))["messages"].as_array().map(Vec::len), Some(2));
     let prompts = client.result("prompts/list", json!({}));
-    assert!(prompts["prompts"].as_array().expect("prompts").iter().all(|one| one["name"].as_str().is_some_and(|name| name.starts_with("old__"))));
+    assert!(
+        prompts["prompts"]
+            .as_array()
+            .expect("prompts")
+            .iter()
+            .all(|one| one["name"].as_str().is_some_and(|name| name.starts_with("old__")))
+    );
 }

@@ -121,11 +121,7 @@ impl rmcp::ServerHandler for Gateway {
         Ok(ListToolsResult { ttl_ms: Some(TTL_MS), cache_scope: Some(CacheScope::Private), ..ListToolsResult::with_all_items(tools) })
     }
 
-    async fn call_tool(
-        &self,
-        params: CallToolRequestParams,
-        context: RequestContext<RoleServer>,
-    ) -> Result<CallToolResponse, ErrorData> {
+    async fn call_tool(&self, params: CallToolRequestParams, context: RequestContext<RoleServer>) -> Result<CallToolResponse, ErrorData> {
         let caller = caller(&context)?;
         let entered = match self.enter(&caller) {
             Ok(entered) => entered,
