@@ -3,15 +3,16 @@
 mod account;
 mod agent;
 mod ledger;
+mod permission;
 mod tool;
 
 pub(crate) use account::{Budget, BudgetChange, Group, GroupCreate, GroupUpdate, Target};
 pub(crate) use agent::{AgentCreate, AgentUpdate};
 pub(crate) use ledger::{Audit, Export, Ledger, Since};
+pub(crate) use permission::Permissions;
 pub(crate) use tool::{Host, Tools, ToolsAdd, ToolsImport};
 
 use crate::units;
-use aex_core::tool::ToolName;
 use aex_proto::account::{AgentName, Period};
 use aex_proto::explain::ExplainId;
 use aex_proto::token::Scope;
@@ -406,29 +407,6 @@ pub(crate) enum Policy {
     },
 }
 
-#[derive(Clone, Debug, Subcommand)]
-pub(crate) enum Permissions {
-    /// Show the rules of permissions.json that mean an agent
-    Show {
-        /// The agent
-        agent: AgentName,
-    },
-    /// Explain what would come of a call, without making it; exits 0 when it is allowed, 5 when it is denied or a person is asked
-    Check {
-        /// The agent
-        agent: AgentName,
-        /// The tool
-        #[arg(value_name = "SERVER.TOOL", value_parser = tool)]
-        tool: ToolName,
-        /// Its arguments, a JSON object [default: none]
-        #[arg(value_name = "JSON")]
-        arguments: Option<String>,
-        /// The folder of the server's process, which relative paths are below [default: where they lead is not known]
-        #[arg(long, value_name = "DIR")]
-        cwd: Option<PathBuf>,
-    },
-}
-
 /// A comma list. A type of its own, because clap takes a Vec for a flag that may be repeated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Names(pub(crate) Vec<String>);
@@ -447,10 +425,6 @@ fn usd(text: &str) -> Result<Pico, String> {
 
 fn whole<T: FromStr>(text: &str) -> Result<T, String> {
     text.parse().map_err(|_| "expected a whole number such as 60".to_owned())
-}
-
-fn tool(text: &str) -> Result<ToolName, String> {
-    ToolName::parse(text).map_err(|why| format!("expected SERVER.TOOL such as fs.read_file: {why}"))
 }
 
 fn period(text: &str) -> Result<Period, String> {

@@ -11,6 +11,7 @@ use crate::exit::{Attempt, Exit, Failure};
 use crate::units::instant;
 use aex_proto::method::{self, Nothing};
 use aex_proto::tool::{Entry, Grants, LogLine, LogStream, Sandbox, ServerChanged, ServerRef, ToolAdd, ToolInvoke, ToolInvoked, ToolLogs};
+use aex_proto::value::Pico;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -107,7 +108,7 @@ fn added(flags: ToolsAdd) -> Result<ToolAdd, Failure> {
         }
         level => level.map(Sandbox::Level),
     };
-    entry.price_usd = price.map(|price| price.usd());
+    entry.price_usd = price.map(Pico::usd);
     (entry.trust, entry.start, entry.scope) = (trust, start, scope);
     Ok(ToolAdd { name, server: entry })
 }
@@ -151,7 +152,10 @@ fn logs(context: &Context<'_>, name: String, follow: bool, limit: u32) -> Result
     for line in &shown.lines {
         view.stream(line, |_| log_line(line))?;
     }
-    while follow {
+    if !follow {
+        return Ok(Exit::Done);
+    }
+    loop {
         let pushed = client.wait_notice::<method::ToolLine>()?;
         if pushed.missed > 0 {
             view.note(&format!("note: up to {} lines were missed", pushed.missed));
@@ -160,7 +164,6 @@ fn logs(context: &Context<'_>, name: String, follow: bool, limit: u32) -> Result
             view.stream(line, |_| log_line(line))?;
         }
     }
-    Ok(Exit::Done)
 }
 
 fn log_line(line: &LogLine) -> String {

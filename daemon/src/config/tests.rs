@@ -122,7 +122,7 @@ fn the_default_files_load_without_a_warning_and_are_never_overwritten() {
     let folder = tempfile::tempdir().unwrap();
     let paths = Paths::resolve(|_| None, Some(folder.path())).unwrap();
     crate::os::paths::prepare(&paths).unwrap();
-    assert_eq!(write_missing(&paths).unwrap().len(), 3);
+    assert_eq!(write_missing(&paths).unwrap().len(), 4);
     let home = Home { _folder: folder, paths };
     let config = warn(&home, &[]);
     let price = config.catalog.model("gpt-oss-20b").unwrap().price.clone().unwrap();
@@ -421,4 +421,5 @@ fn the_digest_follows_the_files() {
     assert_ne!(home(SEED).settings("port: 1\n").load().unwrap().digest, first);
 }
 
+mod permissions;
 mod routes;

@@ -46,7 +46,8 @@ fn options(source: &Source, user_home: Option<PathBuf>) -> io::Result<Options> {
     Ok(Options {
         home: paths.home.join("tools"),
         logs: paths.log_dir.join("tools"),
-        aexd: std::env::current_exe()?,
+        // Not by its path: that may be another version's by then.
+        aexd: PathBuf::from(super::sandbox::SELF),
         env: PASSED.iter().filter_map(passed).collect(),
         groups: cgroup::Home::find().map(Arc::new),
         deny,

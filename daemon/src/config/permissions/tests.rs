@@ -206,6 +206,18 @@ fn whatever_could_widen_a_rule_by_mistake_is_refused_with_its_line() {
 }
 
 #[test]
+fn the_examples_of_the_readme_are_taken() {
+    let readme = include_str!("../../../../README.md");
+    let examples: Vec<&str> = readme.split("```json\n").skip(1).filter_map(|text| text.split("```").next()).collect();
+    let laws: Vec<&&str> = examples.iter().filter(|text| text.contains("global_policy")).collect();
+    assert_eq!(laws.len(), 2);
+    for law in laws {
+        let (read, errors, warnings) = read_file(law);
+        assert!(read.is_some() && warnings.is_empty(), "{errors:?} {warnings:?}: {law}");
+    }
+}
+
+#[test]
 fn a_name_for_agents_in_a_rule_is_warned_of() {
     let (read, _, warnings) = read_file(r#"{"rules": [{"effect": "deny", "tool": "fs__write"}]}"#);
     assert!(read.is_some());

@@ -91,7 +91,7 @@ fn naive_matches(rule: &RuleSpec, caller: &Caller, tool: &ToolName, arguments: &
     let any_tool = rule.tool.is_empty() && rule.tool_name.is_none();
     let tool = any_tool || rule.tool.iter().any(named) || rule.tool_name.as_ref() == Some(&tool.tool);
     let answers: Vec<Answer> =
-        rule.when.iter().map(|(pointer, condition)| naive_condition(condition, arguments.get(&pointer[1..]))).collect();
+        rule.when.iter().map(|(pointer, condition)| naive_condition(condition, arguments.get(pointer.trim_start_matches('/')))).collect();
     let conditions = if answers.contains(&Some(false)) { false } else { !answers.contains(&None) || rule.effect != Effect::Allow };
     agent && group && server && tool && conditions
 }
