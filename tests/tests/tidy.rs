@@ -20,12 +20,17 @@ struct Rule {
     why: &'static str,
 }
 
-const RULES: [Rule; 7] = [
+const RULES: [Rule; 8] = [
     Rule { words: &["rusqlite", "r2d2"], allowed: &["daemon/src/ledger", "tests/"], why: "the ledger is the only user of SQLite" },
     Rule {
         words: &["axum", "tower_http", "hyper", "hyper_util"],
         allowed: &["daemon/src/proxy", "daemon/src/web", "tests/"],
         why: "the proxy is the only user of HTTP libraries",
+    },
+    Rule {
+        words: &["rmcp::"],
+        allowed: &["daemon/src/tools", "daemon/src/proxy/mcp", "daemon/src/proxy/tools.rs", "tests/"],
+        why: "the tools' protocol is spoken with servers and with agents, nowhere else",
     },
     Rule {
         words: &["SystemTime::now", "Instant::now", "Timestamp::now", "Zoned::now"],

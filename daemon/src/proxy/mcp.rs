@@ -96,9 +96,11 @@ async fn answered(here: &Here, peer: IpAddr, request: Request, to: Addressee) ->
         Err(denial) => return deny(&here.gate, None, &denial, to),
     };
     let caller = Caller { view, token: token.unwrap_or_default(), peer, to };
-    match streams {
-        true => changes::stream(here, caller),
-        false => message(here, caller, request).await,
+    match &caller.view.stopped {
+        // Of a message it is told in the form that its method has.
+        _ if !streams => message(here, caller, request).await,
+        Some(denial) => deny(&here.gate, Some(&caller.view), denial, to),
+        None => changes::stream(here, caller),
     }
 }
 

@@ -54,7 +54,7 @@ fn pages_of_other_origins_and_other_hosts_are_refused() {
     let head = format!("POST /mcp HTTP/1.1\r\nhost: evil.example\r\nauthorization: Bearer {token}\r\ncontent-length: 2\r\n\r\n{{}}");
     connection.send(head.as_bytes()).expect("send the request");
     let answer = connection.answer().expect("an answer");
-    assert!((400..500).contains(&answer.status) && answer.text().contains("evil.example") || answer.status == 421, "{answer}");
+    assert_eq!((answer.status, answer.code().as_str()), (403, "host_not_allowed"), "{answer}");
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn a_message_has_one_form() {
     let bad = |body: &[u8], status: u16, code: i64, says: &str| {
         let answer = post_bytes(&url, &[auth, ACCEPT, JSON], body);
         assert_eq!((answer.status, &answer.json()["error"]["code"]), (status, &json!(code)), "{says}: {answer}");
-        assert!(answer.text().contains(says), "{says}: {answer}");
+        assert!(answer.json()["error"]["message"].as_str().is_some_and(|said| said.contains(says)), "{says}: {answer}");
     };
     bad(b"{", 400, -32600, "no JSON");
     bad(b"\xff{}", 400, -32600, "UTF-8");
@@ -74,7 +74,7 @@ fn a_message_has_one_form() {
     let call = |arguments: &str| {
         format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"old__echo","arguments":{arguments}}}}}"#)
     };
-    bad(call(r#"{"text":"allowed","text":"forbidden"}"#).as_bytes(), 400, -32600, r#"\"text\\\" stands twice"#);
+    bad(call(r#"{"text":"allowed","text":"forbidden"}"#).as_bytes(), 400, -32600, r#"the key \"text\" stands twice"#);
     bad(call(r#"{"n":123456789012345678901234567890}"#).as_bytes(), 400, -32600, "does not fit 64 bits");
     bad(call(&format!("{}1{}", r#"{"a":"#.repeat(70), "}".repeat(70))).as_bytes(), 400, -32600, "levels deep");
     bad(&vec![b' '; (4 << 20) + 1], 413, -32000, "larger than 4194304 bytes");

@@ -15,7 +15,7 @@ fn a_call_counts_in_the_rates_and_a_list_does_not() {
     }
     assert_eq!(client.call("old__echo", json!({"text": "first"})), (false, "first".to_owned()));
     let (is_error, text) = client.call("old__echo", json!({"text": "second"}));
-    assert!(is_error && text.starts_with("Error: ") && text.contains("requests per minute"), "{text}");
+    assert!(is_error && text.starts_with("Error: ") && text.contains("limit of 1 request per minute"), "{text}");
     assert!(!client.tools().is_empty());
     let events = ledger::events(&daemon);
     let of = |kind: &str| events.iter().filter(|event| event["kind"] == kind).count();

@@ -2,17 +2,10 @@
 
 use super::{LAW, house};
 use aex_tests::client::Connection;
-use aex_tests::daemon::Daemon;
 use aex_tests::ledger;
 use aex_tests::mcp::{Mcp, NEWEST, REVISIONS, said};
 use aex_tests::tools::Gate;
 use serde_json::{Value, json};
-
-/// A tool that is listed, and then does what a hidden one does.
-fn adds(client: &Mcp, server: &str, tool: &str) {
-    let made = client.ask("tools/call", json!({"name": format!("{server}__do"), "arguments": {"as": "add", "tool": tool}}));
-    assert_eq!(said(&made["result"]), (false, "added".to_owned()), "{made}");
-}
 
 #[test]
 fn progress_comes_before_the_answer_in_a_stream() {
@@ -43,12 +36,9 @@ fn progress_comes_before_the_answer_in_a_stream() {
 }
 
 /// A call that hangs, and its connection.
-fn hanging(client: &Mcp, id: u64, progress: Option<&str>) -> Connection {
+fn hanging(client: &Mcp, id: u64) -> Connection {
     let gate = Gate::new();
-    let mut wanted = json!({"name": "old__hang", "arguments": {"ready": gate.path()}});
-    if let Some(token) = progress {
-        wanted["_meta"] = json!({"progressToken": token});
-    }
+    let wanted = json!({"name": "old__hang", "arguments": {"ready": gate.path()}});
     let connection = client.begin(id, "tools/call", wanted);
     assert_eq!(std::fs::read_to_string(gate.path()).expect("the tool is called"), "ready\n");
     connection
@@ -67,7 +57,7 @@ fn a_cancelled_call_is_cancelled_at_its_server() {
     let daemon = house();
     let token = daemon.agent("wild", &[]);
     let client = Mcp::new(&daemon, &token, "2025-06-18");
-    let mut call = hanging(&client, 41, None);
+    let mut call = hanging(&client, 41);
     let cancel = |id: u64| json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": id, "reason": "late"}});
     // Another agent's call of that number is not meant.
     let other = Mcp::new(&daemon, &daemon.agent("tame", &[]), "2025-06-18");
@@ -88,12 +78,11 @@ fn who_leaves_does_not_want_the_answer_any_more() {
     let token = daemon.agent("wild", &[]);
     for (number, revision) in ["2025-06-18", NEWEST].into_iter().enumerate() {
         let client = Mcp::new(&daemon, &token, revision);
-        hanging(&client, 1, None).close();
+        hanging(&client, 1).close();
         heard(&client, number * 2 + 1);
-        let gate = Gate::new();
         let wanted = json!({
             "name": "old__do",
-            "arguments": {"as": "progress", "steps": 1, "hang": true, "ready": gate.path()},
+            "arguments": {"as": "progress", "steps": 1, "hang": true},
             "_meta": {"progressToken": 3},
         });
         let mut stream = client.stream(1, "tools/call", wanted);
@@ -116,7 +105,7 @@ fn changes_are_told_to_who_listens() {
     assert_eq!(opened["params"]["notifications"], json!({"toolsListChanged": true}), "{opened}");
     let mut stream = older.listen();
     assert_eq!((stream.head.status, stream.head.header("content-type")), (200, Some("text/event-stream")));
-    adds(&older, "old", "extra");
+    assert_eq!(older.call("old__do", json!({"as": "add", "tool": "extra"})), (false, "added".to_owned()));
     let told = listening.next().expect("a change");
     assert_eq!(told["method"], "notifications/tools/list_changed", "{told}");
     assert_eq!(told["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"], 9, "{told}");
@@ -128,7 +117,7 @@ fn changes_are_told_to_who_listens() {
     // Other permissions, another list.
     let law = LAW.replace("tame", "wild");
     std::fs::write(daemon.home().join("config/permissions.json"), law).expect("write permissions.json");
-    daemon.rpc("daemon.reload", &json!({}));
+    daemon.rpc("model.reload", &json!({}));
     assert_eq!(listening.next().expect("a change")["method"], "notifications/tools/list_changed");
     assert_eq!(stream.next().expect("a change")["method"], "notifications/tools/list_changed");
     assert!(!newest.tools().contains(&"old__hang".to_owned()));
@@ -148,6 +137,5 @@ fn who_is_killed_hears_nothing_more() {
     assert_eq!(stream.head.status, 200);
     let _ = daemon.ctl(["agent", "kill", "wild"]).ok();
     assert_eq!(stream.next(), None);
-    let refused: Daemon = daemon;
-    assert_eq!(client.listen().head.status, 403, "{}", refused.url());
+    assert_eq!(client.listen().head.status, 403);
 }
