@@ -123,6 +123,12 @@ impl Gatekeeper {
         Ok(active)
     }
 
+    /// Where paths begin in an account's calls of a server; of one that is not there, relative ones lead nowhere.
+    #[must_use]
+    pub fn bases(&self, server: Option<&Server>, view: &AccountView) -> Bases {
+        Bases { cwd: server.map(|server| self.tools.cwd(server, &who(view))), home: self.user_home.clone() }
+    }
+
     /// The tools that an account may call, by their names. Servers that do not start are left out; their state tells why.
     pub async fn offered(&self, view: &AccountView) -> Vec<Offered> {
         let (caller, rules) = (caller(view), self.gate.active());
@@ -181,7 +187,7 @@ impl Gatekeeper {
         let arguments = Arguments::from_map(arguments)
             .map_err(|why| refused(Denial::Malformed { message: why.to_string(), param: Some("arguments".to_owned()) }))?;
         let price = server.tool_prices.get(&name.tool).copied().or(server.price);
-        let bases = Bases { cwd: Some(self.tools.cwd(&server, &who(&view))), home: self.user_home.clone() };
+        let bases = self.bases(Some(&server), &view);
         let wanted = ToolWanted { name: name.clone(), arguments, bases, price, log_full: server.log_full };
         let weighed = self.gate.weigh_tool(&self.gate.active(), &view, &wanted).await.map_err(&refused)?;
         if weighed.verdict.effect == Effect::Deny {

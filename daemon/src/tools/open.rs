@@ -1,6 +1,7 @@
 //! How the daemon's own configuration becomes servers that run: what they are given, what they never see, and where their files are.
 
 use super::gatekeeper::Gatekeeper;
+use super::sandbox::cgroup;
 use super::secret::resolver;
 use super::server::Server;
 use super::supervisor::{Options, Pace, Tools};
@@ -8,6 +9,7 @@ use crate::gate::{Active, Gate, Source};
 use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Variables of the daemon that each server has.
 const PASSED: [&str; 4] = ["PATH", "LANG", "LC_ALL", "TZ"];
@@ -45,6 +47,7 @@ fn options(source: &Source, user_home: Option<PathBuf>) -> io::Result<Options> {
         logs: paths.log_dir.join("tools"),
         aexd: std::env::current_exe()?,
         env: PASSED.iter().filter_map(passed).collect(),
+        groups: cgroup::Home::find().map(Arc::new),
         deny,
         user_home,
         resolve: resolver(paths, &source.environment),
