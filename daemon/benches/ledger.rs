@@ -128,11 +128,13 @@ impl House {
         let bound = price::bound(&ask, &card, 200).expect("a bound");
         let (text, digest) = Effective::of(Fields::default(), None).snapshot();
         let call = HoldCall {
+            tool: None,
+            tool_card: None,
             key: HoldKey { request: RequestId::new(1, 1), attempt: 0 },
             account: run,
             ask,
             card: card.snapshot().1,
-            policy: Arc::new(Snapshot { digest, text }),
+            policy: Arc::new(Snapshot { kind: "policy", digest, text }),
             facts: None,
             changes: Vec::new(),
             rule: None,

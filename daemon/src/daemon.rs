@@ -57,8 +57,8 @@ async fn serve(source: Source, active: Active) -> anyhow::Result<()> {
     }
     let (started_at, started_boot_us) = (clock::wall(), clock::boot_us());
     let facts = Arc::new(Facts { listen: listener.local_addr()?, home: paths.home.clone(), started_at, started_boot_us });
-    let gate = Gate::open(ledger.clone(), source.clone(), active).await.context("opening the gate")?;
-    let keeper = tools::open::open(&gate, &source).context("starting the tool servers")?;
+    let gate = Gate::open(ledger.clone(), source, active).await.context("opening the gate")?;
+    let keeper = tools::open::open(&gate).context("starting the tool servers")?;
     // A large ledger takes a while to count; nobody has to wait for it but who asks before it is done.
     tokio::spawn(count(ledger.clone()));
     tokio::spawn(forget_sealed(ledger.clone()));

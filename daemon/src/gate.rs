@@ -147,6 +147,12 @@ impl Gate {
         self.inner.active.load_full()
     }
 
+    /// What the configuration is read from.
+    #[must_use]
+    pub fn source(&self) -> &Source {
+        &self.inner.source
+    }
+
     /// Where the daemon's files are.
     #[must_use]
     pub fn paths(&self) -> &Paths {

@@ -239,10 +239,10 @@ fn table(heads: &[String], rows: &[(&str, Vec<&str>)]) -> String {
     for (name, cells) in rows {
         writeln!(text, "| {name} | {} |", cells.join(" | ")).expect("write to a string");
     }
-    for place in 0..heads.len() {
+    for (place, head) in heads.iter().enumerate() {
         let count = |word: &str| rows.iter().filter(|(_, cells)| cells.get(place) == Some(&word)).count();
         let (blocked, gaps, reached) = (count("blocked"), count("gap"), count("reached"));
-        writeln!(text, "{}: {blocked} blocked, {gaps} reported gaps, {reached} reached", heads[place]).expect("write to a string");
+        writeln!(text, "{}: {blocked} blocked, {gaps} reported gaps, {reached} reached", head).expect("write to a string");
     }
     text
 }

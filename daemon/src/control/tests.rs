@@ -75,7 +75,7 @@ fn spawn(gate: &Gate, paths: &Paths) -> (watch::Sender<bool>, JoinHandle<()>) {
         started_at: clock::wall(),
         started_boot_us: clock::boot_us(),
     };
-    (shutdown, tokio::spawn(serve(listener, gate.clone(), Arc::new(facts), over)))
+    (shutdown, tokio::spawn(serve(listener, crate::tools::open::open(gate).unwrap(), Arc::new(facts), over)))
 }
 
 #[tokio::test]

@@ -43,7 +43,7 @@ fn card() -> ModelCard {
 /// What holds for an agent that states nothing and has no profile.
 fn seed() -> Arc<Snapshot> {
     let (text, digest) = Effective::of(Fields::default(), None).snapshot();
-    Arc::new(Snapshot { digest, text })
+    Arc::new(Snapshot { kind: "policy", digest, text })
 }
 
 /// A ledger in a folder of its own.
@@ -100,8 +100,8 @@ impl House {
         let Err(denial) = self.ledger.hold(Box::new(call.clone())).await.unwrap() else { return Some(key) };
         let (kept, rule, request) = (call.policy, denial.rule().into_owned(), key.request);
         let (ask, card) = (Some(call.ask), Some(call.card));
-        let denied = CallDenied { account, ask, card, denial, facts: None, policy: kept.digest, request, rule };
-        self.ledger.record(denied.into(), Some(kept)).unwrap();
+        let denied = CallDenied { tool: None, account, ask, card, denial, facts: None, policy: kept.digest, request, rule };
+        self.ledger.record(denied.into(), [Some(kept), None]).unwrap();
         None
     }
 
@@ -137,6 +137,8 @@ fn hold_call(key: HoldKey, account: AccountId, output: u64, sent: bool) -> HoldC
     let max_tokens = policy::decide(&ask, &card, &policy, None).unwrap().max_tokens;
     let bound = price::bound(&ask, &card, max_tokens).unwrap();
     HoldCall {
+        tool: None,
+        tool_card: None,
         key,
         account,
         ask,

@@ -18,7 +18,8 @@ const PASSED: [&str; 4] = ["PATH", "LANG", "LC_ALL", "TZ"];
 ///
 /// # Errors
 /// When the system gives no random bytes, or no thread for a server that begins at once.
-pub fn open(gate: &Gate, source: &Source) -> io::Result<Gatekeeper> {
+pub fn open(gate: &Gate) -> io::Result<Gatekeeper> {
+    let source = gate.source();
     let user_home = source.environment.get("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
     let tools = Tools::new(options(source, user_home.clone())?, servers(&gate.active()))?;
     Ok(Gatekeeper::new(gate.clone(), tools, user_home))
@@ -45,7 +46,8 @@ fn options(source: &Source, user_home: Option<PathBuf>) -> io::Result<Options> {
     Ok(Options {
         home: paths.home.join("tools"),
         logs: paths.log_dir.join("tools"),
-        aexd: std::env::current_exe()?,
+        // Not by its path: that may be another version's by then.
+        aexd: PathBuf::from(super::sandbox::SELF),
         env: PASSED.iter().filter_map(passed).collect(),
         groups: cgroup::Home::find().map(Arc::new),
         deny,

@@ -115,10 +115,10 @@ fn filled(kind: i32) -> io::Result<String> {
         let rights = i64::from(libc::PROT_READ | libc::PROT_WRITE);
         let Ok(at) = numbers(libc::SYS_mmap, [0, length, rights, flags, -1, 0]) else { return 1 };
         // The kernel touches each page: it reads nothing into it.
-        let Ok(mut zero) = File::open("/dev/zero") else { return 2 };
+        let Ok(zero) = File::open("/dev/zero") else { return 2 };
         for page in (0..size).step_by(MEGABYTE) {
             let place = at.saturating_add(i64::try_from(page).unwrap_or_default());
-            let fd = i64::from(std::os::fd::AsRawFd::as_raw_fd(&mut zero));
+            let fd = i64::from(std::os::fd::AsRawFd::as_raw_fd(&zero));
             if numbers(libc::SYS_read, [fd, place, i64::try_from(MEGABYTE).unwrap_or_default()]).is_err() {
                 return 3;
             }

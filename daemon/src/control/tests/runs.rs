@@ -141,6 +141,7 @@ fn denied(run: &Value) -> CallDenied {
         resets_at: None,
     };
     CallDenied {
+        tool: None,
         account,
         ask: None,
         card: None,
@@ -160,7 +161,7 @@ async fn the_first_denial_for_want_of_money_ends_a_run_that_asked_for_that_and_n
     let other = open(&mut client, json!({})).await;
     let run = open(&mut client, json!({"stop_on_budget": true})).await;
     for run in [&other, &run] {
-        daemon.gate.ledger().record(denied(run).into(), None).unwrap();
+        daemon.gate.ledger().record(denied(run).into(), [None, None]).unwrap();
     }
     let ended = client.notice("run.ended").await;
     assert_eq!((&ended["run"], &ended["reason"]), (&run["run"], &json!("budget")));
@@ -180,7 +181,7 @@ async fn a_run_that_stops_on_its_budget_still_does_so_after_a_restart() {
     let run = open(&mut client, json!({"stop_on_budget": true})).await;
     let daemon = daemon.restart().await;
     for run in [&other, &run] {
-        daemon.gate.ledger().record(denied(run).into(), None).unwrap();
+        daemon.gate.ledger().record(denied(run).into(), [None, None]).unwrap();
     }
     let mut client = daemon.connect().await;
     client.call("run.attach", json!({"run": other["run"]})).await.unwrap();

@@ -155,11 +155,13 @@ async fn call(ledger: &Ledger, account: AccountId, number: u64, ending: Ending) 
     let key = HoldKey { request: RequestId::new(ledger.epoch(), number), attempt: 0 };
     let (text, digest) = Effective::of(Fields::default(), None).snapshot();
     let hold = HoldCall {
+        tool: None,
+        tool_card: None,
         key,
         account,
         ask: Ask { model: "m".to_owned(), ..Ask::default() },
         card: Digest::ZERO,
-        policy: Arc::new(crate::ledger::Snapshot { digest, text }),
+        policy: Arc::new(crate::ledger::Snapshot { kind: "policy", digest, text }),
         facts: None,
         changes: Vec::new(),
         rule: None,
@@ -195,6 +197,7 @@ async fn the_tally_that_is_kept_is_the_one_that_the_tables_hold() {
     call(&ledger, run, 4, Ending::Release { reason: Released::Refused, status: Some(400) }).await;
     let id = RequestId::new(1, 5);
     let denied = CallDenied {
+        tool: None,
         facts: None,
         account: run,
         ask: None,
@@ -204,9 +207,11 @@ async fn the_tally_that_is_kept_is_the_one_that_the_tables_hold() {
         request: id,
         rule: "token_scope".to_owned(),
     };
-    ledger.record(denied.into(), None).unwrap();
-    ledger.record(CallDeniedAgain { account: run, count: 9, first: id, last: id, rule: "token_scope".to_owned() }.into(), None).unwrap();
-    ledger.record(AuthFailed { cause: AuthCause::Expired, count: 2, first: id, last: id }.into(), None).unwrap();
+    ledger.record(denied.into(), [None, None]).unwrap();
+    ledger
+        .record(CallDeniedAgain { account: run, count: 9, first: id, last: id, rule: "token_scope".to_owned() }.into(), [None, None])
+        .unwrap();
+    ledger.record(AuthFailed { cause: AuthCause::Expired, count: 2, first: id, last: id }.into(), [None, None]).unwrap();
     ledger.admin(move |writer| writer.close_account(run, "over", None).map(Ok)).await.unwrap().unwrap();
     let kept = ledger.tally().await.unwrap();
     assert_eq!(kept.of(agent).sums(), Sums { calls: 2, tokens: 6, charged: Pico::new(12) });

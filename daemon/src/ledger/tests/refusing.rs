@@ -34,6 +34,8 @@ async fn hold(house: &mut House, account: AccountId) -> Option<HoldKey> {
     let ask = Ask { body_bytes: 100, choices: 1, messages: 1, model: "m".to_owned(), max_tokens: Some(5), ..Ask::default() };
     let bound = price::bound(&ask, &card(), 5).unwrap();
     let call = HoldCall {
+        tool: None,
+        tool_card: None,
         key,
         account,
         ask,

@@ -18,7 +18,7 @@ pub(super) async fn house() -> (House, AccountId) {
     let poor = house.account(1, AccountKind::Agent, "poor", &[(Period::Total, 1)]).await;
     assert_eq!(house.call(poor, 50, true).await, None);
     let (first, last) = (RequestId::new(1, 90), RequestId::new(1, 92));
-    house.ledger.record(AuthFailed { cause: AuthCause::Unknown, count: 3, first, last }.into(), None).unwrap();
+    house.ledger.record(AuthFailed { cause: AuthCause::Unknown, count: 3, first, last }.into(), [None, None]).unwrap();
     house.ledger.settled().await.unwrap();
     (house, agent)
 }

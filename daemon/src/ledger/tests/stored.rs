@@ -29,7 +29,7 @@ async fn a_name_is_its_agents_at_its_provider_until_its_event_is_sealed() {
     for event in
         [stored(one, "p", "resp_1", &["msg_1", "msg_1", "rs_1"]), stored(two, "q", "resp_1", &[]), stored(one, "q", "resp_2", &["resp_2"])]
     {
-        house.ledger.record(event.into(), None).unwrap();
+        house.ledger.record(event.into(), [None, None]).unwrap();
     }
     house.ledger.settled().await.unwrap();
     // The table can be edited; the event cannot.

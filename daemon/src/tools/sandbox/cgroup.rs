@@ -16,6 +16,9 @@ const DELEGATED: [&std::ffi::CStr; 2] = [c"trusted.delegate", c"user.delegate"];
 /// The leaf of the daemon itself: a group with controllers holds no processes.
 const OWN_LEAF: &str = "aexd";
 
+/// How the groups that the daemon makes for others are called.
+const PREFIX: &str = "aexd-";
+
 /// The part of the tree below which groups can be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Home(PathBuf);
@@ -25,30 +28,37 @@ pub struct Home(PathBuf);
 pub struct Group(PathBuf);
 
 impl Home {
-    /// Finds it, and has its groups bound memory and processes where the daemon may: it moves itself to a leaf then. `None`: the daemon may not
-    /// make groups. Called once, at the start.
+    /// Finds it, removes what a daemon that died has left there, and has groups bound memory and processes where the daemon may: it moves
+    /// itself to a leaf then. `None`: nobody gave the daemon a part of the tree. Called once, at the start.
     #[must_use]
     pub fn find() -> Option<Home> {
         let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
         let own = fs::read_to_string("/proc/self/cgroup").ok()?;
         let folder = folder(&mounts, &own)?;
-        let probe = folder.join(format!("aexd-probe-{}", process::id()));
+        // Root may make groups anywhere; that does not make them its own to give.
+        if geteuid().is_root() && !DELEGATED.iter().any(|name| sys::has_attribute(&folder, name)) {
+            return None;
+        }
+        let probe = folder.join(format!("{PREFIX}probe-{}", process::id()));
         fs::create_dir(&probe).ok()?;
         fs::remove_dir(&probe).ok()?;
-        // Root may make groups anywhere; that says nothing of whose they are.
-        let given = !geteuid().is_root() || DELEGATED.iter().any(|name| sys::has_attribute(&folder, name));
-        if given && let Err(fault) = control(&folder) {
+        let left = fs::read_dir(&folder).ok()?.filter_map(Result::ok);
+        for entry in left.filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX)) {
+            // One with processes stays: it is another daemon's, or the supervisor ends them.
+            fs::remove_dir(entry.path()).ok();
+        }
+        if let Err(fault) = control(&folder) {
             tracing::info!(%fault, folder = %folder.display(), "control groups of tools bound neither memory nor processes");
         }
         Some(Home(folder))
     }
 
-    /// Makes a group. `name` is one that no living group has.
+    /// Makes a group. `name` is one that no living tool has.
     ///
     /// # Errors
     /// When the system refuses it.
     pub fn make(&self, name: &str, resources: &Resources) -> io::Result<Group> {
-        let folder = self.0.join(name);
+        let folder = self.0.join(format!("{PREFIX}{name}"));
         fs::create_dir(&folder)?;
         let group = Group(folder);
         // Absent files are controllers that were not given; the report says so.
@@ -121,7 +131,10 @@ fn control(folder: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::os::clock;
+    use std::time::Duration;
 
+    const PATIENCE: Duration = Duration::from_secs(20);
     const MOUNTS: &str = "22 27 0:21 / /proc rw - proc proc rw\n41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw\n";
 
     #[test]
@@ -146,5 +159,34 @@ mod tests {
         let folder = group.folder().to_owned();
         drop(group);
         assert!(!folder.exists());
+    }
+
+    #[test]
+    fn a_group_is_killed_with_what_has_left_its_session() {
+        let place = || folder(&fs::read_to_string("/proc/self/mountinfo").ok()?, &fs::read_to_string("/proc/self/cgroup").ok()?);
+        let home = place().map(|folder| folder.join(format!("aexd-test-{}", process::id())));
+        let Some(home) = home.filter(|home| fs::create_dir(home).is_ok()) else {
+            // Through the standard error's lock: eprintln's text would be captured, and nobody would know.
+            io::Write::write_all(&mut io::stderr(), b"NO CONTROL GROUPS (v2) HERE: that a group is killed as a whole is not tried\n")
+                .unwrap();
+            return;
+        };
+        let group = Home(home.clone()).make("a", &Resources::DEFAULT).unwrap();
+        let script = format!("echo $$ > {}/cgroup.procs; setsid sleep 1000 & wait", group.folder().display());
+        let mut child = process::Command::new("sh").args(["-c", &script]).spawn().unwrap();
+        let members = || fs::read_to_string(group.folder().join("cgroup.procs")).unwrap().lines().count();
+        let until = |reached: &dyn Fn() -> bool| {
+            let begun = clock::mono();
+            while !reached() {
+                assert!(clock::mono().saturating_sub(begun) < PATIENCE, "{} members", members());
+                std::thread::yield_now();
+            }
+        };
+        until(&|| members() == 2);
+        group.kill().unwrap();
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&child.wait().unwrap()), Some(9));
+        until(&|| members() == 0);
+        drop(group);
+        fs::remove_dir(home).unwrap();
     }
 }
