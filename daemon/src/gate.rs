@@ -190,12 +190,6 @@ impl Gate {
         Ok(self.active())
     }
 
-    /// The home of the user whom the daemon serves, as its environment has it.
-    #[must_use]
-    pub fn user_home(&self) -> Option<PathBuf> {
-        self.inner.source.environment.get("HOME").map(PathBuf::from)
-    }
-
     /// The text of policy.yaml as it lies on the disk.
     ///
     /// # Errors

@@ -78,7 +78,7 @@ pub struct PermissionCheck {
     /// The arguments as the agent would send them: the text of a JSON object; none: an empty one.
     #[serde(default)]
     pub arguments: Option<String>,
-    /// The folder of the server's process, for relative paths; none: where those lead is not known.
+    /// The folder that relative paths are below; none: that of the server's process, and without such a server nobody knows where they lead.
     #[serde(default)]
     pub cwd: Option<String>,
 }

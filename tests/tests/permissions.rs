@@ -131,6 +131,8 @@ fn a_check_explains_a_call_without_making_it() {
     symlink("/etc", data.join("out")).expect("make a link");
     let data = data.to_str().expect("UTF-8").to_owned();
     daemon.write_permissions(&LAW.replace("DATA", &data));
+    let servers = json!({"mcpServers": {"fs": {"command": "/bin/false", "cwd": data}}});
+    fs::write(daemon.home().join("config/mcp.json"), servers.to_string()).expect("write mcp.json");
     daemon.run();
     let house = House { provider, daemon };
     let _token = house.daemon.agent("bot", &[]);
@@ -169,18 +171,20 @@ fn a_check_explains_a_call_without_making_it() {
     let checked = house.check("admin", "shell.run", r#"{"cmd": "ls"}"#);
     assert_eq!(checked["also"], json!(["ops"]));
     // A relative path is below the folder of the server's process.
-    assert_eq!(house.said("bot", "fs.read_file", &path("x")), "deny global_policy 2");
-    let beside = json!({"agent": "bot", "tool": "fs.read_file", "arguments": path("x"), "cwd": data});
-    assert_eq!(house.daemon.rpc("permission.check", &beside)["effect"], "allow");
+    assert_eq!(house.said("bot", "fs.read_file", &path("x")), "allow reads 4");
+    assert_eq!(house.said("bot", "fs.read_file", &path("../x")), "deny global_policy 2");
+    let beside = json!({"agent": "bot", "tool": "fs.read_file", "arguments": path("x"), "cwd": "/"});
+    assert_eq!(house.daemon.rpc("permission.check", &beside)["effect"], "deny");
 
     let ctl = |words: &[&str]| house.daemon.ctl(["permissions"].iter().chain(words));
     let asked = ctl(&["check", "bot", "shell.run", r#"{"cmd": "ls"}"#]);
     assert_eq!(asked.code, 5, "{asked:?}");
     assert!(asked.stdout.contains("ask  bot calls shell.run: by rule `rules[3]` (permissions.json:7)\n  a person is asked"), "{asked:?}");
-    let relative = ctl(&["check", "bot", "fs.read_file", &path("x"), "--cwd", &data]).ok();
+    let relative = ctl(&["check", "bot", "fs.read_file", &path("x")]).ok();
     assert!(relative.stdout.contains("rate: 5 a minute") && relative.stdout.contains("price: 0.01 USD a call"), "{relative:?}");
     let denied = ctl(&["check", "bot", "fs.read_file", &path("/etc/passwd"), "--json"]);
     assert_eq!((denied.code, &denied_json(&denied)["near"][0]["rule"]), (5, &json!("reads")));
+    assert_eq!(ctl(&["check", "bot", "fs.read_file", &path("x"), "--cwd", "/"]).code, 5);
     assert_eq!(ctl(&["check", "nobody", "fs.read_file"]).code, 4);
     assert_eq!(ctl(&["check", "bot", "no-dot"]).code, 2);
     assert_eq!(ctl(&["show", "nobody"]).code, 4);

@@ -22,7 +22,7 @@ pub(crate) enum Permissions {
         /// Its arguments, a JSON object [default: none]
         #[arg(value_name = "JSON")]
         arguments: Option<String>,
-        /// The folder of the server's process, which relative paths are below [default: where they lead is not known]
+        /// The folder that relative paths are below [default: that of the server's process, where there is such a server]
         #[arg(long, value_name = "DIR")]
         cwd: Option<PathBuf>,
     },

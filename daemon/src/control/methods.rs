@@ -68,7 +68,7 @@ async fn dispatch(control: &Control, by: By, verb: Verb, request: Request, after
         Verb::PolicyCheck => reply::<m::PolicyCheck, _>(request, async |wanted| policies::check(gate, wanted).await).await,
         Verb::PolicyTest => reply::<m::PolicyTest, _>(request, async |wanted| policies::test(gate, wanted).await).await,
         Verb::PermissionShow => reply::<m::PermissionShow, _>(request, async |query| permissions::show(gate, query).await).await,
-        Verb::PermissionCheck => reply::<m::PermissionCheck, _>(request, async |wanted| permissions::check(gate, wanted).await).await,
+        Verb::PermissionCheck => reply::<m::PermissionCheck, _>(request, async |wanted| permissions::check(keeper, wanted).await).await,
         Verb::ToolAdd => reply::<m::ToolAdd, _>(request, async |wanted| tools::add(control, by, wanted).await).await,
         Verb::ToolImport => reply::<m::ToolImport, _>(request, async |wanted| tools::import(control, by, wanted).await).await,
         Verb::ToolRemove => reply::<m::ToolRemove, _>(request, async |named| tools::remove(control, by, named).await).await,

@@ -5,6 +5,8 @@ use super::daemon::counted;
 use super::fault::{Answer, no_agent, unfit};
 use crate::config::Problem;
 use crate::gate::Gate;
+use crate::ledger::AccountView;
+use crate::tools::gatekeeper::Gatekeeper;
 use crate::tools::resolve::{Bases, resolve};
 use aex_core::canon;
 use aex_core::tool::{Arguments, Caller, Malformed, RuleSpec, Standing, ToolName, Verdict};
@@ -16,12 +18,14 @@ use aex_proto::permission::{
 use aex_proto::value::Pico;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Problems of the file that its health tells.
 const PROBLEMS_TOLD: usize = 3;
 
 pub(super) async fn show(gate: &Gate, query: PermissionQuery) -> Answer<PermissionsShown> {
-    let caller = caller(gate, &query.agent).await?;
+    let view = view(gate, &query.agent).await?;
+    let caller = caller(&view);
     let active = gate.active();
     let in_force = &active.permissions;
     let spec = in_force.permissions.spec();
@@ -38,21 +42,24 @@ pub(super) async fn show(gate: &Gate, query: PermissionQuery) -> Answer<Permissi
     })
 }
 
-pub(super) async fn check(gate: &Gate, wanted: PermissionCheck) -> Answer<PermissionChecked> {
-    let caller = caller(gate, &wanted.agent).await?;
+pub(super) async fn check(keeper: &Gatekeeper, wanted: PermissionCheck) -> Answer<PermissionChecked> {
+    let view = view(keeper.gate(), &wanted.agent).await?;
+    let caller = caller(&view);
     let tool = ToolName::parse(&wanted.tool).map_err(|why| unfit(format!("`{}` is no SERVER.TOOL: {why}", wanted.tool.escape_debug())))?;
     let cwd = wanted.cwd.map(PathBuf::from);
     if cwd.as_deref().is_some_and(Path::is_relative) {
         return Err(unfit("the folder of a server's process is an absolute path"));
     }
-    let active = gate.active();
+    let active = keeper.gate().active();
     let digest = active.permissions.snapshot.digest.to_string();
     let arguments = match wanted.arguments.as_deref().map_or_else(|| Ok(Arguments::default()), Arguments::parse) {
         Ok(arguments) => arguments,
         Err(why) => return Ok(malformed(caller, &tool, &why, digest)),
     };
     let permissions = &active.permissions.permissions;
-    let bases = Bases { cwd, home: gate.user_home() };
+    let servers = keeper.tools().servers();
+    let own = keeper.bases(servers.iter().find(|server| server.name == tool.server).map(AsRef::as_ref), &view);
+    let bases = Bases { cwd: cwd.or(own.cwd), home: own.home };
     let resolved = resolve(permissions.questions(&caller, &tool, &arguments), bases).await;
     let facts = permissions.observe(&caller, &tool, &arguments, &resolved);
     let verdict = permissions.decide(&caller, &tool, &facts);
@@ -81,10 +88,13 @@ fn told(problems: &[Problem]) -> String {
     told.join("; ")
 }
 
-async fn caller(gate: &Gate, name: &AgentName) -> Answer<Caller> {
+async fn view(gate: &Gate, name: &AgentName) -> Answer<Arc<AccountView>> {
     let id = find(gate, name).await?;
-    let view = gate.ledger().directory().accounts.get(&id).cloned().ok_or_else(|| no_agent(name.as_str()))?;
-    Ok(Caller { agent: view.agent.name.clone(), groups: view.groups.clone() })
+    gate.ledger().directory().accounts.get(&id).cloned().ok_or_else(|| no_agent(name.as_str()))
+}
+
+fn caller(view: &AccountView) -> Caller {
+    Caller { agent: view.agent.name.clone(), groups: view.groups.clone() }
 }
 
 const fn standing(standing: Standing) -> &'static str {

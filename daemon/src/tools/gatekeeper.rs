@@ -158,6 +158,12 @@ impl Gatekeeper {
         Ok(active)
     }
 
+    /// Where paths begin in an account's calls of a server; of one that is not there, relative ones lead nowhere.
+    #[must_use]
+    pub fn bases(&self, server: Option<&Server>, view: &AccountView) -> Bases {
+        Bases { cwd: server.map(|server| self.tools.cwd(server, &who(view))), home: self.user_home.clone() }
+    }
+
     /// The tools that an account may call, by their names. Servers that do not start are left out; their state tells why.
     pub async fn offered(&self, view: &AccountView) -> Vec<Offered> {
         let (caller, rules) = (caller(view), self.gate.active());
@@ -256,7 +262,7 @@ impl Gatekeeper {
             self.gate.refused(request, Some(view), &denial, Evidence::default());
             Unmade::Denied(denial)
         })?;
-        let bases = Bases { cwd: Some(self.tools.cwd(&server, &who(view))), home: self.user_home.clone() };
+        let bases = self.bases(Some(&server), view);
         // What its server asks for a call is filled in whenever the call is weighed.
         let wanted = ToolWanted { name, arguments, bases, price: None, log_full: false };
         Ok(Meant { asked, server, wanted, is_listed: true })

@@ -5,7 +5,8 @@
 //! perhaps a port.
 
 use crate::policy::glob;
-use std::net::{Ipv4Addr, Ipv6Addr};
+// Addresses alone: nothing of `core` opens a socket.
+use core::net::{Ipv4Addr, Ipv6Addr};
 
 /// Schemes whose host is where a program connects to, and their ports.
 const SCHEMES: [(&str, u16); 4] = [("http", 80), ("https", 443), ("ws", 80), ("wss", 443)];

@@ -1,3 +1,5 @@
+//! permissions.json: what each form of it means, and what is refused with which line.
+
 use super::*;
 use aex_core::tool::{Arguments, Caller, Facts, ToolName};
 
