@@ -33,3 +33,4 @@ pub mod sandbox;
 pub mod shim;
 pub mod street;
 pub mod tools;
+pub mod workshop;
