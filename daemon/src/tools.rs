@@ -9,6 +9,7 @@ mod framing;
 pub mod gatekeeper;
 mod keep;
 pub mod open;
+pub mod pins;
 pub mod process;
 pub mod registry;
 pub mod resolve;

@@ -187,6 +187,10 @@ methods! {
     Read "tool.show" ToolShow(tool::ServerRef) -> tool::ServerShown;
     /// What the processes of a server of tools say beside MCP.
     Read "tool.logs" ToolLogs(tool::ToolLogs) -> tool::LogLines;
+    /// Tools in quarantine for what their server says of them, with what changed.
+    Read "tool.review" ToolReview(tool::ToolReview) -> tool::ToolsReviewed;
+    /// Trusts what a server says of its tools, as a person has seen it.
+    Write "tool.approve" ToolApprove(tool::ToolApprove) -> tool::ToolsApproved;
     /// Calls a tool for an agent, as that agent's own call.
     Write "tool.call" ToolCall(tool::ToolInvoke) -> tool::ToolInvoked;
     /// What an agent may call of tools: the rules that mean it.

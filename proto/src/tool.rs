@@ -1,8 +1,10 @@
 //! Servers of tools: what mcp.json says of them, how they are, what they say.
 
 mod entry;
+mod review;
 
 pub use entry::{Entry, Grants, Sandbox, Scope, Start, Trust};
+pub use review::{Difference, Reviewed, ToolApprove, ToolReview, ToolsApproved, ToolsReviewed};
 
 use crate::account::AgentName;
 use crate::sandbox::{Gap, Level};

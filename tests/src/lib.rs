@@ -34,3 +34,4 @@ pub mod sandbox;
 pub mod shim;
 pub mod street;
 pub mod tools;
+pub mod workshop;

@@ -50,6 +50,14 @@ pub(crate) enum Tools {
         #[arg(long, short = 'n', value_name = "N", default_value_t = 50, value_parser = whole::<u32>)]
         lines: u32,
     },
+    /// Show what changed in tools that are quarantined, and lift that
+    Approve {
+        /// SERVER, or SERVER.TOOL
+        name: String,
+        /// Without asking
+        #[arg(long, short)]
+        yes: bool,
+    },
     /// Call a tool as an agent's own call: its permissions hold, and it pays
     Call {
         /// The tool: SERVER.TOOL, or its name where one server alone has it

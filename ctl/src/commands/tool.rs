@@ -1,5 +1,6 @@
 //! `aexctl tools`.
 
+mod approve;
 mod hosts;
 mod import;
 mod view;
@@ -61,6 +62,7 @@ pub(super) fn run(context: &Context<'_>, verb: Verb) -> Result<Exit, Failure> {
             show(context, &changed, "restarted")
         }
         Verb::Logs { name, follow, lines } => logs(context, name, follow, lines),
+        Verb::Approve { name, yes } => approve::run(context, name, yes),
         Verb::Call { tool, arguments, agent } => {
             let arguments = match arguments {
                 Some(text) if text == "-" => {

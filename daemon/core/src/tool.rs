@@ -16,6 +16,7 @@ mod name;
 mod path;
 mod pattern;
 mod permissions;
+mod pin;
 mod shown;
 mod spec;
 
@@ -27,6 +28,7 @@ pub use host::{HostPattern, Odd, UrlHost};
 pub use name::{BadName, MAX_WIRE, ToolName};
 pub use path::{Of, Question, Resolved, oddity};
 pub use permissions::{Flaw, MAX_RULES, Permissions};
+pub use pin::{Definition, Difference};
 pub use shown::shown;
 pub use spec::{ConditionSpec, Effect, GlobalPolicy, PermissionsSpec, RuleSpec, Scalar, Standing};
 

@@ -38,8 +38,13 @@ pub(super) async fn status(keeper: &Gatekeeper, facts: &Facts) -> Answer<DaemonS
     let head = *gate.ledger().head().borrow();
     let active = gate.active();
     let mut checks = vec![ledger_check(gate), config_check(&active.config), super::permissions::health(gate)];
-    let tools = super::tools::health(&active.config, keeper.tools());
+    let tools = super::tools::health(&active.config, keeper);
     checks.extend(tools.map(|(passed, detail)| Check { name: "tools".to_owned(), passed, detail }));
+    let failed = |name: &str, detail: String| Check { name: name.to_owned(), passed: false, detail };
+    let distrusted = keeper.pins().problem().map(|why| failed("pins", format!("every tool is quarantined: {why}")));
+    checks.extend(distrusted);
+    let asked = keeper.approvals().lasting().err().map(|why| failed("approvals", format!("no approval is lasting: {why}")));
+    checks.extend(asked);
     checks.extend(gate.ledger().recent_jump().as_ref().map(clock_check));
     // Calls of models are admitted whatever is wrong with permissions.json and mcp.json.
     let state = match (gate.is_draining(), gate.ledger().is_available()) {

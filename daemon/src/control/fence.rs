@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 /// What is for people: it lets calls or tools pass that would not.
-const FOR_PEOPLE: [Verb; 9] = [
+const FOR_PEOPLE: [Verb; 11] = [
     Verb::ApprovalApprove,
     Verb::ApprovalDeny,
     Verb::ApprovalRevoke,
@@ -26,6 +26,9 @@ const FOR_PEOPLE: [Verb; 9] = [
     Verb::ToolEnable,
     Verb::ToolDisable,
     Verb::ToolRestart,
+    Verb::ToolApprove,
+    // For any agent that it names.
+    Verb::ToolCall,
 ];
 /// Parents that are looked at; behind them a process is taken for one that cannot be told.
 const MAX_PARENTS: usize = 256;

@@ -85,6 +85,8 @@ async fn dispatch(control: &Control, by: By, verb: Verb, request: Request, after
             };
             reply::<m::ToolLogs, _>(request, logs).await
         }
+        Verb::ToolReview => reply::<m::ToolReview, _>(request, async |wanted| tools::review(control, wanted).await).await,
+        Verb::ToolApprove => reply::<m::ToolApprove, _>(request, async |wanted| tools::approve(control, by, wanted).await).await,
         Verb::ToolCall => reply::<m::ToolCall, _>(request, async |wanted| tools::call(control, wanted).await).await,
         Verb::ApprovalList => {
             let list = async |query| {

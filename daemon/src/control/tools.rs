@@ -4,9 +4,11 @@
 
 mod file;
 mod logs;
+mod pins;
 mod view;
 
 pub(super) use logs::{Following, follow};
+pub(super) use pins::{approve, review};
 pub(super) use view::health;
 
 use super::Control;
@@ -119,13 +121,13 @@ pub(super) async fn restart(control: &Control, by: By, named: ServerRef) -> Answ
 }
 
 pub(super) fn list(control: &Control) -> ServerList {
-    view::list(&control.gate.active().config, control.gatekeeper.tools())
+    view::list(&control.gate.active().config, &control.gatekeeper)
 }
 
 pub(super) async fn show(control: &Control, named: ServerRef) -> Answer<ServerShown> {
-    let (active, tools, name) = (control.gate.active(), control.gatekeeper.tools().clone(), named.name.clone());
+    let (active, keeper, name) = (control.gate.active(), control.gatekeeper.clone(), named.name.clone());
     // It looks at files.
-    let shown = tokio::task::spawn_blocking(move || view::shown(&active.config, &tools, &name)).await;
+    let shown = tokio::task::spawn_blocking(move || view::shown(&active.config, &keeper, &name)).await;
     shown.ok().flatten().ok_or_else(|| no_server(&named.name))
 }
 
@@ -238,7 +240,7 @@ async fn told(control: &Control, registry: &Registry, names: &[String], change: 
 }
 
 async fn changed(control: &Control, name: String, warnings: Vec<String>) -> Answer<ServerChanged> {
-    let server = view::one(&control.gate.active().config, control.gatekeeper.tools(), &name).ok_or_else(|| no_server(&name))?;
+    let server = view::one(&control.gate.active().config, &control.gatekeeper, &name).ok_or_else(|| no_server(&name))?;
     Ok(ServerChanged { server, warnings })
 }
 

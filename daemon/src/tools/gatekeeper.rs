@@ -5,12 +5,14 @@
 
 mod consent;
 mod context;
+mod pinned;
 
 pub use context::{GET_PROMPT, READ_RESOURCE};
 
 use super::approvals::Approvals;
 use super::fault::ToolFault;
 use super::open;
+use super::pins::Pins;
 use super::resolve::Bases;
 use super::server::Server;
 use super::supervisor::{self, Answer, Asked, Call, Progress, Tools};
@@ -38,6 +40,7 @@ pub struct Gatekeeper {
     gate: Gate,
     tools: Tools,
     approvals: Approvals,
+    pins: Pins,
     /// The home of the daemon's user: rules' folders may begin with `~/`.
     user_home: Option<PathBuf>,
 }
@@ -107,8 +110,8 @@ impl From<LedgerFault> for Unmade {
 impl Gatekeeper {
     /// Over the gate and the servers.
     #[must_use]
-    pub fn new(gate: Gate, tools: Tools, approvals: Approvals, user_home: Option<PathBuf>) -> Gatekeeper {
-        Gatekeeper { gate, tools, approvals, user_home }
+    pub fn new(gate: Gate, tools: Tools, (approvals, pins): (Approvals, Pins), user_home: Option<PathBuf>) -> Gatekeeper {
+        Gatekeeper { gate, tools, approvals, pins, user_home }
     }
 
     /// The servers.
@@ -142,6 +145,7 @@ impl Gatekeeper {
     pub async fn reload(&self, by: Option<By>) -> Result<Arc<Active>, String> {
         let active = self.gate.reload(by).await?;
         self.approvals.mend().await;
+        self.pins.mend().await;
         self.follow(active)
     }
 
@@ -169,8 +173,8 @@ impl Gatekeeper {
         let (caller, rules) = (caller(view), self.gate.active());
         let mut listing = JoinSet::new();
         for server in self.tools.servers() {
-            let (tools, who) = (self.tools.clone(), who(view));
-            listing.spawn(async move { (Arc::clone(&server), tools.list(&server.name, &who).await) });
+            let (keeper, who) = (self.clone(), who(view));
+            listing.spawn(async move { (Arc::clone(&server), keeper.listing(&server, &who).await) });
         }
         let mut offered = Vec::new();
         while let Some(listed) = listing.join_next().await {
@@ -291,7 +295,7 @@ impl Gatekeeper {
         if !meant.is_listed {
             return Ok(());
         }
-        let listing = self.tools.list(&name.server, &who(view)).await.map_err(Unmade::Failed)?;
+        let listing = self.listing(&meant.server, &who(view)).await.map_err(Unmade::Failed)?;
         if listing.tools.iter().any(|tool| tool.name == name.tool) {
             return Ok(());
         }

@@ -2,6 +2,7 @@
 
 use super::approvals::Approvals;
 use super::gatekeeper::Gatekeeper;
+use super::pins::Pins;
 use super::sandbox::cgroup;
 use super::secret::resolver;
 use super::server::Server;
@@ -23,8 +24,9 @@ pub fn open(gate: &Gate) -> io::Result<Gatekeeper> {
     let source = gate.source();
     let user_home = source.environment.get("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
     let tools = Tools::new(options(source, user_home.clone())?, servers(&gate.active()))?;
-    let approvals = Approvals::open(source.paths.home.join("tools/approvals.json"));
-    Ok(Gatekeeper::new(gate.clone(), tools, approvals, user_home))
+    let folder = source.paths.home.join("tools");
+    let trust = (Approvals::open(folder.join("approvals.json")), Pins::open(folder.join("pins.json")));
+    Ok(Gatekeeper::new(gate.clone(), tools, trust, user_home))
 }
 
 /// The servers of a configuration.

@@ -41,6 +41,9 @@ struct Flags {
     /// Offer a tool whose schema is none.
     #[arg(long)]
     bad_tool: bool,
+    /// Where more tools stand as JSON, read whenever the list is asked for; one of a known name takes its place.
+    #[arg(long)]
+    tools: Option<std::path::PathBuf>,
     /// Answer a batch for each request (revision 2025-03-26), with ids as strings.
     #[arg(long)]
     odd: bool,
@@ -199,16 +202,28 @@ impl Tool {
     /// Two pages.
     fn list(&self, id: &Value, params: &Value) {
         let tool = |name: &str| json!({"name": name, "inputSchema": {"type": "object"}});
+        let mut more = self.more();
+        let mut own = |name: &str| {
+            let found = more.iter().position(|told| told["name"] == name);
+            found.map_or_else(|| tool(name), |at| more.swap_remove(at))
+        };
+        let (echo, hang, last) = (own("echo"), own("hang"), own("do"));
         if params["cursor"].is_null() {
-            return self
-                .answer(id, json!({"tools": [tool("echo"), tool("hang")], "nextCursor": "more", "ttlMs": 0, "cacheScope": "private"}));
+            return self.answer(id, json!({"tools": [echo, hang], "nextCursor": "more", "ttlMs": 0, "cacheScope": "private"}));
         }
-        let mut tools = vec![tool("do")];
+        let mut tools = vec![last];
+        tools.append(&mut more);
         tools.extend(self.added.lock().unwrap().iter().map(|name| tool(name)));
         if self.flags.bad_tool {
             tools.push(json!({"name": "bad", "inputSchema": "none"}));
         }
         self.answer(id, json!({"tools": tools, "ttlMs": 0, "cacheScope": "private"}));
+    }
+
+    /// The tools that its file has now.
+    fn more(&self) -> Vec<Value> {
+        let text = self.flags.tools.as_ref().and_then(|path| std::fs::read(path).ok());
+        text.map(|text| serde_json::from_slice(&text).unwrap()).unwrap_or_default()
     }
 
     fn call(&self, id: &Value, params: &Value) {
@@ -278,6 +293,16 @@ impl Tool {
                 send(&json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed", "params": params}));
                 self.text(id, "added");
             }
+            "exec" => {
+                let words: Vec<&str> = told["argv"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+                let done = Command::new(words[0]).args(&words[1..]).stdin(Stdio::null()).output().unwrap();
+                let text = [done.stdout, done.stderr].concat();
+                self.text(id, &String::from_utf8_lossy(&text));
+            }
+            "relist" => {
+                send(&json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}));
+                self.text(id, "told");
+            }
             "ask" => self.ask(id, &word("method")),
             "cancelled" => {
                 let cancelled = self.cancelled.lock().unwrap().len().to_string();
@@ -312,6 +337,7 @@ impl Tool {
                 .answer(id, json!({"content": [], "structuredContent": {"text": "a".repeat(usize::try_from(number("bytes")).unwrap())}})),
             "link" => self.answer(id, json!({"content": [{"type": "resource_link", "uri": "memo:a", "name": "a"}]})),
             "pid" => self.text(id, &std::process::id().to_string()),
+            other if self.more().iter().any(|tool| tool["name"] == other) => self.text(id, &format!("did {other}")),
             other => send(&json!({"jsonrpc": "2.0", "id": id, "error": {"code": -32602, "message": format!("no tool {other}")}})),
         }
     }

@@ -1,6 +1,7 @@
 //! Servers of tools as the protocol tells them. Values of variables end here.
 
 use crate::config::Config;
+use crate::tools::gatekeeper::Gatekeeper;
 use crate::tools::registry::{Registry, Remote};
 use crate::tools::server::{Resources, Server, Shared, Start, Times, Trust};
 use crate::tools::supervisor::{InstanceStatus, Listing, Scope, State, Status, Tools};
@@ -19,10 +20,14 @@ const MAX_DESCRIPTION: usize = 500;
 const LAST_WORDS: usize = 20;
 
 /// All servers of a configuration.
-pub(super) fn list(config: &Config, tools: &Tools) -> ServerList {
+pub(super) fn list(config: &Config, keeper: &Gatekeeper) -> ServerList {
+    let tools = keeper.tools();
     let status = tools.status();
     let Registry { servers, remote } = &config.tools;
-    let of = |server: &Server| told(server, status.iter().find(|status| status.server == server.name));
+    let of = |server: &Server| {
+        let told = told(server, status.iter().find(|status| status.server == server.name));
+        distrusted(told, keeper)
+    };
     ServerList {
         servers: servers.iter().map(of).chain(remote.iter().map(elsewhere)).collect(),
         problems: config.tools_errors.iter().map(ToString::to_string).collect(),
@@ -31,13 +36,13 @@ pub(super) fn list(config: &Config, tools: &Tools) -> ServerList {
 }
 
 /// One of them.
-pub(super) fn one(config: &Config, tools: &Tools, name: &str) -> Option<tool::Server> {
-    list(config, tools).servers.into_iter().find(|server| server.name == name)
+pub(super) fn one(config: &Config, keeper: &Gatekeeper, name: &str) -> Option<tool::Server> {
+    list(config, keeper).servers.into_iter().find(|server| server.name == name)
 }
 
 /// One of them, with what holds for it. Looks for its program and its secrets.
-pub(super) fn shown(config: &Config, tools: &Tools, name: &str) -> Option<ServerShown> {
-    let server = one(config, tools, name)?;
+pub(super) fn shown(config: &Config, keeper: &Gatekeeper, name: &str) -> Option<ServerShown> {
+    let (tools, server) = (keeper.tools(), one(config, keeper, name)?);
     let Some(own) = config.tools.server(name) else {
         return Some(ServerShown { server, configured: None, processes: Vec::new(), tools: Vec::new(), stderr: Vec::new() });
     };
@@ -50,9 +55,18 @@ pub(super) fn shown(config: &Config, tools: &Tools, name: &str) -> Option<Server
         server,
         configured: Some(configured(own, tools)),
         processes: instances.iter().map(process).collect(),
-        tools: listing.map(|listing| tools_of(own, &listing)).unwrap_or_default(),
+        tools: listing.map(|listing| tools_of(own, &listing, &keeper.pins().quarantined(name))).unwrap_or_default(),
         stderr,
     })
+}
+
+/// Tools whose definitions nobody trusts are no tools for anybody.
+fn distrusted(server: tool::Server, keeper: &Gatekeeper) -> tool::Server {
+    let listing = keeper.tools().known(&server.name);
+    let distrusted = keeper.pins().quarantined(&server.name);
+    let count = listing.iter().flat_map(|listing| &listing.tools).filter(|tool| distrusted.contains_key(tool.name.as_ref())).count();
+    let count = number(count).min(server.tools);
+    tool::Server { tools: server.tools.saturating_sub(count), quarantined: server.quarantined.saturating_add(count), ..server }
 }
 
 fn elsewhere(remote: &Remote) -> tool::Server {
@@ -190,7 +204,7 @@ fn limits(server: &Server) -> BTreeMap<String, Option<u64>> {
     all.into_iter().map(|(key, limit)| (key.to_owned(), limit)).collect()
 }
 
-fn tools_of(server: &Server, listing: &Listing) -> Vec<Tool> {
+fn tools_of(server: &Server, listing: &Listing, distrusted: &BTreeMap<String, String>) -> Vec<Tool> {
     let tool = |name: &str, description: &str, quarantined: Option<String>| Tool {
         name: one_line(name),
         wire: ToolName::new(&server.name, name).map(|name| name.wire()).unwrap_or_default(),
@@ -198,7 +212,10 @@ fn tools_of(server: &Server, listing: &Listing) -> Vec<Tool> {
         price_pico: server.tool_prices.get(name).copied().or(server.price).unwrap_or(Pico::ZERO),
         quarantined,
     };
-    let good = listing.tools.iter().map(|offer| tool(&offer.name, offer.description.as_deref().unwrap_or_default(), None));
+    let good = listing.tools.iter().map(|offer| {
+        let reason = distrusted.get(offer.name.as_ref()).cloned();
+        tool(&offer.name, offer.description.as_deref().unwrap_or_default(), reason)
+    });
     let bad = listing.quarantined.iter().map(|bad| tool(&bad.name, "", Some(bad.reason.clone())));
     good.chain(bad).collect()
 }
@@ -212,13 +229,13 @@ fn number(count: usize) -> u32 {
 }
 
 /// What health says of the tools; nothing where nothing is configured. False: mcp.json cannot be used.
-pub(in crate::control) fn health(config: &Config, tools: &Tools) -> Option<(bool, String)> {
+pub(in crate::control) fn health(config: &Config, keeper: &Gatekeeper) -> Option<(bool, String)> {
     if let Some(first) = config.tools_errors.first() {
         let more = config.tools_errors.len().saturating_sub(1);
         let more = if more == 0 { String::new() } else { format!(" and {more} more") };
         return Some((false, format!("no server is started: {first}{more}")));
     }
-    let servers = list(config, tools).servers;
+    let servers = list(config, keeper).servers;
     if servers.is_empty() {
         return None;
     }

@@ -7,6 +7,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 impl Tools {
+    /// Has whoever follows the lists look again: other tools are trusted.
+    pub fn tell_changed(&self) {
+        self.0.changed.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
     /// The servers that may be started, by name.
     #[must_use]
     pub fn servers(&self) -> Vec<Arc<Server>> {

@@ -1,0 +1,371 @@
+//! Which definitions of tools are trusted: each tool's first one, or one that a person approved.
+//!
+//! Owns the file of the pins, `tools/pins.json`. A tool that says something else than its pin is quarantined: not offered, not called. A
+//! file that cannot be used trusts nothing. Must not: know who may approve.
+
+use super::server::{Server, Trust};
+use super::supervisor::{Listing, Quarantined};
+use super::{keep, lock};
+use crate::os::clock;
+use aex_core::event::PinChange;
+use aex_core::tool::Definition;
+use aex_proto::value::{Digest, Stamp};
+use rmcp::model::Tool;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+/// Pins in all.
+const MAX_PINS: usize = 10_000;
+/// The longest definition that is kept whole, in bytes; of a longer one only the digest is.
+const MAX_TEXT: usize = 64 << 10;
+/// All definitions that are kept whole, in bytes.
+const MAX_TEXTS: usize = 16 << 20;
+/// The largest file, in bytes.
+const MAX_FILE: u64 = 32 << 20;
+/// Lists of a server whose outcome is kept: one for each process that is in use.
+const MAX_SCREENED: usize = 16;
+/// Changes that are told once only; a server that changes its tools again and again tells no more.
+const MAX_TOLD: usize = 10_000;
+
+/// A handle on them. Clones share them.
+#[derive(Clone)]
+pub struct Pins(Arc<Inner>);
+
+struct Inner {
+    path: PathBuf,
+    state: Mutex<State>,
+    /// One change at a time.
+    changing: tokio::sync::Mutex<()>,
+}
+
+struct State {
+    /// Or why the file cannot be used.
+    pins: Result<Arc<Pinned>, String>,
+    /// What became of lists, while no pin changes.
+    screened: HashMap<String, Vec<Screened>>,
+    /// Tools in quarantine, by server and name.
+    pending: BTreeMap<(String, String), Pending>,
+    told: BTreeSet<(PinChange, String, String, Digest)>,
+}
+
+type Pinned = BTreeMap<String, BTreeMap<String, Pin>>;
+
+struct Screened {
+    raw: Arc<Listing>,
+    trust: Trust,
+    outcome: Arc<Listing>,
+}
+
+/// What is trusted of a tool.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Pin {
+    /// When it was pinned.
+    at: Stamp,
+    /// What the server said; absent where that was too long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    definition: Option<Definition>,
+    digest: Digest,
+}
+
+#[derive(Clone)]
+struct Pending {
+    digest: Digest,
+    /// Absent where it is too long.
+    definition: Option<Definition>,
+    bytes: usize,
+    reason: String,
+}
+
+/// The file.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Kept {
+    version: u32,
+    servers: Pinned,
+}
+
+/// Something that became of definitions of a server's tools, to be recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// What.
+    pub what: PinChange,
+    /// The digests, by tool.
+    pub pins: BTreeMap<String, Digest>,
+}
+
+/// A tool in quarantine, for a person to look at.
+#[derive(Clone, Debug)]
+pub struct Review {
+    /// The tool.
+    pub tool: String,
+    /// Its definition's digest: by it one is approved.
+    pub digest: Digest,
+    /// Bytes of it.
+    pub bytes: usize,
+    /// Why it is in quarantine.
+    pub reason: String,
+    /// What is pinned of it, if that is known.
+    pub old: Option<Definition>,
+    /// When that was pinned.
+    pub pinned_at: Option<Stamp>,
+    /// What the server says now; absent where that is too long.
+    pub new: Option<Definition>,
+}
+
+/// Why nothing was approved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotApproved {
+    /// The tool is not in quarantine, or its server says something else by now.
+    Otherwise(String),
+    /// The file cannot be used, or written.
+    File(String),
+}
+
+impl Pins {
+    /// Reads the file.
+    #[must_use]
+    pub fn open(path: PathBuf) -> Pins {
+        let pins = load(&path);
+        if let Err(why) = &pins {
+            tracing::error!(why, "pins of tools cannot be used: every tool is quarantined");
+        }
+        let state = State { pins, screened: HashMap::new(), pending: BTreeMap::new(), told: BTreeSet::new() };
+        Pins(Arc::new(Inner { path, state: Mutex::new(state), changing: tokio::sync::Mutex::default() }))
+    }
+
+    /// Why nothing is trusted; `None`: the file is good.
+    #[must_use]
+    pub fn problem(&self) -> Option<String> {
+        lock(&self.0.state).pins.as_ref().err().cloned()
+    }
+
+    /// Looks at a file again that could not be used.
+    pub async fn mend(&self) {
+        let _one_at_a_time = self.0.changing.lock().await;
+        if self.problem().is_none() {
+            return;
+        }
+        let path = self.0.path.clone();
+        if let Ok(pins) = tokio::task::spawn_blocking(move || load(&path)).await {
+            let mut state = lock(&self.0.state);
+            state.pins = pins;
+            state.screened.clear();
+        }
+    }
+
+    /// Why a tool is in quarantine for its definition.
+    #[must_use]
+    pub fn quarantined(&self, server: &str) -> BTreeMap<String, String> {
+        let state = lock(&self.0.state);
+        let of = state.pending.iter().filter(|((of, _), _)| of == server);
+        of.map(|((_, tool), pending)| (tool.clone(), pending.reason.clone())).collect()
+    }
+
+    /// The list of a server as far as it is trusted, and what is to be recorded. Tools that were never seen are pinned by it.
+    pub async fn screen(&self, server: &Server, raw: Arc<Listing>) -> (Arc<Listing>, Vec<Told>) {
+        if let Some(outcome) = self.known(server, &raw) {
+            return (outcome, Vec::new());
+        }
+        let _one_at_a_time = self.0.changing.lock().await;
+        if let Some(outcome) = self.known(server, &raw) {
+            return (outcome, Vec::new());
+        }
+        let (pins, inner, server, raw) = (self.clone(), Arc::clone(&self.0), server.clone(), raw);
+        let listed = Arc::clone(&raw);
+        let screened = tokio::task::spawn_blocking(move || pins.look(&server, &listed)).await;
+        drop(inner);
+        // A panic in between: nothing of the list is trusted.
+        screened.unwrap_or_else(|_| (Arc::new(nothing(&raw, "its definition could not be looked at")), Vec::new()))
+    }
+
+    fn known(&self, server: &Server, raw: &Arc<Listing>) -> Option<Arc<Listing>> {
+        let state = lock(&self.0.state);
+        let mut screened = state.screened.get(&server.name)?.iter();
+        let found = screened.find(|screened| Arc::ptr_eq(&screened.raw, raw) && screened.trust == server.trust)?;
+        Some(Arc::clone(&found.outcome))
+    }
+
+    /// Reads, hashes and writes: not for a thread that serves.
+    fn look(&self, server: &Server, raw: &Arc<Listing>) -> (Arc<Listing>, Vec<Told>) {
+        let pinned = lock(&self.0.state).pins.clone();
+        let (mut pinned, problem) = match pinned {
+            Ok(pinned) => (pinned, None),
+            Err(why) => (Arc::default(), Some(format!("pins of tools cannot be used: {why}"))),
+        };
+        let own = pinned.get(&server.name);
+        let (mut good, mut bad, mut fresh) = (Vec::new(), Vec::new(), BTreeMap::new());
+        let (mut changed, mut unapproved) = (BTreeMap::new(), BTreeMap::new());
+        for tool in &raw.tools {
+            let definition = definition(tool);
+            let (text, name) = (definition.text(), tool.name.to_string());
+            let digest = Digest::of(text.as_bytes());
+            let whole = (text.len() <= MAX_TEXT).then_some(definition);
+            let mut quarantine = |reason: String| {
+                bad.push((tool.clone(), Pending { digest, definition: whole.clone(), bytes: text.len(), reason }));
+            };
+            match (&problem, own.and_then(|own| own.get(&name))) {
+                (Some(problem), _) => quarantine(problem.clone()),
+                (None, Some(pin)) if pin.digest == digest => good.push(tool.clone()),
+                (None, Some(_)) => {
+                    changed.insert(name, digest);
+                    quarantine("its server describes it in another way than before".to_owned());
+                }
+                (None, None) if server.trust == Trust::Approve => {
+                    unapproved.insert(name, digest);
+                    quarantine("nobody has approved it yet".to_owned());
+                }
+                (None, None) => {
+                    fresh.insert(name, Pin { at: clock::wall(), definition: whole, digest });
+                    good.push(tool.clone());
+                }
+            }
+        }
+        let is_there = |name: &str| raw.tools.iter().any(|tool| tool.name == name) || raw.quarantined.iter().any(|bad| bad.name == name);
+        let gone = own.into_iter().flatten().filter(|(name, _)| !is_there(name));
+        let gone: BTreeMap<String, Digest> = gone.map(|(name, pin)| (name.clone(), pin.digest)).collect();
+        let mut told = Vec::new();
+        if !fresh.is_empty() {
+            let digests = fresh.iter().map(|(name, pin)| (name.clone(), pin.digest)).collect();
+            match self.pin(&pinned, &server.name, fresh) {
+                Ok(new) => {
+                    pinned = new;
+                    told.push(Told { what: PinChange::FirstUse, pins: digests });
+                }
+                Err(why) => {
+                    tracing::error!(why, server = server.name, "new tools cannot be pinned, so they are quarantined");
+                    for tool in good.extract_if(.., |tool| digests.contains_key(tool.name.as_ref())) {
+                        let definition = definition(&tool);
+                        let (digest, bytes, reason) = (definition.digest(), definition.text().len(), format!("it cannot be pinned: {why}"));
+                        let definition = (bytes <= MAX_TEXT).then_some(definition);
+                        bad.push((tool, Pending { digest, definition, bytes, reason }));
+                    }
+                }
+            }
+        }
+        let mut listing = Listing { tools: good, ..(**raw).clone() };
+        let reasons = bad.iter().map(|(tool, pending)| Quarantined { name: tool.name.to_string(), reason: pending.reason.clone() });
+        listing.quarantined.extend(reasons);
+        listing.quarantined.sort_by(|one, other| one.name.cmp(&other.name));
+        let outcome = Arc::new(listing);
+        let mut state = lock(&self.0.state);
+        if problem.is_none() {
+            state.pins = Ok(pinned);
+        }
+        for tool in &outcome.tools {
+            state.pending.remove(&(server.name.clone(), tool.name.to_string()));
+        }
+        state.pending.extend(bad.into_iter().map(|(tool, pending)| ((server.name.clone(), tool.name.to_string()), pending)));
+        for (what, pins) in [(PinChange::Changed, changed), (PinChange::Unapproved, unapproved), (PinChange::Removed, gone)] {
+            let is_new = |tool: &String, digest: &Digest| {
+                let new = state.told.len() < MAX_TOLD && state.told.insert((what, server.name.clone(), tool.clone(), *digest));
+                if new {
+                    tracing::warn!(server = server.name, tool, what = what.name(), "a tool is not what is pinned");
+                }
+                new
+            };
+            let mut is_new = is_new;
+            let pins: BTreeMap<String, Digest> = pins.into_iter().filter(|(tool, digest)| is_new(tool, digest)).collect();
+            if !pins.is_empty() {
+                told.push(Told { what, pins });
+            }
+        }
+        let kept = state.screened.entry(server.name.clone()).or_default();
+        if kept.len() >= MAX_SCREENED {
+            kept.remove(0);
+        }
+        kept.push(Screened { raw: Arc::clone(raw), trust: server.trust, outcome: Arc::clone(&outcome) });
+        (outcome, told)
+    }
+
+    /// Writes pins beside those that are there.
+    fn pin(&self, pinned: &Pinned, server: &str, fresh: BTreeMap<String, Pin>) -> Result<Arc<Pinned>, String> {
+        let mut all = pinned.clone();
+        all.entry(server.to_owned()).or_default().extend(fresh);
+        if all.values().map(BTreeMap::len).sum::<usize>() > MAX_PINS {
+            return Err(format!("{MAX_PINS} tools are pinned already"));
+        }
+        let mut texts = 0_usize;
+        for pin in all.values_mut().flat_map(BTreeMap::values_mut) {
+            texts = texts.saturating_add(pin.definition.as_ref().map_or(0, |definition| definition.text().len()));
+            if texts > MAX_TEXTS {
+                pin.definition = None;
+            }
+        }
+        let kept = Kept { version: 1, servers: all };
+        keep::write(&self.0.path, &kept).map_err(|fault| format!("{}: {fault}", self.0.path.display()))?;
+        Ok(Arc::new(kept.servers))
+    }
+
+    /// The tools of a server that are in quarantine for their definitions, and those that it has no more.
+    #[must_use]
+    pub fn review(&self, server: &str, tool: Option<&str>) -> Vec<Review> {
+        let state = lock(&self.0.state);
+        let own = state.pins.as_ref().ok().and_then(|pins| pins.get(server));
+        let wanted = |(of, name): &(String, String)| of == server && tool.is_none_or(|tool| tool == name);
+        let review = |((_, name), pending): (&(String, String), &Pending)| {
+            let pin = own.and_then(|own| own.get(name));
+            Review {
+                tool: name.clone(),
+                digest: pending.digest,
+                bytes: pending.bytes,
+                reason: pending.reason.clone(),
+                old: pin.and_then(|pin| pin.definition.clone()),
+                pinned_at: pin.map(|pin| pin.at),
+                new: pending.definition.clone(),
+            }
+        };
+        state.pending.iter().filter(|(place, _)| wanted(place)).map(review).collect()
+    }
+
+    /// Trusts definitions that a person has looked at, all or none: by tool, the digest of what was shown.
+    ///
+    /// # Errors
+    /// Why nothing was approved.
+    pub async fn approve(&self, server: &str, shown: &BTreeMap<String, Digest>) -> Result<(), NotApproved> {
+        let _one_at_a_time = self.0.changing.lock().await;
+        let (pinned, fresh) = {
+            let state = lock(&self.0.state);
+            let pinned = state.pins.clone().map_err(NotApproved::File)?;
+            let mut fresh = BTreeMap::new();
+            for (tool, digest) in shown {
+                let pending = state.pending.get(&(server.to_owned(), tool.clone()));
+                let pending = pending.filter(|pending| pending.digest == *digest).ok_or_else(|| NotApproved::Otherwise(tool.clone()))?;
+                fresh.insert(tool.clone(), Pin { at: clock::wall(), definition: pending.definition.clone(), digest: *digest });
+            }
+            (pinned, fresh)
+        };
+        let (pins, name) = (self.clone(), server.to_owned());
+        let written = tokio::task::spawn_blocking(move || pins.pin(&pinned, &name, fresh)).await;
+        let new = written.unwrap_or_else(|fault| Err(fault.to_string())).map_err(NotApproved::File)?;
+        let mut state = lock(&self.0.state);
+        state.pins = Ok(new);
+        state.screened.remove(server);
+        shown.keys().for_each(|tool| drop(state.pending.remove(&(server.to_owned(), tool.clone()))));
+        Ok(())
+    }
+}
+
+/// A list of which nothing is trusted.
+fn nothing(raw: &Listing, reason: &str) -> Listing {
+    let bad = raw.tools.iter().map(|tool| Quarantined { name: tool.name.to_string(), reason: reason.to_owned() });
+    Listing { tools: Vec::new(), quarantined: raw.quarantined.iter().cloned().chain(bad).collect(), ..raw.clone() }
+}
+
+fn definition(tool: &Tool) -> Definition {
+    // It was read from JSON, so it can be said as JSON.
+    Definition::of(&serde_json::to_value(tool).unwrap_or_default())
+}
+
+fn load(path: &std::path::Path) -> Result<Arc<Pinned>, String> {
+    match keep::read::<Kept>(path, MAX_FILE)? {
+        Some(Kept { version: 1, servers }) => Ok(Arc::new(servers)),
+        Some(Kept { version, .. }) => Err(format!("{}: version {version} is not known here", path.display())),
+        None => Ok(Arc::default()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,298 @@
+//! Calls of tools that wait for a person: answered, denied, overtaken by what changes meanwhile; and who may not answer.
+
+#![allow(clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
+
+use aex_tests::client;
+use aex_tests::daemon::{Daemon, Output, output};
+use aex_tests::ledger::{denials, until};
+use aex_tests::workshop::{SERVER, Workshop, refusal};
+use nix::unistd::geteuid;
+use serde_json::{Value, json};
+
+fn asking() -> Value {
+    json!({"global_policy": "deny", "rules": [
+        {"name": "look first", "tool": "shop.echo", "effect": "ask", "reason": "it speaks"},
+        {"tool": "shop.hang", "effect": "allow"},
+    ]})
+}
+
+#[track_caller]
+fn ctl(shop: &Workshop, words: &[&str]) -> Output {
+    shop.daemon.ctl(["approvals"].iter().chain(words))
+}
+
+/// What events of answers say, in short.
+#[track_caller]
+fn answers(shop: &Workshop) -> Vec<String> {
+    let given = shop.events("approval.given");
+    given.iter().map(|given| given["answer"].as_str().expect("an answer").to_owned()).collect()
+}
+
+#[track_caller]
+fn is_said(answer: &client::Answer, text: &str) {
+    assert_eq!((answer.status, &answer.json()["result"]), (200, &json!(text)), "{answer}");
+}
+
+#[track_caller]
+fn is_denied(answer: &client::Answer, words: &str) {
+    let (code, message) = refusal(answer);
+    assert_eq!((answer.status, code.as_str()), (403, "tool_denied"), "{answer}");
+    assert!(message.contains(words), "{message}");
+}
+
+#[test]
+fn a_call_waits_without_money_until_a_person_answers() {
+    let shop = Workshop::with_server(&asking(), "", &json!({"price_usd": "0.5"}));
+    let call = shop.begin("shop.echo", &json!({"text": "hi\u{1b}[2J\u{202e}"}));
+    let waits = &shop.waiting(1)[0];
+    let id = waits["id"].as_str().expect("an id").to_owned();
+    let told = ["agent", "tool", "rule", "place", "reason"].map(|key| waits[key].as_str().unwrap_or_default());
+    assert_eq!(told, ["bot", "shop.echo", "look first", "permissions.json:1", "it speaks"], "{waits}");
+    assert_eq!(waits["arguments"], r#"{"text":"hi\u001b[2J\u{202e}"}"#);
+    let budgets = shop.daemon.rpc("status.get", &json!({}));
+    assert_eq!((&budgets["reserved_pico"], &budgets["daemon"]["in_flight"]), (&json!("0"), &json!(1)), "{budgets}");
+    let listed = ctl(&shop, &["list"]).ok().stdout;
+    for piece in [id.as_str(), "agent bot wants shop.echo", "asked by rule look first of permissions.json:1: it speaks"] {
+        assert!(listed.contains(piece), "{listed}");
+    }
+    assert!(!listed.contains(['\u{1b}', '\u{202e}']), "{listed:?}");
+    let said = ctl(&shop, &["approve", &id, "--reason", "harmless"]).ok().stdout;
+    assert_eq!(said, "Approved shop.echo of bot.\n");
+    is_said(&call.answer(), "hi\u{1b}[2J\u{202e}");
+    let given = &shop.events("approval.given")[0];
+    assert_eq!(given["by"]["uid"], geteuid().as_raw());
+    let told = ["request", "answer", "reason", "tool", "rule"].map(|key| given[key].as_str().unwrap_or_default());
+    assert_eq!(told, [&id, "approved", "harmless", "shop.echo", "look first"]);
+    let held = &shop.events("call.held")[0];
+    assert_eq!((&held["tool"]["consent"]["by"], &held["amount"]), (&given["by"], &json!("500000000000")), "{held}");
+    // An answer counts once.
+    assert_eq!(ctl(&shop, &["approve", &id]).code, 4);
+    shop.is_sound();
+}
+
+#[test]
+fn a_no_and_no_answer_deny() {
+    let shop = Workshop::open(&asking(), "");
+    let call = shop.begin("shop.echo", &json!({}));
+    let id = shop.asked();
+    assert_eq!(ctl(&shop, &["deny", &id, "--reason", "no"]).ok().stdout, "Denied shop.echo of bot.\n");
+    is_denied(&call.answer(), "A person denied this call of tool `shop.echo`, for which rule `look first`");
+    let short = Workshop::open(&asking(), "approval_timeout_ms: 40\n");
+    is_denied(&short.call("shop.echo", &json!({})), "Nobody approved this call of tool `shop.echo` in time");
+    assert_eq!((answers(&shop), answers(&short)), (vec!["denied".to_owned()], Vec::new()));
+    // A tool that is not there is not asked for.
+    assert_eq!(shop.call("shop.nothing", &json!({})).status, 403);
+    shop.is_sound();
+    short.is_sound();
+}
+
+#[test]
+fn a_lasting_yes_holds_until_it_is_revoked_or_its_rule_changes() {
+    let mut shop = Workshop::open(&asking(), "");
+    let call = shop.begin("shop.echo", &json!({"text": "one"}));
+    ctl(&shop, &["approve", &shop.asked(), "--always"]).ok();
+    is_said(&call.answer(), "one");
+    is_said(&shop.call("shop.echo", &json!({"text": "two"})), "two");
+    let path = shop.daemon.home().join("tools/approvals.json");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&path).expect("the file").permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    shop.daemon.restart();
+    is_said(&shop.call("shop.echo", &json!({"text": "three"})), "three");
+    // Where the rule stands and what others say makes no difference.
+    let mut moved = asking();
+    moved["rules"].as_array_mut().expect("rules").insert(0, json!({"tool": "shop.do", "effect": "allow"}));
+    shop.permit(&moved);
+    is_said(&shop.call("shop.echo", &json!({"text": "four"})), "four");
+    // Another agent is asked.
+    let other = shop.daemon.agent("other", &[]);
+    let call = shop.begin_as(&other, "shop.echo", &json!({}));
+    ctl(&shop, &["deny", &shop.asked()]).ok();
+    is_denied(&call.answer(), "A person denied");
+    // What the rule says makes one, and so does a second rule that asks.
+    let (mut changed, mut more) = (asking(), asking());
+    changed["rules"][0]["reason"] = json!("it shouts");
+    more["rules"].as_array_mut().expect("rules").push(json!({"name": "twice", "tool": "shop.ech*", "effect": "ask"}));
+    for permissions in [changed, more] {
+        shop.permit(&permissions);
+        let call = shop.begin("shop.echo", &json!({}));
+        ctl(&shop, &["deny", &shop.asked()]).ok();
+        is_denied(&call.answer(), "A person denied");
+    }
+    shop.permit(&asking());
+    is_said(&shop.call("shop.echo", &json!({"text": "five"})), "five");
+    let listed = ctl(&shop, &["list", "--always", "--json"]).ok().json();
+    let id = listed["always"][0]["id"].as_str().expect("an id").to_owned();
+    assert!(ctl(&shop, &["list", "--always"]).ok().stdout.contains("| bot   | shop.echo | look first |"));
+    assert_eq!(ctl(&shop, &["revoke", "0000000000"]).code, 4);
+    assert_eq!(ctl(&shop, &["revoke", &id[..8]]).ok().stdout, "shop.echo of bot is asked for again.\n");
+    let call = shop.begin("shop.echo", &json!({}));
+    ctl(&shop, &["deny", &shop.asked()]).ok();
+    is_denied(&call.answer(), "A person denied");
+    assert_eq!(answers(&shop), ["always", "denied", "denied", "denied", "revoked", "denied"]);
+    shop.is_sound();
+}
+
+#[test]
+fn a_damaged_file_of_lasting_answers_has_everything_asked_for_and_is_left_as_it_is() {
+    let mut shop = Workshop::open(&asking(), "");
+    let call = shop.begin("shop.echo", &json!({"text": "one"}));
+    ctl(&shop, &["approve", &shop.asked(), "--always"]).ok();
+    is_said(&call.answer(), "one");
+    let path = shop.daemon.home().join("tools/approvals.json");
+    std::fs::write(&path, "{").expect("damage the file");
+    shop.daemon.restart();
+    let call = shop.begin("shop.echo", &json!({"text": "two"}));
+    let id = shop.asked();
+    let refused = ctl(&shop, &["approve", &id, "--always"]);
+    assert!(refused.code == 1 && refused.stderr.contains("approvals.json: it is damaged"), "{refused:?}");
+    ctl(&shop, &["approve", &id]).ok();
+    is_said(&call.answer(), "two");
+    assert_eq!(std::fs::read_to_string(&path).expect("the file"), "{");
+    let status = shop.daemon.rpc("daemon.status", &json!({}));
+    let checks = status["checks"].as_array().expect("checks");
+    let check = checks.iter().find(|check| check["name"] == "approvals").expect("the check of approvals");
+    assert_eq!(check["passed"], false, "{check}");
+    shop.is_sound();
+}
+
+#[test]
+fn what_changed_while_a_call_waited_holds() {
+    let shop = Workshop::open(&asking(), "");
+    let rules = |effect: &str| json!({"global_policy": "deny", "rules": [{"name": "now", "tool": "shop.echo", "effect": effect}]});
+    let call = shop.begin("shop.echo", &json!({}));
+    let id = shop.asked();
+    shop.permit(&rules("deny"));
+    ctl(&shop, &["approve", &id]).ok();
+    is_denied(&call.answer(), "is denied by rule `now`");
+
+    shop.permit(&asking());
+    let call = shop.begin("shop.echo", &json!({"text": "free"}));
+    let id = shop.asked();
+    shop.permit(&rules("allow"));
+    ctl(&shop, &["approve", &id]).ok();
+    is_said(&call.answer(), "free");
+    assert_eq!(shop.events("call.held")[0]["tool"]["consent"], Value::Null);
+
+    // A pause ends no call that waits, and lets none begin.
+    shop.permit(&asking());
+    let call = shop.begin("shop.echo", &json!({}));
+    let id = shop.asked();
+    shop.daemon.ctl(["agent", "pause", "bot", "--reason", "lunch"]).ok();
+    ctl(&shop, &["approve", &id]).ok();
+    let answer = call.answer();
+    assert!(answer.status == 403 && refusal(&answer).1.contains("lunch"), "{answer}");
+    shop.daemon.ctl(["agent", "resume", "bot"]).ok();
+
+    let call = shop.begin("shop.echo", &json!({}));
+    shop.waiting(1);
+    shop.daemon.ctl(["agent", "kill", "bot", "--reason", "enough"]).ok();
+    let answer = call.answer();
+    assert!(answer.status == 403 && refusal(&answer).1.contains("enough"), "{answer}");
+    shop.waiting(0);
+    shop.daemon.ctl(["agent", "resume", "bot"]).ok();
+
+    shop.begin("shop.echo", &json!({})).leave();
+    let asked = || denials(&shop.daemon).len() == 4;
+    until("the end of a call whose client has left", || asked().then_some(()));
+    shop.is_sound();
+}
+
+#[test]
+fn a_daemon_that_stops_waits_for_nobody() {
+    let mut shop = Workshop::open(&asking(), "");
+    let call = shop.begin("shop.echo", &json!({}));
+    shop.waiting(1);
+    shop.daemon.stop();
+    assert_eq!(call.answer().status, 503);
+}
+
+#[test]
+fn calls_that_wait_count_and_an_agent_has_eight_at_most() {
+    let shop = Workshop::open(&asking(), "");
+    let waiting: Vec<_> = (0..8).map(|_| shop.begin("shop.echo", &json!({}))).collect();
+    let ids = shop.waiting(8);
+    is_denied(&shop.call("shop.echo", &json!({})), "too many calls wait for one already");
+    let narrow = shop.daemon.agent("narrow", &["--max-concurrent", "1"]);
+    let other = shop.begin_as(&narrow, "shop.echo", &json!({}));
+    shop.waiting(9);
+    assert_eq!(shop.begin_as(&narrow, "shop.echo", &json!({})).answer().status, 429);
+    for waits in shop.waiting(9) {
+        ctl(&shop, &["deny", waits["id"].as_str().expect("an id")]).ok();
+    }
+    waiting.into_iter().chain([other]).for_each(|call| is_denied(&call.answer(), "A person denied"));
+    assert_eq!(ids.len(), 8);
+    shop.is_sound();
+}
+
+#[test]
+fn calls_that_begin_to_wait_are_told_to_who_follows() {
+    let shop = Workshop::open(&asking(), "");
+    let mut control = shop.daemon.control();
+    let list = control.call("approval.list", &json!({"follow": true})).expect("the list");
+    let call = shop.begin("shop.echo", &json!({}));
+    let notice = control.receive().expect("a notification");
+    assert_eq!((&notice["method"], &notice["params"]["subscription"]), (&json!("approval.wanted"), &list["subscription"]));
+    let id = notice["params"]["approval"]["id"].as_str().expect("an id");
+    ctl(&shop, &["deny", id]).ok();
+    is_denied(&call.answer(), "A person denied");
+}
+
+/// Has a process inside a run answer a call, by a shell's words.
+#[track_caller]
+fn inside(daemon: &Daemon, words: &str) -> Output {
+    let mut command = daemon.command("aexctl");
+    let aexctl = aex_tests::daemon::binary("aexctl");
+    command.args(["run", "--agent", "bot", "--", "sh", "-c", words, "sh"]).arg(aexctl);
+    output(command)
+}
+
+#[test]
+fn what_runs_inside_a_run_answers_no_call_and_changes_no_tool() {
+    let shop = Workshop::open(&asking(), "");
+    let call = shop.begin("shop.echo", &json!({"text": "by a person"}));
+    let id = shop.asked();
+    let rows = [
+        format!("\"$1\" approvals approve {id}"),
+        format!("\"$1\" approvals approve --always {id}"),
+        format!("\"$1\" approvals deny {id}"),
+        // However deep.
+        format!("sh -c 'sh -c \"$0 approvals approve {id}; exit \\$?\"; exit $?' \"$1\""),
+        "\"$1\" approvals revoke 00000000".to_owned(),
+        "\"$1\" tools disable shop".to_owned(),
+        "\"$1\" tools add other -- true".to_owned(),
+    ];
+    for words in &rows {
+        let refused = inside(&shop.daemon, words);
+        assert_eq!(refused.code, 5, "{words}: {refused:?}");
+        assert!(refused.stderr.contains("is for people: process") && refused.stderr.contains("was started in run_"), "{refused:?}");
+    }
+    // Looking is free.
+    assert!(inside(&shop.daemon, "\"$1\" approvals list").ok().stdout.contains(&id));
+    let barred = &shop.events("admin.barred")[0];
+    assert!(barred["method"] == "approval.approve" && barred["inside"]["run"].is_i64(), "{barred}");
+    assert_eq!(shop.waiting(1)[0]["id"], id.as_str());
+    ctl(&shop, &["approve", &id]).ok();
+    is_said(&call.answer(), "by a person");
+    assert_eq!(answers(&shop), ["approved"]);
+    shop.is_sound();
+}
+
+#[test]
+fn what_a_tool_starts_answers_no_call() {
+    let mut permissions = asking();
+    permissions["rules"][1]["tool"] = json!("shop.exec");
+    let shop = Workshop::open(&permissions, "");
+    let tools = json!([{"name": "exec", "inputSchema": {"type": "object"}}]).to_string();
+    std::fs::write(shop.definitions(), tools).expect("write the definitions");
+    let call = shop.begin("shop.echo", &json!({"text": "by a person"}));
+    let id = shop.asked();
+    let aexctl = aex_tests::daemon::binary("aexctl");
+    let home = shop.daemon.home();
+    let words = json!({"argv": [aexctl, "--home", home, "approvals", "approve", id]});
+    let answer = shop.call("shop.exec", &words);
+    let said = answer.json()["result"].as_str().unwrap_or_default().to_owned();
+    assert!(said.contains(&format!("was started by the tools of `{SERVER}`")), "{answer}");
+    ctl(&shop, &["approve", &id]).ok();
+    is_said(&call.answer(), "by a person");
+    shop.is_sound();
+}
