@@ -81,14 +81,14 @@ const PROMPTS: List<Prompt> = List {
 impl Gatekeeper {
     /// The resources that an account may read, with their servers, in one order. Servers that do not tell theirs are left out.
     pub async fn resources(&self, view: &AccountView) -> Vec<(String, Resource)> {
-        let mut all = self.listed(view, RESOURCES).await;
+        let mut all = self.entries(view, RESOURCES).await;
         all.sort_by(|one, other| (&one.0, &one.1.uri).cmp(&(&other.0, &other.1.uri)));
         all
     }
 
     /// The patterns of resources that an account may read.
     pub async fn resource_templates(&self, view: &AccountView) -> Vec<(String, ResourceTemplate)> {
-        let mut all = self.listed(view, TEMPLATES).await;
+        let mut all = self.entries(view, TEMPLATES).await;
         all.sort_by(|one, other| (&one.0, &one.1.uri_template).cmp(&(&other.0, &other.1.uri_template)));
         all
     }
@@ -96,7 +96,7 @@ impl Gatekeeper {
     /// The prompts that an account may get, by their names for agents. Of two of one name neither is told.
     pub async fn prompts(&self, view: &AccountView) -> Vec<(String, Prompt)> {
         let wire = |(server, prompt): (String, Prompt)| Some((ToolName::new(&server, &prompt.name).ok()?.wire(), prompt));
-        let mut all: Vec<(String, Prompt)> = self.listed(view, PROMPTS).await.into_iter().filter_map(wire).collect();
+        let mut all: Vec<(String, Prompt)> = self.entries(view, PROMPTS).await.into_iter().filter_map(wire).collect();
         all.sort_by(|one, other| one.0.cmp(&other.0));
         let twice: Vec<String> = all.windows(2).filter(|pair| pair[0].0 == pair[1].0).map(|pair| pair[0].0.clone()).collect();
         all.retain(|(wire, _)| !twice.contains(wire));
@@ -181,13 +181,13 @@ impl Gatekeeper {
                 return plain;
             }
         }
-        let known = self.listed(view, PROMPTS).await;
+        let known = self.entries(view, PROMPTS).await;
         let mut known = known.iter().filter_map(|(server, prompt)| ToolName::new(server, &prompt.name).ok());
         known.find(|name| name.wire() == wire)
     }
 
     /// All entries of a list, server by server, of servers whose entries an account may use.
-    async fn listed<T: Send + 'static>(&self, view: &AccountView, list: List<T>) -> Vec<(String, T)> {
+    async fn entries<T: Send + 'static>(&self, view: &AccountView, list: List<T>) -> Vec<(String, T)> {
         let (caller, rules) = (caller(view), self.gate.active());
         let List { tool, has, ask, read } = list;
         let mut listing = JoinSet::new();
