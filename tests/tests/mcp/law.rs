@@ -25,7 +25,7 @@ fn a_call_counts_in_the_rates_and_a_list_does_not() {
 #[test]
 fn a_read_only_token_lists_and_calls_nothing() {
     let daemon = house();
-    let _ = daemon.agent("tame", &[]);
+    drop(daemon.agent("tame", &[]));
     let made = daemon.ctl(["token", "create", "tame", "--scope", "read-only", "--json"]).json();
     let client = Mcp::new(&daemon, made["token"].as_str().expect("a token"), NEWEST);
     assert_eq!(client.tools().len(), 5);
@@ -42,7 +42,7 @@ fn a_killed_agent_s_call_ends_and_its_next_message_says_why() {
     let gate = Gate::new();
     let mut hanging = client.begin(7, "tools/call", json!({"name": "old__hang", "arguments": {"ready": gate.path()}}));
     assert_eq!(std::fs::read_to_string(gate.path()).expect("the tool is called"), "ready\n");
-    let _ = daemon.ctl(["agent", "kill", "wild", "--reason", "enough"]).ok();
+    drop(daemon.ctl(["agent", "kill", "wild", "--reason", "enough"]).ok());
     let ended = hanging.answer().expect("an answer").json();
     let (is_error, text) = said(&ended["result"]);
     assert!(is_error && text.starts_with("Error: ") && text.contains("enough"), "{text}");

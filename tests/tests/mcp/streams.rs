@@ -135,7 +135,7 @@ fn who_is_killed_hears_nothing_more() {
     let client = Mcp::new(&daemon, &daemon.agent("wild", &[]), "2025-06-18");
     let mut stream = client.listen();
     assert_eq!(stream.head.status, 200);
-    let _ = daemon.ctl(["agent", "kill", "wild"]).ok();
+    drop(daemon.ctl(["agent", "kill", "wild"]).ok());
     assert_eq!(stream.message(), None);
     assert_eq!(client.listen().head.status, 403);
 }

@@ -83,7 +83,23 @@ fn a_body_is_canonical_and_is_read_back() {
     };
     let by_rule =
         CallDenied { denial: Denial::Rule(Box::new(ruled)), facts: Some(facts()), rule: "rule:night".to_owned(), ..denied.clone() };
-    for event in [Event::from(held), Event::from(settled), Event::from(denied), Event::from(by_rule)] {
+    let by = By { pid: 7, uid: 1_000 };
+    let given = ApprovalGiven {
+        account: AccountId::new(3),
+        answer: Answered::Always,
+        by: by.clone(),
+        reason: Some("why".to_owned()),
+        request: Some(RequestId::new(1, 1)),
+        rule: "r".to_owned(),
+        stated: Some(Digest::ZERO),
+        tool: "s.t".to_owned(),
+    };
+    let pins = BTreeMap::from([("t".to_owned(), Digest::ZERO)]);
+    let pinned = ToolPinned { by: Some(by.clone()), pins, server: "s".to_owned(), what: PinChange::FirstUse };
+    let barred = |inside| Event::from(AdminBarred { by: by.clone(), inside, method: "approval.approve".to_owned() });
+    let others = [barred(Inside::Run(AccountId::new(5))), barred(Inside::Server("s".to_owned())), barred(Inside::Unknown)];
+    let all = [Event::from(held), Event::from(settled), Event::from(denied), Event::from(by_rule), given.into(), pinned.into()];
+    for event in all.into_iter().chain(others) {
         let body = event.body();
         assert!(crate::canon::is_canonical(&body), "{body}");
         assert_eq!(Event::parse(event.kind(), &body), Ok(event));

@@ -57,6 +57,27 @@ fn deny_stands_above_ask_above_allow_above_the_global_policy() {
 }
 
 #[test]
+fn what_asks_is_named_by_all_that_the_rules_say_that_ask() {
+    let nobody = caller("a", &[]);
+    let asked = |rules: &[&str]| {
+        let law = law("allow", rules);
+        law.asked_by(&decide(&law, &nobody, "s.t", "{}"))
+    };
+    let first = asked(&["ask \"reason\":\"why\""]);
+    assert!(first.is_some());
+    // Others that let pass, or mean another tool, make no difference; another that asks does, and so does another word.
+    assert_eq!(asked(&["ask \"reason\":\"why\"", "allow", "ask \"tool\":[\"u\"]"]), first);
+    let other = [asked(&["ask \"reason\":\"why\"", "ask"]), asked(&["ask \"reason\":\"WHY\""]), asked(&["ask"])];
+    assert!(other.iter().all(|other| other.is_some() && *other != first) && other[0] != other[2]);
+    // Where it stands is no word of it.
+    let moved =
+        Permissions::parse(&crate::canon::text(law("allow", &["ask \"reason\":\"why\""]).spec()).replace("\"line\":0", "\"line\":9"))
+            .unwrap();
+    assert_eq!(moved.asked_by(&decide(&moved, &nobody, "s.t", "{}")), first);
+    assert_eq!((asked(&["allow"]), asked(&["ask", "deny"]), asked(&["ask"; 40])), (None, None, None));
+}
+
+#[test]
 fn a_rule_means_the_agents_groups_servers_and_tools_that_it_states() {
     let rows: [(&str, &str, &[&str], &str, bool); 26] = [
         (r#""agent":["bob"]"#, "bob", &[], "s.t", true),

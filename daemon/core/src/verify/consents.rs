@@ -80,3 +80,68 @@ impl Audit {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tool::{Caller, Facts};
+
+    const REQUEST: RequestId = RequestId::new(1, 2);
+    const AGENT: AccountId = AccountId::new(3);
+    const BY: By = By { pid: 7, uid: 1_000 };
+
+    fn call(tool: &str) -> ToolCall {
+        ToolCall {
+            arguments: None,
+            caller: Caller::default(),
+            consent: None,
+            facts: Facts::default(),
+            permissions: Digest::ZERO,
+            server: "s".to_owned(),
+            tool: tool.to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_consent_needs_the_answer_of_that_person_for_that_call() {
+        let mut consents = Consents::default();
+        consents.once.insert(REQUEST, (AGENT, "s.t".to_owned(), BY));
+        let once = |by: By| Consent { always: false, by };
+        let gave = |consents: &Consents, request, agent, tool, by| consents.gave(request, agent, &call(tool), &once(by), None).is_ok();
+        assert!(gave(&consents, REQUEST, AGENT, "t", BY));
+        assert!(!gave(&consents, RequestId::new(1, 3), AGENT, "t", BY));
+        assert!(!gave(&consents, REQUEST, AccountId::new(4), "t", BY));
+        assert!(!gave(&consents, REQUEST, AGENT, "u", BY));
+        assert!(!gave(&consents, REQUEST, AGENT, "t", By { pid: 8, ..BY }));
+        assert!(consents.gave(REQUEST, AGENT, &call("t"), &Consent { always: true, by: BY }, Some(Digest::ZERO)).is_err());
+        let mut used = consents.clone();
+        used.used(REQUEST);
+        assert!(!gave(&used, REQUEST, AGENT, "t", BY));
+        consents.begin();
+        assert!(consents.is_empty());
+    }
+
+    #[test]
+    fn a_lasting_consent_needs_an_answer_to_what_these_rules_say() {
+        let mut consents = Consents::default();
+        let stated = Digest::of(b"rules");
+        consents.lasting.insert((AGENT, "s.t".to_owned(), stated));
+        let lasting = Consent { always: true, by: BY };
+        let gave = |agent, tool, stated| consents.gave(REQUEST, agent, &call(tool), &lasting, stated).is_ok();
+        assert!(gave(AGENT, "t", Some(stated)));
+        assert!(!gave(AGENT, "t", Some(Digest::ZERO)) && !gave(AGENT, "t", None));
+        assert!(!gave(AccountId::new(4), "t", Some(stated)) && !gave(AGENT, "u", Some(stated)));
+        // A start forgets what waited, and not what lasts; another's state has none of it.
+        consents.once.insert(REQUEST, (AGENT, "s.t".to_owned(), BY));
+        let text = crate::canon::text(&consents);
+        assert!(crate::canon::is_canonical(&text), "{text}");
+        assert_eq!(serde_json::from_str::<Consents>(&text).map_err(|fault| fault.to_string()), Ok(consents.clone()));
+        consents.begin();
+        assert_eq!((consents.lasting.len(), consents.once.len()), (1, 0));
+        let mut own = consents.clone();
+        own.within(&BTreeSet::from([AGENT]));
+        assert_eq!(own, consents);
+        consents.within(&BTreeSet::from([AccountId::new(4)]));
+        assert!(consents.is_empty());
+    }
+}
