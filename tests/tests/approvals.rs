@@ -191,7 +191,10 @@ fn what_changed_while_a_call_waited_holds() {
     shop.waiting(0);
     shop.daemon.ctl(["agent", "resume", "bot"]).ok();
 
-    shop.begin("shop.echo", &json!({})).leave();
+    let call = shop.begin("shop.echo", &json!({}));
+    shop.waiting(1);
+    call.leave();
+    shop.waiting(0);
     let asked = || denials(&shop.daemon).len() == 4;
     until("the end of a call whose client has left", || asked().then_some(()));
     shop.is_sound();

@@ -86,7 +86,9 @@ mod tests {
     use super::*;
     use crate::tool::{Caller, Facts};
 
-    const REQUEST: RequestId = RequestId::new(1, 2);
+    fn request() -> RequestId {
+        RequestId::new(1, 2)
+    }
     const AGENT: AccountId = AccountId::new(3);
     const BY: By = By { pid: 7, uid: 1_000 };
 
@@ -105,18 +107,18 @@ mod tests {
     #[test]
     fn a_consent_needs_the_answer_of_that_person_for_that_call() {
         let mut consents = Consents::default();
-        consents.once.insert(REQUEST, (AGENT, "s.t".to_owned(), BY));
+        consents.once.insert(request(), (AGENT, "s.t".to_owned(), BY));
         let once = |by: By| Consent { always: false, by };
         let gave = |consents: &Consents, request, agent, tool, by| consents.gave(request, agent, &call(tool), &once(by), None).is_ok();
-        assert!(gave(&consents, REQUEST, AGENT, "t", BY));
+        assert!(gave(&consents, request(), AGENT, "t", BY));
         assert!(!gave(&consents, RequestId::new(1, 3), AGENT, "t", BY));
-        assert!(!gave(&consents, REQUEST, AccountId::new(4), "t", BY));
-        assert!(!gave(&consents, REQUEST, AGENT, "u", BY));
-        assert!(!gave(&consents, REQUEST, AGENT, "t", By { pid: 8, ..BY }));
-        assert!(consents.gave(REQUEST, AGENT, &call("t"), &Consent { always: true, by: BY }, Some(Digest::ZERO)).is_err());
+        assert!(!gave(&consents, request(), AccountId::new(4), "t", BY));
+        assert!(!gave(&consents, request(), AGENT, "u", BY));
+        assert!(!gave(&consents, request(), AGENT, "t", By { pid: 8, ..BY }));
+        assert!(consents.gave(request(), AGENT, &call("t"), &Consent { always: true, by: BY }, Some(Digest::ZERO)).is_err());
         let mut used = consents.clone();
-        used.used(REQUEST);
-        assert!(!gave(&used, REQUEST, AGENT, "t", BY));
+        used.used(request());
+        assert!(!gave(&used, request(), AGENT, "t", BY));
         consents.begin();
         assert!(consents.is_empty());
     }
@@ -127,12 +129,12 @@ mod tests {
         let stated = Digest::of(b"rules");
         consents.lasting.insert((AGENT, "s.t".to_owned(), stated));
         let lasting = Consent { always: true, by: BY };
-        let gave = |agent, tool, stated| consents.gave(REQUEST, agent, &call(tool), &lasting, stated).is_ok();
+        let gave = |agent, tool, stated| consents.gave(request(), agent, &call(tool), &lasting, stated).is_ok();
         assert!(gave(AGENT, "t", Some(stated)));
         assert!(!gave(AGENT, "t", Some(Digest::ZERO)) && !gave(AGENT, "t", None));
         assert!(!gave(AccountId::new(4), "t", Some(stated)) && !gave(AGENT, "u", Some(stated)));
         // A start forgets what waited, and not what lasts; another's state has none of it.
-        consents.once.insert(REQUEST, (AGENT, "s.t".to_owned(), BY));
+        consents.once.insert(request(), (AGENT, "s.t".to_owned(), BY));
         let text = crate::canon::text(&consents);
         assert!(crate::canon::is_canonical(&text), "{text}");
         assert_eq!(serde_json::from_str::<Consents>(&text).map_err(|fault| fault.to_string()), Ok(consents.clone()));
