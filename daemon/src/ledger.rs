@@ -21,6 +21,7 @@ mod keys;
 mod kill;
 mod load;
 mod migrate;
+mod options;
 mod past;
 mod queue;
 mod read;
@@ -49,6 +50,7 @@ pub use fault::LedgerFault;
 pub use jump::Jump;
 pub use keys::{KEY_LASTS_US, UsedKey};
 pub use kill::Killed;
+pub use options::Options;
 pub use past::Past;
 pub use read::{AccountRow, BalanceRow, EventFilter, EventRow, Reader};
 pub use report::{OwnedEvent, RunSums, TokenRow};
@@ -73,19 +75,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use tokio::sync::{oneshot, watch};
-
-/// How a ledger is opened.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// The database file.
-    pub path: PathBuf,
-    /// When a reservation has to be on disk.
-    pub durability: Durability,
-    /// The zone in which windows are counted.
-    pub zone: jiff::tz::TimeZone,
-    /// Past this size, in bytes, the WAL is started anew.
-    pub wal_limit: u64,
-}
 
 /// A handle on the open ledger. Clones share it.
 #[derive(Clone, Debug)]
