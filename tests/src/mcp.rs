@@ -144,7 +144,7 @@ impl Mcp {
 impl Streaming {
     /// The next message. `None` at the stream's end.
     #[track_caller]
-    pub fn next(&mut self) -> Option<Value> {
+    pub fn message(&mut self) -> Option<Value> {
         loop {
             let data = self.connection.next_data().expect("the stream goes on")?;
             // An event without data says when to come again.

@@ -17,7 +17,7 @@ fn progress_comes_before_the_answer_in_a_stream() {
         let mut stream = client.stream(5, "tools/call", wanted);
         assert_eq!((stream.head.status, stream.head.header("content-type")), (200, Some("text/event-stream")), "{revision}");
         for step in 1..=2 {
-            let told = stream.next().expect("a step");
+            let told = stream.message().expect("a step");
             assert_eq!((&told["method"], &told["params"]["progressToken"]), (&json!("notifications/progress"), &json!("p-1")), "{told}");
             assert_eq!(told["params"]["message"], format!("step {step}"), "{told}");
             assert_eq!(
@@ -26,9 +26,9 @@ fn progress_comes_before_the_answer_in_a_stream() {
                 "{told}"
             );
         }
-        let answer = stream.next().expect("the answer");
+        let answer = stream.message().expect("the answer");
         assert_eq!((&answer["id"], said(&answer["result"])), (&json!(5), (false, "done".to_owned())), "{answer}");
-        assert_eq!(stream.next(), None, "{revision}");
+        assert_eq!(stream.message(), None, "{revision}");
         // Nobody wants to hear of it: an answer alone.
         let quiet = client.result("tools/call", json!({"name": "old__do", "arguments": {"as": "progress", "steps": 2}}));
         assert_eq!(said(&quiet), (false, "done".to_owned()), "{revision}");
@@ -86,7 +86,7 @@ fn who_leaves_does_not_want_the_answer_any_more() {
             "_meta": {"progressToken": 3},
         });
         let mut stream = client.stream(1, "tools/call", wanted);
-        assert_eq!(stream.next().expect("a step")["method"], "notifications/progress");
+        assert_eq!(stream.message().expect("a step")["method"], "notifications/progress");
         stream.close();
         heard(&client, number * 2 + 2);
     }
@@ -100,17 +100,17 @@ fn changes_are_told_to_who_listens() {
     let older = Mcp::new(&daemon, &token, "2025-11-25");
     assert!(!newest.tools().contains(&"old__extra".to_owned()));
     let mut listening = newest.stream(9, "subscriptions/listen", json!({"notifications": {"toolsListChanged": true}}));
-    let opened = listening.next().expect("the acknowledgement");
+    let opened = listening.message().expect("the acknowledgement");
     assert_eq!(opened["method"], "notifications/subscriptions/acknowledged", "{opened}");
     assert_eq!(opened["params"]["notifications"], json!({"toolsListChanged": true}), "{opened}");
     let mut stream = older.listen();
     assert_eq!((stream.head.status, stream.head.header("content-type")), (200, Some("text/event-stream")));
     assert_eq!(older.call("old__do", json!({"as": "add", "tool": "extra"})), (false, "added".to_owned()));
-    let told = listening.next().expect("a change");
+    let told = listening.message().expect("a change");
     assert_eq!(told["method"], "notifications/tools/list_changed", "{told}");
     assert_eq!(told["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"], 9, "{told}");
     for list in ["tools", "prompts", "resources"] {
-        assert_eq!(stream.next(), Some(json!({"jsonrpc": "2.0", "method": format!("notifications/{list}/list_changed")})));
+        assert_eq!(stream.message(), Some(json!({"jsonrpc": "2.0", "method": format!("notifications/{list}/list_changed")})));
     }
     assert!(newest.tools().contains(&"old__extra".to_owned()));
 
@@ -118,15 +118,15 @@ fn changes_are_told_to_who_listens() {
     let law = LAW.replace("tame", "wild");
     std::fs::write(daemon.home().join("config/permissions.json"), law).expect("write permissions.json");
     daemon.rpc("model.reload", &json!({}));
-    assert_eq!(listening.next().expect("a change")["method"], "notifications/tools/list_changed");
-    assert_eq!(stream.next().expect("a change")["method"], "notifications/tools/list_changed");
+    assert_eq!(listening.message().expect("a change")["method"], "notifications/tools/list_changed");
+    assert_eq!(stream.message().expect("a change")["method"], "notifications/tools/list_changed");
     assert!(!newest.tools().contains(&"old__hang".to_owned()));
 
     // The daemon's end does not wait for them.
     daemon.stop();
-    let last = std::iter::from_fn(|| listening.next()).last().expect("the end of the subscription");
+    let last = std::iter::from_fn(|| listening.message()).last().expect("the end of the subscription");
     assert_eq!((&last["id"], last["error"].is_null()), (&json!(9), true), "{last}");
-    assert_eq!(std::iter::from_fn(|| stream.next()).find(|told| told["method"].is_null()), None);
+    assert_eq!(std::iter::from_fn(|| stream.message()).find(|told| told["method"].is_null()), None);
 }
 
 #[test]
@@ -136,6 +136,6 @@ fn who_is_killed_hears_nothing_more() {
     let mut stream = client.listen();
     assert_eq!(stream.head.status, 200);
     let _ = daemon.ctl(["agent", "kill", "wild"]).ok();
-    assert_eq!(stream.next(), None);
+    assert_eq!(stream.message(), None);
     assert_eq!(client.listen().head.status, 403);
 }
