@@ -229,7 +229,7 @@ fn a_broken_mcp_json_leaves_models_served_and_says_what_is_wrong() {
     let list = daemon.ctl(["tools", "list"]);
     assert!(list.code == 1 && list.stderr.contains(what), "{list:?}");
     let status = daemon.ctl(["daemon", "status"]);
-    assert!(status.code == 1 && status.stdout.contains(what), "{status:?}");
+    assert!(status.code == 0 && status.stdout.contains(what), "{status:?}");
     let doctor = daemon.ctl(["doctor"]);
     assert!(doctor.code == 1 && doctor.stdout.contains(what), "{doctor:?}");
     // Nobody writes into a file that cannot be read.

@@ -368,16 +368,18 @@ impl Gatekeeper {
         }
         let named = |server: &&Arc<Server>| tool.strip_prefix(server.name.as_str()).is_some_and(|rest| rest.starts_with("__"));
         for server in servers.iter().filter(named) {
-            // Nearly always it is what stands behind; otherwise the server's own list tells.
-            let rest = tool.get(server.name.len() + 2..).unwrap_or_default();
-            if let Ok(name) = ToolName::new(&server.name, rest)
-                && name.wire() == tool
-            {
-                return Some((Arc::clone(server), name));
+            // Nearly always it is what stands behind. Of a name that may be a shortened one only the server's own list tells.
+            let plain = ToolName::new(&server.name, tool.get(server.name.len() + 2..).unwrap_or_default()).ok();
+            let plain = plain.filter(|name| name.wire() == tool);
+            if plain.is_none() || ToolName::may_be_short(tool) {
+                let listing = self.tools.list(&server.name, &who(view)).await.ok();
+                let tools = listing.iter().flat_map(|listing| &listing.tools);
+                let mut names = tools.filter_map(|tool| ToolName::new(&server.name, &tool.name).ok());
+                if let Some(name) = names.find(|name| name.wire() == tool) {
+                    return Some((Arc::clone(server), name));
+                }
             }
-            let listing = self.tools.list(&server.name, &who(view)).await.ok();
-            let names = listing.iter().flat_map(|listing| &listing.tools).filter_map(|tool| ToolName::new(&server.name, &tool.name).ok());
-            if let Some(name) = names.into_iter().find(|name| name.wire() == tool) {
+            if let Some(name) = plain {
                 return Some((Arc::clone(server), name));
             }
         }

@@ -74,7 +74,7 @@ fn a_message_has_one_form() {
     let call = |arguments: &str| {
         format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"old__echo","arguments":{arguments}}}}}"#)
     };
-    bad(call(r#"{"text":"allowed","text":"forbidden"}"#).as_bytes(), 400, -32600, r#"the key \"text\" stands twice"#);
+    bad(call(r#"{"text":"allowed","text":"forbidden"}"#).as_bytes(), 400, -32600, r#"the key "text" stands twice"#);
     bad(call(r#"{"n":123456789012345678901234567890}"#).as_bytes(), 400, -32600, "does not fit 64 bits");
     bad(call(&format!("{}1{}", r#"{"a":"#.repeat(70), "}".repeat(70))).as_bytes(), 400, -32600, "levels deep");
     bad(&vec![b' '; (4 << 20) + 1], 413, -32000, "larger than 4194304 bytes");

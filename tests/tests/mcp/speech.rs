@@ -1,6 +1,7 @@
 //! What is spoken: every revision gets the same tools and the same answers, each in its own form.
 
 use super::house;
+use aex_tests::ledger;
 use aex_tests::mcp::{Mcp, NEWEST, REVISIONS};
 use serde_json::{Value, json};
 
@@ -84,4 +85,19 @@ fn results_pass_as_they_are_and_names_may_have_their_earlier_forms() {
     assert_eq!(hidden["error"]["code"], -32602, "what a server does not list is not called: {hidden}");
     let link = client.result("tools/call", json!({"name": "new__do", "arguments": {"as": "link"}}));
     assert_eq!(link["content"][0]["uri"], "aex://new/memo:a", "what a result names can be read: {link}");
+}
+
+#[test]
+fn a_tool_whose_name_has_to_be_shortened_is_called_by_the_name_that_the_list_has() {
+    let daemon = house();
+    let client = Mcp::new(&daemon, &daemon.agent("tame", &[]), "2025-11-25");
+    for own in ["dotted.name", &"long".repeat(25)] {
+        assert_eq!(client.call("old__do", json!({"as": "add", "tool": own})), (false, "added".to_owned()));
+        let find = || client.tools().into_iter().find(|name| name.len() > 12 && name.starts_with(&format!("old__{}", &own[..4])));
+        let name = ledger::until("the new tool is listed", find);
+        assert!(name.len() <= 64 && !name.contains('.'), "{name}");
+        // The scripted tool does nothing by that name; that it is asked shows that it is meant.
+        let (is_error, text) = client.call(&name, json!({}));
+        assert!(is_error && text.starts_with(&format!("Error: The tool server `old` refused the request: no tool {own}")), "{text}");
+    }
 }

@@ -79,6 +79,15 @@ impl ToolName {
         name.extend(digest.chars().take(HASH_DIGITS));
         name
     }
+
+    /// Whether a name for agents may be one that was shortened: what stands behind the server's name may then be no name of a tool, and only a
+    /// table tells.
+    #[must_use]
+    pub fn may_be_short(wire: &str) -> bool {
+        let mut end = wire.bytes().rev();
+        let is_digits = end.by_ref().take(HASH_DIGITS).filter(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')).count() == HASH_DIGITS;
+        is_digits && end.next() == Some(b'_')
+    }
 }
 
 impl fmt::Display for ToolName {

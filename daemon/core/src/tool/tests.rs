@@ -225,6 +225,11 @@ fn a_tools_name_for_agents_is_short_plain_and_never_anothers() {
     assert_eq!(wire("fs", &"x".repeat(61)), format!("fs__{}_13d664cd1d", "x".repeat(49)));
     assert_eq!(wire("fs", "read.file"), "fs__read_file_a70c27002f");
     assert_eq!(wire("a_", "b"), "a___b_a00766a378");
+    for (name, may_be) in
+        [("fs__read_file_a70c27002f", true), ("fs__read_file", false), ("fs__read_file-a70c27002f", false), ("a70c27002f", false)]
+    {
+        assert_eq!(ToolName::may_be_short(name), may_be, "{name}");
+    }
     for (server, tool) in [("", "t"), ("a__b", "t"), ("a.b", "t"), ("é", "t"), ("s", ""), ("s", "a\nb")] {
         assert!(ToolName::new(server, tool).is_err(), "{server:?} {tool:?}");
     }
@@ -250,5 +255,6 @@ proptest! {
         prop_assert!(wire.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'), "{}", wire);
         let prefix = format!("{server}__");
         prop_assert!(wire.starts_with(&prefix), "{}", wire);
+        prop_assert!(wire == format!("{prefix}{tool}") || ToolName::may_be_short(&wire), "{}", wire);
     }
 }

@@ -173,17 +173,17 @@ impl Gatekeeper {
 
     /// The prompt that a name for agents means.
     async fn prompt_meant(&self, view: &AccountView, wire: &str) -> Option<ToolName> {
-        for server in self.tools.servers() {
-            let Some(rest) = wire.strip_prefix(server.name.as_str()).and_then(|rest| rest.strip_prefix("__")) else { continue };
-            // Nearly always it is what stands behind; otherwise the server's own list tells.
-            let plain = ToolName::new(&server.name, rest).ok().filter(|name| name.wire() == wire);
-            if plain.is_some() {
-                return plain;
-            }
+        let plain = self.tools.servers().into_iter().find_map(|server| {
+            let rest = wire.strip_prefix(server.name.as_str())?.strip_prefix("__")?;
+            ToolName::new(&server.name, rest).ok().filter(|name| name.wire() == wire)
+        });
+        // Nearly always it is what stands behind. Of a name that may be a shortened one only the servers' own lists tell.
+        if plain.is_some() && !ToolName::may_be_short(wire) {
+            return plain;
         }
         let known = self.entries(view, PROMPTS).await;
         let mut known = known.iter().filter_map(|(server, prompt)| ToolName::new(server, &prompt.name).ok());
-        known.find(|name| name.wire() == wire)
+        known.find(|name| name.wire() == wire).or(plain)
     }
 
     /// All entries of a list, server by server, of servers whose entries an account may use.
