@@ -93,7 +93,7 @@ fn a_tool_whose_name_has_to_be_shortened_is_called_by_the_name_that_the_list_has
     let client = Mcp::new(&daemon, &daemon.agent("tame", &[]), "2025-11-25");
     for own in ["dotted.name", &"long".repeat(25)] {
         assert_eq!(client.call("old__do", json!({"as": "add", "tool": own})), (false, "added".to_owned()));
-        let find = || client.tools().into_iter().find(|name| name.len() > 12 && name.starts_with(&format!("old__{}", &own[..4])));
+        let find = || client.tools().into_iter().find(|name| name.len() > 12 && name.starts_with(&format!("old__{}", own.split_at(4).0)));
         let name = ledger::until("the new tool is listed", find);
         assert!(name.len() <= 64 && !name.contains('.'), "{name}");
         // The scripted tool does nothing by that name; that it is asked shows that it is meant.
