@@ -56,9 +56,9 @@ fn claude_code_has_servers_of_the_user_and_of_each_project() {
     check("/home/user/.claude.json", Host::ClaudeCode, CLAUDE, &wanted);
     let wanted = json!({
         "airtable": "its variable CACHE: `${CACHE_DIR:-…}` has a default, which mcp.json does not know: write the value, or `${env:NAME}`",
-        "shared": {"command": "python3", "args": ["server.py"], "cwd": "/work"},
+        "shared": {"command": "python3", "args": ["server.py"], "cwd": "/project"},
     });
-    check("/work/.mcp.json", Host::ClaudeCode, PROJECT, &wanted);
+    check("/project/.mcp.json", Host::ClaudeCode, PROJECT, &wanted);
 }
 
 #[test]
@@ -72,8 +72,8 @@ fn cursor_knows_folders_and_variables() {
         })
     };
     let remote = "it is a server elsewhere, which is not supported";
-    let wanted = json!({"local-server": [local("/work"), ["envFile"]], "remote-server": remote});
-    check("/work/.cursor/mcp.json", Host::Cursor, CURSOR, &wanted);
+    let wanted = json!({"local-server": [local("/project"), ["envFile"]], "remote-server": remote});
+    check("/project/.cursor/mcp.json", Host::Cursor, CURSOR, &wanted);
     // That of the home is of no project.
     let wanted = json!({"local-server": "`${workspaceFolder}` means nothing outside of a project", "remote-server": remote});
     check("/home/user/.cursor/mcp.json", Host::Cursor, CURSOR, &wanted);
@@ -86,14 +86,14 @@ fn vs_code_has_comments_and_asks_its_user() {
         "memory": {
             "command": "npx",
             "args": ["-y", "@modelcontextprotocol/server-memory"],
-            "env": {"MEMORY_FILE_PATH": "/work/memory.json"},
-            "cwd": "/work",
+            "env": {"MEMORY_FILE_PATH": "/project/memory.json"},
+            "cwd": "/project",
         },
         "Perplexity": "its variable PERPLEXITY_API_KEY: VS Code asks its user for `perplexity-key`: put that into .env, and add the server by hand with --env",
-        "fetch": [{"command": "uvx", "args": ["mcp-server-fetch"], "cwd": "/work"}, ["dev"]],
+        "fetch": [{"command": "uvx", "args": ["mcp-server-fetch"], "cwd": "/project"}, ["dev"]],
         "github": "it is a server elsewhere (http), which is not supported",
     });
-    check("/work/.vscode/mcp.json", Host::Vscode, VSCODE, &wanted);
+    check("/project/.vscode/mcp.json", Host::Vscode, VSCODE, &wanted);
     let time = json!({"time": {"command": "python", "args": ["-m", "mcp_server_time", "--local-timezone=America/Los_Angeles"]}});
     check("/home/user/.config/Code/User/settings.json", Host::Vscode, SETTINGS, &time);
     check("/tmp/x.json", Host::Vscode, SETTINGS, &time);
@@ -141,7 +141,7 @@ fn each_host_has_its_places_and_none_is_looked_at_twice() {
     let paths = |host, here: &str| -> Vec<String> {
         places(host, home, &home.join(".config"), Path::new(here)).iter().map(|place| place.path.display().to_string()).collect()
     };
-    assert_eq!(paths(Some(Host::Cursor), "/work"), ["/work/.cursor/mcp.json", "/home/user/.cursor/mcp.json"]);
+    assert_eq!(paths(Some(Host::Cursor), "/project"), ["/project/.cursor/mcp.json", "/home/user/.cursor/mcp.json"]);
     assert_eq!(paths(Some(Host::Cursor), "/home/user"), ["/home/user/.cursor/mcp.json"]);
-    assert_eq!(paths(None, "/work").len(), 9);
+    assert_eq!(paths(None, "/project").len(), 9);
 }
