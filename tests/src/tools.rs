@@ -6,9 +6,12 @@ use aexd::tools::fault::ToolFault;
 use aexd::tools::sandbox::Level;
 use aexd::tools::server::{Bounds, Confinement, EnvPart, EnvValue, MayAsk, Resources, Server, Shared, Start, Times, Trust};
 use aexd::tools::supervisor::{Answer, Call, Caller, InstanceStatus, Options, Pace, Resolved, State, Tools};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rustix::process::{PidfdFlags, pidfd_open};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -240,13 +243,18 @@ impl Gate {
 
 /// Waits until none of these processes lives.
 pub async fn dead(pids: &[u32]) {
-    let wait = async {
-        while pids.iter().any(|pid| lives(*pid)) {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    };
-    if tokio::time::timeout(PATIENCE, wait).await.is_err() {
-        let left: Vec<&u32> = pids.iter().filter(|pid| lives(**pid)).collect();
-        panic!("these live on: {left:?}");
+    let pids = pids.to_vec();
+    tokio::task::spawn_blocking(move || wait_dead(&pids)).await.expect("they end");
+}
+
+/// The same where nothing else has to go on meanwhile.
+pub fn wait_dead(pids: &[u32]) {
+    let patience = PollTimeout::try_from(PATIENCE).unwrap_or(PollTimeout::MAX);
+    for pid in pids.iter().copied().filter(|pid| lives(*pid)) {
+        let process = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw).expect("a process number");
+        // One that ended meanwhile has no descriptor to wait for.
+        let Ok(descriptor) = pidfd_open(process, PidfdFlags::empty()) else { continue };
+        let ended = poll(&mut [PollFd::new(descriptor.as_fd(), PollFlags::POLLIN)], patience);
+        assert_eq!(ended, Ok(1), "{pid} of {pids:?} lives on");
     }
 }

@@ -208,13 +208,15 @@ fn no_grant_gives_the_daemons_own_files() {
             "
 import os
 home = '{}'
+daemon = '{}'
 def tried(attempt):
     try: return attempt()
     except OSError: return 'no'
-print(tried(lambda: open(home + '/notes').read()), tried(lambda: open(home + '/aex/ledger.db').read()), tried(lambda: os.listdir(home + '/aex')),
-      tried(lambda: open(home + '/aex/new', 'w').write('x')), tried(lambda: open(home + '/aex/private/work/own', 'w').write('x')))
+print(tried(lambda: open(home + '/notes').read()), tried(lambda: open(daemon + '/ledger.db').read()), tried(lambda: os.listdir(daemon)),
+      tried(lambda: open(daemon + '/new', 'w').write('x')), tried(lambda: open(daemon + '/private/work/own', 'w').write('x')))
 ",
-            home.display()
+            home.display(),
+            daemon.display()
         );
         let mut plan = ground.plan(level, &python(&code));
         plan.deny = vec![daemon.clone()];

@@ -34,12 +34,16 @@ async fn an_unused_server_is_stopped_and_the_next_call_starts_it() {
 async fn a_server_in_use_is_not_idle() {
     let mut server = scripted("tool", &[]);
     server.times.idle = Some(Duration::from_millis(30));
-    let shop = Shop::open(vec![server]);
+    let mut unused = scripted("unused", &[]);
+    unused.times.idle = Some(Duration::from_millis(30));
+    let shop = Shop::open(vec![server, unused]);
     let gate = Gate::new();
     let held = shop.tools.call(call("tool", "hold", json!({"path": gate.path()})));
     let release = async {
-        shop.state("tool", State::Ready).await;
-        tokio::time::sleep(Duration::from_millis(150)).await;
+        shop.until("tool", "the call", |instance| instance.counters.in_use == 1).await;
+        // Another server comes and goes of idleness meanwhile.
+        shop.call("unused", "echo", json!({})).await.expect("an answer");
+        shop.state("unused", State::Stopped).await;
         assert_eq!(shop.instance("tool").unwrap().state, State::Ready);
         gate.open().await;
     };
