@@ -60,6 +60,7 @@ async fn serve(source: Source, active: Active) -> anyhow::Result<()> {
     let gate = Gate::open(ledger.clone(), source, active).await.context("opening the gate")?;
     let keeper = tools::open::open(&gate).context("starting the tool servers")?;
     tokio::spawn(keeper.clone().look_on());
+    tokio::spawn(keeper.clone().end_with_owners());
     // A large ledger takes a while to count; nobody has to wait for it but who asks before it is done.
     tokio::spawn(count(ledger.clone()));
     tokio::spawn(forget_sealed(ledger.clone()));

@@ -5,6 +5,7 @@
 
 mod consent;
 mod context;
+mod owners;
 mod pinned;
 
 pub use context::{GET_PROMPT, READ_RESOURCE};

@@ -49,6 +49,7 @@ struct Inner {
     leftovers: Vec<Leftover>,
     state: Mutex<Held>,
     changed: watch::Sender<u64>,
+    owned: watch::Sender<u64>,
     followers: broadcast::Sender<LogLine>,
 }
 
@@ -83,6 +84,7 @@ impl Tools {
             leftovers,
             state: Mutex::default(),
             changed: watch::Sender::new(0),
+            owned: watch::Sender::new(0),
             followers: broadcast::Sender::new(FOLLOWED),
         };
         let tools = Tools(Arc::new(inner));
@@ -293,9 +295,22 @@ impl Tools {
         self.0.changed.subscribe()
     }
 
+    /// The runs and agents that have instances of their own.
+    #[must_use]
+    pub fn owners(&self) -> BTreeSet<AccountId> {
+        let state = lock(&self.0.state);
+        state.servers.values().flat_map(|slot| slot.instances.keys()).filter_map(|scope| scope.owner()).collect()
+    }
+
+    /// Changes with each instance that is made for one run, or one agent, alone.
+    #[must_use]
+    pub fn owned(&self) -> watch::Receiver<u64> {
+        self.0.owned.subscribe()
+    }
+
     /// Kills the processes of a run, or of an agent, that is over. Comes back when they are dead.
     pub async fn kill_scope(&self, account: AccountId) {
-        let is_of = |scope: &Scope, _: &mut Arc<Instance>| matches!(scope, Scope::Agent(of) | Scope::Run(of) if *of == account);
+        let is_of = |scope: &Scope, _: &mut Arc<Instance>| scope.owner() == Some(account);
         let ended: Vec<oneshot::Receiver<()>> = {
             let mut state = lock(&self.0.state);
             let instances = state.servers.values_mut().flat_map(|slot| slot.instances.extract_if(is_of).collect::<Vec<_>>());
@@ -382,6 +397,9 @@ impl Inner {
         let before = std::mem::take(&mut slot.leaving);
         drop(engine.handle.spawn(life.live(before, is_wanted)));
         slot.instances.insert(scope, Arc::clone(&instance));
+        if scope.owner().is_some() {
+            self.owned.send_modify(|count| *count = count.wrapping_add(1));
+        }
         Ok(instance)
     }
 }

@@ -1,10 +1,11 @@
 //! Calls are calls: rates, kills, read-only tokens, the ledger.
 
-use super::{house, house_with};
+use super::{LAW, house, house_with};
+use aex_tests::daemon::{Config, Daemon};
 use aex_tests::ledger;
-use aex_tests::mcp::{Mcp, NEWEST, said};
-use aex_tests::tools::Gate;
-use serde_json::json;
+use aex_tests::mcp::{Mcp, NEWEST, registry, said};
+use aex_tests::tools::{Gate, lives, wait_dead};
+use serde_json::{Value, json};
 
 #[test]
 fn a_call_counts_in_the_rates_and_a_list_does_not() {
@@ -50,6 +51,29 @@ fn a_killed_agent_s_call_ends_and_its_next_message_says_why() {
     assert!(is_error && text.contains("enough"), "{text}");
     let list = client.ask("tools/list", json!({}));
     assert!(list["error"]["message"].as_str().is_some_and(|said| said.contains("enough")), "{list}");
+}
+
+#[test]
+fn a_server_of_one_run_or_agent_ends_with_it() {
+    let mut servers: Value = serde_json::from_str(&registry(&[("own", "scripted-tool", &[])])).expect("mcp.json");
+    servers["mcpServers"]["own"]["scope"] = json!("run");
+    let config = Config::with_base_url("http://127.0.0.1:9/v1", "sk-nobody");
+    let daemon = Daemon::start_with(config.permissions_json(LAW).mcp_json(&servers.to_string()));
+    let pid = |token: &str| {
+        let (is_error, text) = Mcp::new(&daemon, token, NEWEST).call("own__do", json!({"as": "pid"}));
+        assert!(!is_error, "{text}");
+        text.parse::<u32>().expect("a process number")
+    };
+    let of_agent = pid(&daemon.agent("bot", &[]));
+    let mut control = daemon.control();
+    let opened = control.call("run.open", &json!({"agent": "bot", "command": "test"})).expect("a run");
+    let of_run = pid(opened["token"].as_str().expect("a token"));
+    assert_ne!(of_agent, of_run);
+    control.call("run.close", &json!({"run": opened["run"], "exit_status": 0})).expect("an end");
+    wait_dead(&[of_run]);
+    assert!(lives(of_agent), "the agent goes on");
+    daemon.ctl(["agent", "kill", "bot", "--reason", "enough"]).ok();
+    wait_dead(&[of_agent]);
 }
 
 #[test]

@@ -12,6 +12,7 @@ use super::super::session::{Along, Limits, Listing, Session};
 use super::status::{self, Counters, State};
 use super::{Caller, Scope};
 use crate::os::clock;
+use aex_proto::value::AccountId;
 use rmcp::model::{ClientRequest, ServerResult};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -331,6 +332,14 @@ impl Scope {
         match server.shared {
             super::super::server::Shared::ByAll => Scope::All,
             super::super::server::Shared::ByRun => caller.run.map_or(Scope::Agent(caller.agent), Scope::Run),
+        }
+    }
+
+    /// The run or agent that has the process for itself.
+    pub(super) const fn owner(self) -> Option<AccountId> {
+        match self {
+            Scope::All => None,
+            Scope::Agent(account) | Scope::Run(account) => Some(account),
         }
     }
 }
