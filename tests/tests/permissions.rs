@@ -8,6 +8,8 @@ use std::os::unix::fs::symlink;
 use aex_tests::ask::chat;
 use aex_tests::client;
 use aex_tests::daemon::{Config, Daemon, Output};
+use aex_tests::ledger;
+use aex_tests::mcp::{Mcp, NEWEST, registry};
 use aex_tests::provider::Provider;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -319,4 +321,37 @@ fn a_fresh_home_has_a_file_that_denies_every_tool() {
     fs::write(&file, SEED).expect("write the file");
     house.daemon.ctl(["init"]).ok();
     assert_eq!(fs::read_to_string(&file).expect("the file"), SEED);
+}
+
+#[test]
+fn an_agent_s_own_policy_comes_before_the_permissions() {
+    let everything = r#"{"global_policy": "deny", "rules": [{"name": "all", "effect": "allow", "tool": "*.*"}]}"#;
+    let servers = registry(&[("old", "scripted-tool", &[])]);
+    let daemon =
+        Daemon::start_with(Config::with_base_url("http://127.0.0.1:9/v1", "sk-nobody").permissions_json(everything).mcp_json(&servers));
+    let listed = |names: &str| daemon.agent_with(&format!("only {names}").replace(' ', "-"), "1", 60, &["--allowed-tool-names", names]);
+    let rows: [(String, &[&str], &str); 5] = [
+        (daemon.agent("free", &[]), &["old__do", "old__echo"], ""),
+        (daemon.agent_with("none", "1", 60, &["--no-tools"]), &[], "`allow_tools` of the agent's policy (it may use no tools)"),
+        (listed("echo"), &["old__echo"], "`allowed_tool_names` of the agent's policy (it may use echo)"),
+        (listed("old.echo"), &["old__echo"], "`allowed_tool_names`"),
+        (listed("old__echo"), &["old__echo"], "`allowed_tool_names`"),
+    ];
+    for (token, may, denied) in rows {
+        let client = Mcp::new(&daemon, &token, NEWEST);
+        let listed: Vec<String> = client.tools().into_iter().filter(|name| ["old__do", "old__echo"].contains(&name.as_str())).collect();
+        assert_eq!(listed, may, "{denied}");
+        let (is_error, text) = client.call("old__do", json!({"as": "pid"}));
+        assert_eq!(is_error, !denied.is_empty(), "{text}");
+        assert!(!is_error || text.contains(denied), "{text}");
+    }
+    let checked = daemon.rpc("permission.check", &json!({"agent": "none", "tool": "old.echo", "arguments": "{}"}));
+    assert_eq!(
+        (&checked["effect"], &checked["rule"], &checked["file"]),
+        (&json!("deny"), &json!("allow_tools"), &json!("the agent's policy"))
+    );
+    let refused = ledger::events(&daemon).into_iter().find(|event| event["kind"] == "call.denied").expect("a refusal");
+    let told = daemon.ctl(["explain", &refused["seq"].to_string()]).ok().stdout;
+    assert!(told.contains("allow_tools") && !told.contains("differs"), "{told}");
+    daemon.ctl(["audit"]).ok();
 }

@@ -8,6 +8,7 @@
 
 mod arguments;
 mod call;
+mod capability;
 mod condition;
 mod decide;
 mod host;
@@ -22,6 +23,7 @@ mod spec;
 
 pub use arguments::{Arguments, MAX_BYTES, MAX_DEPTH, Malformed};
 pub use call::{Consent, NoConsent, ToolCall, ToolDenied, ToolResult, card, counted_as};
+pub use capability::is_capable;
 pub use condition::Conditions;
 pub use decide::{Caller, DecidedBy, Facts, Priced, Rated, Verdict};
 pub use host::{HostPattern, Odd, UrlHost};

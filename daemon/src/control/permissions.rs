@@ -3,6 +3,7 @@
 use super::agents::find;
 use super::daemon::counted;
 use super::fault::{Answer, no_agent, unfit};
+use super::policies::said;
 use crate::config::Problem;
 use crate::gate::Gate;
 use crate::ledger::AccountView;
@@ -63,6 +64,8 @@ pub(super) async fn check(keeper: &Gatekeeper, wanted: PermissionCheck) -> Answe
     let resolved = resolve(permissions.questions(&caller, &tool, &arguments), bases).await;
     let facts = permissions.observe(&caller, &tool, &arguments, &resolved);
     let verdict = permissions.decide(&caller, &tool, &facts);
+    let policy = active.policy_of(&view).map_err(|denial| unfit(said(&denial)))?;
+    let verdict = verdict.within(&policy.effective.fields, &tool);
     Ok(checked(caller, &tool, verdict, digest))
 }
 

@@ -38,7 +38,7 @@ pub(super) async fn show(gate: &Gate, named: AgentRef) -> Answer<PolicyShown> {
 }
 
 /// In words for the admin; clients read `wire::denial`.
-fn said(denial: &Denial) -> String {
+pub(super) fn said(denial: &Denial) -> String {
     match denial {
         Denial::TwoProfiles { profiles: [first, second] } => format!("two profiles are bound to this agent, {first} and {second}"),
         Denial::Malformed { message, .. } => message.clone(),

@@ -98,7 +98,7 @@ impl Gate {
     /// Asks the permissions of a configuration. Nothing is recorded or taken yet.
     ///
     /// # Errors
-    /// When the agent has no policy that can be read, or may use no tools at all.
+    /// When the agent has no policy that can be read.
     pub async fn weigh_tool(&self, active: &Active, view: &AccountView, wanted: &ToolWanted) -> Result<Weighed, Denial> {
         let policy = active.policy_of(view)?;
         let caller = Caller { agent: view.agent.name.clone(), groups: view.groups.clone() };
@@ -106,7 +106,7 @@ impl Gate {
         let in_force = &active.permissions;
         let resolved = resolve(in_force.permissions.questions(&caller, name, arguments), bases.clone()).await;
         let facts = in_force.permissions.observe(&caller, name, arguments, &resolved);
-        let verdict = in_force.permissions.decide(&caller, name, &facts);
+        let verdict = in_force.permissions.decide(&caller, name, &facts).within(&policy.effective.fields, name);
         // `serde_json` writes maps by the order of their keys: the text is canonical.
         let text = serde_json::Value::Object(arguments.map().clone()).to_string();
         let call = ToolCall {

@@ -22,7 +22,7 @@ use crate::ledger::{AccountView, LedgerFault};
 use aex_core::books::AccountKind;
 use aex_core::decision::Denial;
 use aex_core::event::{By, Outcome};
-use aex_core::tool::{Arguments, Caller, Consent, Effect, ToolName, ToolResult};
+use aex_core::tool::{self, Arguments, Caller, Consent, Effect, ToolName, ToolResult};
 use aex_proto::value::{Digest, RequestId};
 use consent::Cleared;
 use rmcp::model::{InputResponses, JsonObject, Tool};
@@ -169,9 +169,19 @@ impl Gatekeeper {
         Bases { cwd: server.map(|server| self.tools.cwd(server, &who(view))), home: self.user_home.clone() }
     }
 
+    /// Tells the tools that an account may call with some arguments at least.
+    fn may_pass(&self, view: &AccountView) -> impl Fn(&ToolName) -> bool + use<> {
+        let (active, caller) = (self.gate.active(), caller(view));
+        let policy = active.policy_of(view).ok();
+        move |name| {
+            let is_capable = policy.as_ref().is_some_and(|policy| tool::is_capable(&policy.effective.fields, name));
+            is_capable && active.permissions.permissions.may_pass(&caller, name)
+        }
+    }
+
     /// The tools that an account may call, by their names. Servers that do not start are left out; their state tells why.
     pub async fn offered(&self, view: &AccountView) -> Vec<Offered> {
-        let (caller, rules) = (caller(view), self.gate.active());
+        let may_pass = self.may_pass(view);
         let mut listing = JoinSet::new();
         for server in self.tools.servers() {
             let (keeper, who) = (self.clone(), who(view));
@@ -182,7 +192,7 @@ impl Gatekeeper {
             let Ok((server, Ok(listing))) = listed else { continue };
             for tool in &listing.tools {
                 let Ok(name) = ToolName::new(&server.name, &tool.name) else { continue };
-                if rules.permissions.permissions.may_pass(&caller, &name) {
+                if may_pass(&name) {
                     offered.push(Offered { wire: name.wire(), name, tool: tool.clone() });
                 }
             }

@@ -165,7 +165,7 @@ fn admitted(dossier: &CallDossier<'_>, held: &CallHeld) -> Result<CallStory, Str
         denial: None,
         checks: checks(&seen_by),
         rules: match &held.tool {
-            Some(call) => tool::rules(dossier.audit, call),
+            Some(call) => tool::rules(dossier.audit, call, &held.policy),
             None => {
                 of_model.map(|(card, policy)| rules(&held.ask, card, policy, held.facts.as_ref(), held.rule.as_deref())).unwrap_or_default()
             }
@@ -236,7 +236,7 @@ fn refused(dossier: &CallDossier<'_>, denied: &CallDenied) -> CallStory {
         checks: checks(&seen_by),
         // Fields come before rules: where one of them decided, no rule was looked at.
         rules: match &denied.tool {
-            Some(call) => tool::rules(dossier.audit, call),
+            Some(call) => tool::rules(dossier.audit, call, &denied.policy),
             None => weighed.filter(|_| !matches!(denied.denial, Denial::Policy { .. })).unwrap_or_default(),
         },
         bound: again.as_ref().and_then(Again::told),
@@ -248,7 +248,7 @@ fn refused(dossier: &CallDossier<'_>, denied: &CallDenied) -> CallStory {
         recomputed: recomputed
             .or_else(|| unknown_again(dossier, &denied.denial))
             .or_else(|| match (&denied.denial, &denied.tool) {
-                (Denial::Tool(refusal), Some(call)) => tool::refused(dossier.audit, call, refusal),
+                (Denial::Tool(refusal), Some(call)) => tool::refused(dossier.audit, call, &denied.policy, refusal),
                 _ => None,
             })
             .into_iter()

@@ -5,16 +5,18 @@ use crate::price;
 use crate::tool::{ToolCall, ToolDenied, Verdict};
 use crate::verify::Audit;
 use aex_proto::explain::{Recomputed, RuleSeen, SentTo};
+use aex_proto::value::Digest;
 
-/// What the permissions say again; `None` when they are not at hand.
-pub(super) fn verdict(audit: &Audit, call: &ToolCall) -> Option<Verdict> {
-    Some(audit.permissions(&call.permissions)?.decide(&call.caller, &call.name(), &call.facts))
+/// What the agent's policy and the permissions say again; `None` when they are not at hand.
+pub(super) fn verdict(audit: &Audit, call: &ToolCall, policy: &Digest) -> Option<Verdict> {
+    let (permissions, policy, name) = (audit.permissions(&call.permissions)?, audit.policy(policy)?, call.name());
+    Some(permissions.decide(&call.caller, &name, &call.facts).within(&policy.fields, &name))
 }
 
 /// Decision and bound of an admitted call, made again.
 pub(super) fn admitted(audit: &Audit, held: &CallHeld, call: &ToolCall) -> Vec<Recomputed> {
     let mut told = Vec::new();
-    if let Some(verdict) = verdict(audit, call) {
+    if let Some(verdict) = verdict(audit, call, &held.policy) {
         let said = |rule: Option<&str>, asked: bool| {
             let consent = if asked { ", with the consent of a person" } else { "" };
             format!("passes by {}{consent}", rule.unwrap_or("no rule"))
@@ -33,8 +35,8 @@ pub(super) fn admitted(audit: &Audit, held: &CallHeld, call: &ToolCall) -> Vec<R
 }
 
 /// A refusal, made again.
-pub(super) fn refused(audit: &Audit, call: &ToolCall, refusal: &ToolDenied) -> Option<Recomputed> {
-    let verdict = verdict(audit, call)?;
+pub(super) fn refused(audit: &Audit, call: &ToolCall, policy: &Digest, refusal: &ToolDenied) -> Option<Recomputed> {
+    let verdict = verdict(audit, call, policy)?;
     let said = |effect: &str, rule: &str| format!("{effect} by {rule}");
     let recorded = said(if refusal.unasked.is_some() { "ask" } else { "deny" }, &refusal.by.rule);
     let again = said(verdict.effect.name(), &verdict.by.rule);
@@ -42,8 +44,8 @@ pub(super) fn refused(audit: &Audit, call: &ToolCall, refusal: &ToolDenied) -> O
 }
 
 /// The rules that matched, and those that nearly did.
-pub(super) fn rules(audit: &Audit, call: &ToolCall) -> Vec<RuleSeen> {
-    let Some(verdict) = verdict(audit, call) else { return Vec::new() };
+pub(super) fn rules(audit: &Audit, call: &ToolCall, policy: &Digest) -> Vec<RuleSeen> {
+    let Some(verdict) = verdict(audit, call, policy) else { return Vec::new() };
     let stated = |name: &str| audit.permissions(&call.permissions)?.spec().rules.iter().find(|rule| rule.name == name);
     let seen = |name: &str, failed: Option<&str>, decided: bool| RuleSeen {
         decided,

@@ -22,7 +22,7 @@ const CUT_BYTES: usize = 128;
 pub enum Effect {
     /// Denies.
     Deny,
-    /// Asks a person. Until approvals exist it denies, and says so.
+    /// Would ask a person. Nobody is asked about calls of models: it denies, and says so.
     Ask,
     /// Lets pass what is left of the call within limits.
     Limit,

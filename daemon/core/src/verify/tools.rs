@@ -9,19 +9,21 @@ use crate::tool::{self, ToolCall, ToolDenied, Verdict};
 use aex_proto::value::Digest;
 
 impl Audit {
-    /// What the permissions say to a call of a tool; and that its caller has the names that they looked at.
-    fn permitted(&self, path: &[&Node], call: &ToolCall) -> Result<Verdict, String> {
+    /// What its agent's policy and the permissions say to a call of a tool; and that its caller has the names that they looked at.
+    fn permitted(&self, path: &[&Node], call: &ToolCall, policy: Digest) -> Result<Verdict, String> {
         let agent = governor(path).ok_or("and it has no agent")?;
         let groups: Vec<&str> = path.iter().filter(|node| node.row.kind == AccountKind::Group).map(|node| node.row.name.as_str()).collect();
         if agent.row.name != call.caller.agent || groups != call.caller.groups {
             return Err(format!("as the agent {} in {:?}; it is {} in {groups:?}", call.caller.agent, call.caller.groups, agent.row.name));
         }
         let permissions = self.snapshots.permissions.get(&call.permissions).ok_or("and the snapshot of its permissions is missing")?;
-        Ok(permissions.decide(&call.caller, &call.name(), &call.facts))
+        let policy = self.snapshots.policies.get(&policy).ok_or("and the snapshot of its policy is missing")?;
+        let name = call.name();
+        Ok(permissions.decide(&call.caller, &name, &call.facts).within(&policy.fields, &name))
     }
 
     pub(super) fn admitted_tool(&self, path: &[&Node], held: &CallHeld, call: &ToolCall) -> Result<(), String> {
-        let verdict = self.permitted(path, call)?;
+        let verdict = self.permitted(path, call, held.policy)?;
         call.passes(&verdict)?;
         if let Some(consent) = &call.consent {
             let agent = governor(path).ok_or("and it has no agent")?.row.id;
@@ -53,7 +55,7 @@ impl Audit {
 
     pub(super) fn refused_tool(&self, path: &[&Node], denied: &CallDenied, refusal: &ToolDenied) -> Result<(), String> {
         let call = denied.tool.as_ref().ok_or("and its inputs are not told")?;
-        let verdict = self.permitted(path, call)?;
+        let verdict = self.permitted(path, call, denied.policy)?;
         if call.name().to_string() == refusal.tool && refusal.follows(&verdict) {
             return Ok(());
         }
@@ -62,7 +64,7 @@ impl Audit {
 
     /// The money that a call of a tool asked for.
     pub(super) fn asked_tool(&self, path: &[&Node], denied: &CallDenied, call: &ToolCall) -> Result<Bound, String> {
-        call.passes(&self.permitted(path, call)?)?;
+        call.passes(&self.permitted(path, call, denied.policy)?)?;
         let (Some(ask), Some(card)) = (&denied.ask, denied.card) else { return Err("and its inputs are not told".to_owned()) };
         let card = self.snapshots.cards.get(&card).ok_or("and the snapshot of its card is missing")?;
         price::bound(ask, card, 0).map_err(|why| format!("and it has no bound: {why:?}"))

@@ -2,7 +2,7 @@
 //! that is named `resources/read` or `prompts/get`, which rules can mean like any other.
 
 use super::consent::Cleared;
-use super::{Gatekeeper, ToolName, Unmade, caller, result_text, who};
+use super::{Gatekeeper, ToolName, Unmade, result_text, who};
 use crate::gate::{Entered, Evidence};
 use crate::ledger::AccountView;
 use crate::tools::supervisor::{Listing, Progress};
@@ -188,12 +188,12 @@ impl Gatekeeper {
 
     /// All entries of a list, server by server, of servers whose entries an account may use.
     async fn entries<T: Send + 'static>(&self, view: &AccountView, list: List<T>) -> Vec<(String, T)> {
-        let (caller, rules) = (caller(view), self.gate.active());
+        let may_pass = self.may_pass(view);
         let List { tool, has, ask, read } = list;
         let mut listing = JoinSet::new();
         for server in self.tools.servers() {
             let Ok(name) = ToolName::new(&server.name, tool) else { continue };
-            if !rules.permissions.permissions.may_pass(&caller, &name) {
+            if !may_pass(&name) {
                 continue;
             }
             let (tools, who) = (self.tools.clone(), who(view));
