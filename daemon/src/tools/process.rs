@@ -3,12 +3,14 @@
 //! Owns the thread that starts them, the record of those that run, and what they say on standard error. Must not: know MCP, decide when a
 //! server is started.
 
+mod hidden;
 mod journal;
 mod pidfd;
 mod running;
 mod text;
 mod tree;
 
+pub(super) use hidden::Hidden;
 pub(super) use journal::{Feeder, Journal, drain};
 pub use journal::{LogLine, Stream};
 pub(super) use running::Running;

@@ -15,6 +15,7 @@ pub use listing::{Listing, Quarantined};
 
 use super::fault::ToolFault;
 use super::framing::{Activity, BAD_ANSWER, Junk, NOT_READ, Outbox, Progress, RESULT_TOO_LARGE, Seen, TOO_LARGE, Wire};
+use super::process::Hidden;
 use super::server::{Server, Times};
 use crate::os::clock;
 use host::Host;
@@ -61,9 +62,10 @@ pub(super) struct Session {
     runtime: Handle,
     ended: watch::Receiver<Option<End>>,
     asks: host::Asks,
+    hidden: Arc<Hidden>,
     /// The revision that is spoken.
     pub(super) protocol: ProtocolVersion,
-    pub(super) info: Option<Implementation>,
+    info: Option<Implementation>,
     pub(super) instructions: Option<String>,
     pub(super) capabilities: ServerCapabilities,
     /// Whether it answers `ping`: some servers do not, and are asked for their tools instead.
@@ -107,6 +109,8 @@ pub(super) struct Pipes {
     pub(super) input: Arc<Outbox>,
     pub(super) seen: Arc<Seen>,
     pub(super) junk: Junk,
+    /// What nothing may hold that the server says and that is kept.
+    pub(super) hidden: Arc<Hidden>,
     /// How long a probe may stay unanswered.
     pub(super) probe: Duration,
     pub(super) changed: watch::Sender<Changed>,
@@ -117,8 +121,13 @@ impl Session {
     /// Opens a conversation. The opening that it was is told by [`Session::opening`].
     ///
     /// # Errors
-    /// What the server said instead, in words.
+    /// What the server said instead, in words of one line, without secrets.
     pub(super) async fn open(server: &Arc<Server>, pipes: Pipes, opening: Opening) -> Result<(Session, Service), String> {
+        let hidden = Arc::clone(&pipes.hidden);
+        Session::begin(server, pipes, opening).await.map_err(|why| hidden.said(&why))
+    }
+
+    async fn begin(server: &Arc<Server>, pipes: Pipes, opening: Opening) -> Result<(Session, Service), String> {
         let host = Host::new(server, pipes.changed);
         let asks = host.asks.clone();
         let wire = Wire::new(pipes.output, pipes.input, server.bounds.message_bytes, pipes.probe, pipes.seen, pipes.junk);
@@ -142,6 +151,7 @@ impl Session {
             runtime: Handle::current(),
             ended: pipes.ended,
             asks,
+            hidden: pipes.hidden,
             protocol: info.protocol_version.clone(),
             info: info.server_info.clone(),
             instructions: info.instructions.clone(),
@@ -149,6 +159,11 @@ impl Session {
             answers_ping: std::sync::atomic::AtomicBool::new(true),
         };
         Ok((session, service))
+    }
+
+    /// The name and version that the server gave itself.
+    pub(super) fn implementation(&self) -> Option<String> {
+        self.info.as_ref().map(|info| self.hidden.said(&format!("{} {}", info.name, info.version)))
     }
 
     /// Whether its pipes are closed: what is asked now is not sent.
@@ -231,15 +246,16 @@ impl Session {
         true
     }
 
+    /// What a server says in an error is kept and shown in more places than the answer that an agent gets.
     fn refused(&self, error: ErrorData) -> ToolFault {
-        let server = self.server.name.clone();
+        let (server, message) = (self.server.name.clone(), self.hidden.said(&error.message));
         let limit = self.server.bounds.message_bytes;
         match error.code {
             RESULT_TOO_LARGE => ToolFault::ResultTooLarge { server, limit },
             TOO_LARGE => ToolFault::RequestTooLarge { server, limit },
-            NOT_READ => ToolFault::Stopped { server, why: error.message.into_owned() },
-            BAD_ANSWER => ToolFault::Protocol { server, detail: error.message.into_owned() },
-            code => ToolFault::Refused { server, code: code.0, message: error.message.into_owned(), detail: error.data },
+            NOT_READ => ToolFault::Stopped { server, why: message },
+            BAD_ANSWER => ToolFault::Protocol { server, detail: message },
+            code => ToolFault::Refused { server, code: code.0, message, detail: error.data.map(|data| self.hidden.data(data)) },
         }
     }
 
@@ -282,7 +298,7 @@ impl Drop for Abandoned<'_> {
     }
 }
 
-/// Why a conversation did not begin, in words of one line.
+/// Why a conversation did not begin.
 fn words(fault: &ClientInitializeError) -> String {
     match fault {
         ClientInitializeError::ConnectionClosed(_) => "its output ended before it answered".to_owned(),
@@ -295,6 +311,6 @@ fn words(fault: &ClientInitializeError) -> String {
         ClientInitializeError::ExpectedInitResult(_) | ClientInitializeError::ExpectedInitResponse(_) => {
             "it answered something else than what it is".to_owned()
         }
-        other => other.to_string().lines().next().unwrap_or_default().to_owned(),
+        other => other.to_string(),
     }
 }

@@ -44,6 +44,9 @@ struct Flags {
     /// Where more tools stand as JSON, read whenever the list is asked for; one of a known name takes its place.
     #[arg(long)]
     tools: Option<std::path::PathBuf>,
+    /// Answer this method with an error; its words stand in the variable SAYS.
+    #[arg(long)]
+    refuse: Option<String>,
     /// Answer a batch for each request (revision 2025-03-26), with ids as strings.
     #[arg(long)]
     odd: bool,
@@ -97,6 +100,11 @@ fn say(text: &str) {
     drop(writeln!(io::stderr().lock(), "{text}"));
 }
 
+/// What it is told to say in its errors, and of itself.
+fn says() -> String {
+    std::env::var("SAYS").unwrap_or_default()
+}
+
 fn write(bytes: &[u8]) {
     let mut output = io::stdout().lock();
     if output.write_all(bytes).and_then(|()| output.flush()).is_err() {
@@ -122,8 +130,13 @@ impl Tool {
             }
             ("notifications/cancelled", _) => self.cancelled.lock().unwrap().push(params["requestId"].clone()),
             (_, None) => {}
+            (refused, Some(id)) if self.flags.refuse.as_deref() == Some(refused) => {
+                let data = json!({"said": says()});
+                send(&json!({"jsonrpc": "2.0", "id": id, "error": {"code": -32000, "message": says(), "data": data}}));
+            }
             ("initialize", Some(id)) if self.flags.revision != MODERN => {
-                let info = json!({"name": "scripted", "version": "1"});
+                let name = if says().is_empty() { "scripted".to_owned() } else { says() };
+                let info = json!({"name": name, "version": "1"});
                 self.answer(
                     &id,
                     json!({

@@ -4,7 +4,7 @@ use aex_tests::daemon::PATIENCE;
 use aex_tests::tools::{AGENT, Gate, Shop, call, said, scripted, secret, server, text, within};
 use aexd::tools::fault::ToolFault;
 use aexd::tools::sandbox::Level;
-use aexd::tools::server::MayAsk;
+use aexd::tools::server::{EnvPart, EnvValue, MayAsk};
 use aexd::tools::supervisor::{Ask, AskReply, State, Stream};
 use rmcp::model::{
     ClientRequest, ElicitResult, ElicitationAction, PingRequest, ReadResourceRequest, ReadResourceRequestParams, ServerResult,
@@ -198,4 +198,39 @@ async fn a_server_has_its_own_environment_and_its_log_no_secret() {
     let file = std::fs::read_to_string(shop.options.logs.join("tool.log")).unwrap();
     assert!(file.contains("my key is ***") && !file.contains("sk-canary-1"), "{file}");
     assert!(PATIENCE > Duration::ZERO);
+}
+
+#[tokio::test]
+async fn what_a_server_says_in_errors_is_one_line_without_secrets() {
+    let says = |flags: &[&str]| {
+        let mut server = scripted("tool", flags);
+        let parts = ["\u{1b}[31mbad\ntoken ", "sk-canary-1", " \u{1b}]0;title\u{7}\u{202e}"].map(|part| EnvPart::Text(part.to_owned()));
+        let [before, _, after] = parts;
+        server.env.insert("SAYS".to_owned(), EnvValue(vec![before, EnvPart::Env("sk-canary-1".to_owned()), after]));
+        Shop::open(vec![server])
+    };
+    for (method, at) in [("initialize", "it refused to begin: "), ("tools/list", "refused the request: ")] {
+        let shop = says(&["--refuse", method]);
+        let fault = shop.call("tool", "echo", json!({})).await.unwrap_err().to_string();
+        let words = format!("{at}bad token *** (-32000)");
+        assert!(fault.contains(&words) && !fault.contains(char::is_control), "{method}: {fault:?}");
+        let reason = shop.until("tool", "its reason", |instance| instance.reason.is_some()).await.reason.unwrap();
+        assert!(reason.ends_with(&words), "{method}: {reason:?}");
+        let logs = shop.tools.logs("tool", usize::MAX).unwrap();
+        assert!(logs.iter().any(|line| line.text.starts_with("killed: ") && line.text.ends_with(&words)), "{method}: {logs:?}");
+        let file = std::fs::read_to_string(shop.options.logs.join("tool.log")).unwrap();
+        assert!(!file.contains("sk-canary-1") && !file.contains(|letter: char| letter != '\n' && letter.is_control()), "{file:?}");
+    }
+    let shop = says(&["--refuse", "resources/read"]);
+    assert_eq!(
+        shop.call("tool", "echo", json!({"text": "sk-canary-1\n"})).await,
+        Ok("sk-canary-1\n".to_owned()),
+        "a result is the agent's"
+    );
+    assert_eq!(shop.state("tool", State::Ready).await.implementation.as_deref(), Some("bad token *** 1"));
+    let read = ClientRequest::ReadResourceRequest(ReadResourceRequest::new(ReadResourceRequestParams::new("file:///a")));
+    let refused = within("the refusal", shop.tools.request("tool", &AGENT, read, None)).await.unwrap_err();
+    let ToolFault::Refused { message, detail, .. } = refused else { panic!("{refused:?}") };
+    assert_eq!(message, "bad token ***");
+    assert!(!detail.unwrap().to_string().contains("canary"));
 }

@@ -4,7 +4,7 @@
 
 use super::super::framing::Allowance;
 use super::super::lock;
-use super::text::Hidden;
+use super::hidden::Hidden;
 use crate::os::clock;
 use aex_proto::value::Stamp;
 use std::collections::VecDeque;
@@ -140,7 +140,7 @@ impl Kept {
 pub(in crate::tools) struct Feeder {
     journal: Arc<Journal>,
     pid: u32,
-    hidden: Hidden,
+    hidden: Arc<Hidden>,
     rate: Mutex<Rate>,
 }
 
@@ -155,7 +155,7 @@ impl Feeder {
     /// For a process whose environment holds these secrets.
     pub(in crate::tools) fn new<'a>(journal: &Arc<Journal>, pid: u32, secrets: impl Iterator<Item = &'a str>) -> Arc<Feeder> {
         let rate = Mutex::new(Rate { left: LINES, at: clock::mono(), dropped: 0 });
-        Arc::new(Feeder { journal: Arc::clone(journal), pid, hidden: Hidden::new(secrets), rate })
+        Arc::new(Feeder { journal: Arc::clone(journal), pid, hidden: Arc::new(Hidden::new(secrets)), rate })
     }
 
     /// Keeps a line, unless there are too many.
@@ -165,12 +165,17 @@ impl Feeder {
             self.journal.keep(self.pid, Stream::Daemon, format!("{dropped} lines came too fast and were dropped"));
         }
         let line = line.split_at_checked(LOOKED_AT).map_or(line, |(head, _)| head);
-        self.journal.keep(self.pid, stream, self.hidden.clean(line));
+        self.journal.keep(self.pid, stream, self.hidden.line(line));
     }
 
-    /// Keeps a line of the daemon's own.
-    pub(in crate::tools) fn say(&self, text: String) {
-        self.journal.keep(self.pid, Stream::Daemon, text);
+    /// Keeps a line of the daemon's own, which may hold words of the server.
+    pub(in crate::tools) fn say(&self, text: &str) {
+        self.journal.keep(self.pid, Stream::Daemon, self.hidden.said(text));
+    }
+
+    /// The values that nothing which the process says may hold when it is kept.
+    pub(in crate::tools) fn hidden(&self) -> &Arc<Hidden> {
+        &self.hidden
     }
 }
 

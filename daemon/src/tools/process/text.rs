@@ -1,42 +1,4 @@
-//! What a tool wrote, made fit for a terminal and a log: no control characters, no secrets, no endless lines.
-
-use super::super::boundary;
-
-/// The longest line that is kept, in bytes.
-pub(super) const MAX_LINE: usize = 4 << 10;
-/// A secret shorter than this is not looked for: it would take ordinary words out.
-const SHORTEST: usize = 4;
-const HIDDEN: &str = "***";
-
-/// The values that must not be kept.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Hidden(Vec<String>);
-
-impl Hidden {
-    /// Each line of each value, the longest first.
-    pub(super) fn new<'a>(values: impl Iterator<Item = &'a str>) -> Hidden {
-        let lines = values.flat_map(str::lines).map(str::trim).filter(|line| line.len() >= SHORTEST);
-        let mut lines: Vec<String> = lines.map(str::to_owned).collect();
-        lines.sort_by_key(|line| std::cmp::Reverse(line.len()));
-        lines.dedup();
-        Hidden(lines)
-    }
-
-    /// A line as it is kept.
-    pub(super) fn clean(&self, line: &[u8]) -> String {
-        let mut text = plain(&String::from_utf8_lossy(line));
-        for secret in &self.0 {
-            if text.contains(secret) {
-                text = text.replace(secret, HIDDEN);
-            }
-        }
-        if text.len() > MAX_LINE {
-            text.truncate(boundary(&text, MAX_LINE));
-            text.push('…');
-        }
-        text
-    }
-}
+//! What a tool wrote, made fit for a terminal and a log: no control characters, no sequences of a terminal.
 
 /// A text that others wrote, fit for one line of a terminal.
 #[must_use]
@@ -46,7 +8,7 @@ pub fn one_line(text: &str) -> String {
 }
 
 /// Text without control characters and without the sequences of a terminal (ECMA-48: CSI, OSC and the other strings, single escapes).
-fn plain(text: &str) -> String {
+pub(super) fn plain(text: &str) -> String {
     let mut kept = String::with_capacity(text.len());
     let mut letters = text.chars();
     while let Some(letter) = letters.next() {
@@ -100,24 +62,16 @@ mod tests {
 
     #[track_caller]
     fn check(line: &str, kept: &str) {
-        let hidden = Hidden::new(["sk-abcdef", "line one\nline two", "abc", ""].into_iter());
-        assert_eq!(hidden.clean(line.as_bytes()), kept, "{line:?}");
+        assert_eq!(plain(line), kept, "{line:?}");
     }
 
     #[test]
-    fn what_is_kept_moves_no_cursor_and_holds_no_secret() {
+    fn what_is_kept_moves_no_cursor() {
         check("started\r", "started");
         check("\u{1b}[31mred\u{1b}[0m \u{1b}]0;title\u{7}end", "red end");
         check("\u{1b}]52;c;aGk=\u{1b}\\clip", "clip");
         check("\u{1b}(Bx\u{9b}2Jy\u{8}\u{0}", "xy");
         check("a\u{202e}b\u{200b}c", "abc");
-        check("key sk-abcdef!", "key ***!");
-        check("sk-\u{1b}[0mabcdef", "***");
-        check("line two of it", "*** of it");
-        check("abc stays: it is short", "abc stays: it is short");
         assert_eq!(one_line("  Adds\n\ttwo \u{1b}[2Jnumbers\u{202e}.\r\n"), "Adds two numbers.");
-        let long = "é".repeat(MAX_LINE);
-        let kept = Hidden::default().clean(long.as_bytes());
-        assert!(kept.len() <= MAX_LINE + "…".len() && kept.ends_with("é…"), "{}", kept.len());
     }
 }

@@ -1,6 +1,7 @@
 //! The tools of a server: bounded, in one order, a bad one apart from the good ones.
 
 use super::super::fault::ToolFault;
+use super::super::process::Hidden;
 use super::{Along, Limits, Session};
 use rmcp::model::{ClientRequest, ListToolsRequest, PaginatedRequestParams, ServerResult, Tool};
 use serde_json::Value;
@@ -85,7 +86,7 @@ impl Session {
             instructions: self.instructions.clone(),
             has_resources: self.capabilities.resources.is_some(),
             has_prompts: self.capabilities.prompts.is_some(),
-            ..gathered.listing()
+            ..gathered.listing(&self.hidden)
         }
     }
 
@@ -120,15 +121,18 @@ impl Gathered {
     }
 
     fn refuse(&mut self, name: &str, reason: String) {
-        let name = name.chars().filter(|letter| !letter.is_control()).take(MAX_NAME).collect();
+        let name = name.chars().take(MAX_NAME).collect();
         if self.quarantined.len() < MAX_TOOLS {
             self.quarantined.push(Quarantined { name, reason });
         }
     }
 
-    fn listing(mut self) -> Listing {
+    fn listing(mut self, hidden: &Hidden) -> Listing {
         if self.left_out > 0 {
             self.refuse("", format!("the server has more than {MAX_TOOLS} tools; {} are left out", self.left_out));
+        }
+        for bad in &mut self.quarantined {
+            (bad.name, bad.reason) = (hidden.said(&bad.name), hidden.said(&bad.reason));
         }
         self.quarantined.sort_by(|one, other| one.name.cmp(&other.name));
         Listing { tools: self.tools.into_values().collect(), quarantined: self.quarantined, ..Listing::default() }
@@ -191,10 +195,10 @@ mod tests {
         ] {
             gathered.add(tool);
         }
-        let listing = gathered.listing();
+        let listing = gathered.listing(&Hidden::default());
         let names: Vec<&str> = listing.tools.iter().map(|tool| &*tool.name).collect();
         assert_eq!(names, ["a", "b"]);
         let apart: Vec<&str> = listing.quarantined.iter().map(|one| one.name.as_str()).collect();
-        assert_eq!(apart, ["", "b", "deep", "list", "no_schema", "text", "title", "x[2J"]);
+        assert_eq!(apart, ["", "b", "deep", "list", "no_schema", "text", "title", "x"]);
     }
 }

@@ -182,7 +182,7 @@ impl Life {
         {
             let mut facts = lock(&self.instance.facts);
             facts.protocol = Some(session.protocol.to_string());
-            facts.implementation = session.info.as_ref().map(|info| format!("{} {}", info.name, info.version));
+            facts.implementation = session.implementation();
             facts.ready_at = Some(ready_at);
             facts.listing = Arc::new(listing);
         }
@@ -237,7 +237,7 @@ impl Life {
                                     self.changed.send_modify(|count| *count = count.wrapping_add(1));
                                 }
                                 // The old list holds on: what it names may still be there.
-                                Err(fault) => alive.feeder.say(format!("its changed list could not be read: {fault}")),
+                                Err(fault) => alive.feeder.say(&format!("its changed list could not be read: {fault}")),
                             }
                             chore = Some(Box::pin(async move {
                                 sleep(pace.relist).await;

@@ -59,6 +59,7 @@ impl Alive {
             junk: Box::new(move |line| junk.line(Stream::Stdout, line)),
             // One that is known to answer it has all the time.
             probe: if opening == Opening::Discover { instance.server.times.start } else { pace.probe },
+            hidden: Arc::clone(self.feeder.hidden()),
             changed: self.changed.clone(),
             ended: self.ended.subscribe(),
         };
@@ -82,7 +83,7 @@ impl Alive {
             drop(timeout(LAST_LINES, super::shut(&mut closed)).await);
         }
         drop(timeout(LAST_LINES, self.stderr).await);
-        self.feeder.say(exit.map_or_else(|| "ended".to_owned(), |exit| exit.to_string()));
+        self.feeder.say(&exit.map_or_else(|| "ended".to_owned(), |exit| exit.to_string()));
         let words = instance.journal.last_words(LAST_WORDS, pid);
         self.ended.send_replace(Some(match exit {
             Some(exit) => End::Exited(exit, words),
@@ -94,21 +95,21 @@ impl Alive {
     /// Ends a process with which nothing can be done.
     pub(super) async fn fell(self, instance: &Instance, why: &str, closed: Option<Closed>) -> Option<Exit> {
         self.ended.send_replace(Some(End::Stopped(why.to_owned())));
-        self.feeder.say(format!("killed: {why}"));
+        self.feeder.say(&format!("killed: {why}"));
         self.bury(instance, closed).await
     }
 
     /// Kills a process: somebody wants that.
     pub(super) async fn kill(self, why: &str) -> Option<Exit> {
         self.ended.send_replace(Some(End::Stopped(why.to_owned())));
-        self.feeder.say(format!("killed: {why}"));
+        self.feeder.say(&format!("killed: {why}"));
         self.process.end().await
     }
 
     /// Lets a process end: it reads the end of its input; its group is asked to end; its tree is killed. Each step has this time.
     pub(super) async fn part(self, why: &str, grace: Duration) -> Option<Exit> {
         self.ended.send_replace(Some(End::Stopped(why.to_owned())));
-        self.feeder.say(format!("stopped: {why}"));
+        self.feeder.say(&format!("stopped: {why}"));
         self.input.close();
         if timeout(grace, self.process.exited()).await.is_err() {
             self.process.terminate();

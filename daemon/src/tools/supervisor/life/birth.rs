@@ -44,7 +44,7 @@ pub(super) async fn give(options: &Arc<Options>, spawner: &Spawner, instance: &I
     let input = Sender::from_owned_fd(input).map_err(|fault| fault.to_string())?;
     let stderr = Receiver::from_owned_fd(stderr).map_err(|fault| fault.to_string())?;
     let feeder = Feeder::new(&instance.journal, process.pid(), secrets.iter().map(crate::os::secret::Secret::expose));
-    feeder.say("started".to_owned());
+    feeder.say("started");
     Ok(Alive {
         process,
         input: Outbox::new(input, instance.server.bounds.message_bytes.saturating_mul(UNREAD), options.pace.unread),
