@@ -5,8 +5,9 @@
 use std::fs;
 use std::path::Path;
 
+use aex_tests::daemon::binary;
 use aex_tests::ledger::until;
-use aex_tests::workshop::Workshop;
+use aex_tests::workshop::{Workshop, refusal};
 use serde_json::{Value, json};
 
 const SECRET: &str = "canary-of-a-server";
@@ -54,4 +55,51 @@ fn a_server_tells_no_secret_and_forges_no_line() {
             assert!(!is_forged && !text.contains(['\u{1b}', '\u{7}']), "{method}, {what}: {text:?}");
         }
     }
+}
+
+/// Whether a server was started.
+#[track_caller]
+fn is_started(shop: &Workshop, name: &str) -> bool {
+    let list = shop.daemon.ctl(["tools", "list", "--json"]).ok().json();
+    let servers = list["servers"].as_array().expect("servers");
+    servers.iter().any(|server| server["name"] == name && (server["state"] != "stopped" || server["restarts"] != 0))
+}
+
+#[test]
+fn a_name_that_means_no_server_is_answered_without_another_one() {
+    let shop = Workshop::open(&json!({"global_policy": "allow", "rules": {"banned": "deny"}}), "");
+    let add = |name: &str, program: &str| {
+        shop.daemon.ctl(["tools", "add", name, "--sandbox", "none", "--", program]).ok();
+    };
+    // The first of them by its name does not start.
+    add("brk", "/bin/false");
+    add("mock", &binary("mock_tool").display().to_string());
+    shop.daemon.ctl(["tools", "disable", "mock"]).ok();
+    for (tool, status, why) in [
+        ("mock.calculate_sum", 503, "The tool server `mock` is disabled; `aexctl tools enable mock` enables it"),
+        ("mock__calculate_sum", 503, "The tool server `mock` is disabled"),
+        ("mokk.calculate_sum", 404, "There is no tool `mokk.calculate_sum`"),
+        ("mokk__calculate_sum", 404, "There is no tool `mokk__calculate_sum`"),
+        ("mock.banned", 403, "is denied by rule"),
+    ] {
+        let answer = shop.call(tool, &json!({}));
+        let (_, message) = refusal(&answer);
+        assert!(answer.status == status && message.contains(why), "{tool}: {answer}");
+        let said = shop.daemon.ctl(["tools", "call", tool, "--agent", "bot"]);
+        assert!(said.code != 0 && !said.stderr.contains("brk"), "{tool}: {said:?}");
+    }
+    assert_eq!((is_started(&shop, "brk"), is_started(&shop, "shop")), (false, false), "nothing was started for them");
+    let tools: Vec<String> = shop.events("call.denied").iter().map(|denied| denied["tool"].to_string()).collect();
+    assert!(!tools.iter().any(|tool| tool.contains("brk")), "{tools:?}");
+
+    // For a bare name all servers are looked at: what one of them is ill of is not the answer.
+    assert_eq!(shop.call("echo", &json!({"text": "hi"})).json()["result"], "hi");
+    let answer = shop.call("nothing", &json!({}));
+    assert!(answer.status == 404 && refusal(&answer).1.contains("There is no tool `nothing`"), "{answer}");
+    assert_eq!(shop.call("banned", &json!({})).status, 403);
+    // Which of two is meant nobody can say.
+    add("twin", &binary("scripted-tool").display().to_string());
+    let answer = shop.call("echo", &json!({"text": "hi"}));
+    assert!(answer.status == 404 && refusal(&answer).1.contains("There is no tool `echo`"), "{answer}");
+    shop.is_sound();
 }

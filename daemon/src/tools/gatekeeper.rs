@@ -5,6 +5,7 @@
 
 mod consent;
 mod context;
+mod meant;
 mod owners;
 mod pinned;
 
@@ -25,12 +26,12 @@ use aex_core::event::{By, Outcome};
 use aex_core::tool::{self, Arguments, Caller, Consent, Effect, ToolName, ToolResult};
 use aex_proto::value::{Digest, RequestId};
 use consent::Cleared;
+use meant::Meaning;
 use rmcp::model::{InputResponses, JsonObject, Tool};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinSet;
 
 /// JSON-RPC errors with which a server says that it did nothing: no such method or tool, no valid request or parameters.
 const NOTHING_DONE: std::ops::RangeInclusive<i32> = -32602..=-32600;
@@ -60,7 +61,8 @@ pub struct Offered {
 /// A call as it is asked for.
 #[derive(Debug)]
 pub struct Wanted {
-    /// The tool: its name for agents, `SERVER.TOOL`, or its bare name where one server alone has such a tool.
+    /// The tool: its name for agents, `SERVER.TOOL`, or its bare name (without `.` and `__`) where the account may call
+    /// such a tool of one server alone.
     pub tool: String,
     /// Its arguments.
     pub arguments: JsonObject,
@@ -182,14 +184,8 @@ impl Gatekeeper {
     /// The tools that an account may call, by their names. Servers that do not start are left out; their state tells why.
     pub async fn offered(&self, view: &AccountView) -> Vec<Offered> {
         let may_pass = self.may_pass(view);
-        let mut listing = JoinSet::new();
-        for server in self.tools.servers() {
-            let (keeper, who) = (self.clone(), who(view));
-            listing.spawn(async move { (Arc::clone(&server), keeper.listing(&server, &who).await) });
-        }
         let mut offered = Vec::new();
-        while let Some(listed) = listing.join_next().await {
-            let Ok((server, Ok(listing))) = listed else { continue };
+        for (server, listing) in self.listings(view).await {
             for tool in &listing.tools {
                 let Ok(name) = ToolName::new(&server.name, &tool.name) else { continue };
                 if may_pass(&name) {
@@ -242,8 +238,23 @@ impl Gatekeeper {
         };
         let Wanted { tool, arguments, progress, asks, input } = wanted;
         // What is meant, as far as names tell: nothing is started for a call that the permissions deny.
-        let Some((server, name)) = self.meant(&view, &tool).await else { return Err(refused(Denial::UnknownTool { tool })) };
-        let mut meant = self.described(&view, request, (tool, server, name), arguments)?;
+        let mut meant = match self.meant(&view, &tool).await {
+            Meaning::Tool(server, name) => self.described(&view, request, (tool, server, name), arguments)?,
+            Meaning::Disabled(server, name) => {
+                let fault = ToolFault::Disabled { server: server.name.clone() };
+                let mut meant = self.described(&view, request, (tool.clone(), server, name), arguments)?;
+                self.weighed(&view, request, &mut meant).await?;
+                drop(refused(Denial::UnknownTool { tool }));
+                return Err(Unmade::Failed(fault));
+            }
+            Meaning::Nothing(denied) => {
+                if let Some((server, name)) = denied {
+                    let mut meant = self.described(&view, request, (tool.clone(), server, name), arguments)?;
+                    self.weighed(&view, request, &mut meant).await?;
+                }
+                return Err(refused(Denial::UnknownTool { tool }));
+            }
+        };
         let Cleared { weighed, consent, server } = self.cleared(&view, request, &mut meant, &mut left).await?;
         let hold = self.held(entered, weighed, consent).await?;
         let ToolWanted { name, arguments, .. } = meant.wanted;
@@ -367,41 +378,6 @@ impl Gatekeeper {
         };
         self.gate.end_tool(hold, ToolEnded::Answered(result));
         Ok(answer)
-    }
-
-    /// The server and the tool that a name means.
-    async fn meant(&self, view: &AccountView, tool: &str) -> Option<(Arc<Server>, ToolName)> {
-        let servers = self.tools.servers();
-        if let Ok(name) = ToolName::parse(tool)
-            && let Some(server) = servers.iter().find(|server| server.name == name.server)
-        {
-            return Some((Arc::clone(server), name));
-        }
-        let named = |server: &&Arc<Server>| tool.strip_prefix(server.name.as_str()).is_some_and(|rest| rest.starts_with("__"));
-        for server in servers.iter().filter(named) {
-            // Nearly always it is what stands behind. Of a name that may be a shortened one only the server's own list tells.
-            let plain = ToolName::new(&server.name, tool.get(server.name.len() + 2..).unwrap_or_default()).ok();
-            let plain = plain.filter(|name| name.wire() == tool);
-            if plain.is_none() || ToolName::may_be_short(tool) {
-                let listing = self.tools.list(&server.name, &who(view)).await.ok();
-                let tools = listing.iter().flat_map(|listing| &listing.tools);
-                let mut names = tools.filter_map(|tool| ToolName::new(&server.name, &tool.name).ok());
-                if let Some(name) = names.find(|name| name.wire() == tool) {
-                    return Some((Arc::clone(server), name));
-                }
-            }
-            if let Some(name) = plain {
-                return Some((Arc::clone(server), name));
-            }
-        }
-        let mut bare = self.offered(view).await.into_iter().filter(|offer| offer.name.tool == tool);
-        if let Some(only) = bare.next().filter(|_| bare.next().is_none()) {
-            let server = servers.iter().find(|server| server.name == only.name.server)?;
-            return Some((Arc::clone(server), only.name));
-        }
-        // A rule may deny it whoever has it: that is said before that nobody has.
-        let server = servers.first()?;
-        Some((Arc::clone(server), ToolName::new(&server.name, tool).ok()?))
     }
 }
 
