@@ -145,6 +145,39 @@ fn a_damaged_file_of_pins_trusts_nothing_and_is_left_as_it_is() {
 }
 
 #[test]
+fn a_server_that_invents_tools_takes_no_other_s_room_and_is_forgotten_when_it_is_removed() {
+    let shop = Workshop::open(&json!({"global_policy": "allow"}), "");
+    let invent = |round: usize| (0..900).map(|number| tool(&format!("t{round}_{number}"), "New.")).collect::<Vec<_>>();
+    for round in 0..2 {
+        define(&shop, &invent(round));
+        ctl(&shop, &["restart", "shop"]).ok();
+        let answer = shop.call(&format!("shop.t{round}_7"), &json!({}));
+        match round {
+            0 => assert_eq!(answer.status, 200, "{answer}"),
+            _ => is_quarantined(&answer, "more than 1000 tools of `shop`, counting those that it has no more"),
+        }
+    }
+    assert_eq!(shop.call("shop.echo", &json!({"text": "hi"})).status, 200, "what is pinned holds on");
+    let refused = ctl(&shop, &["approve", "shop", "--yes"]);
+    assert!(refused.code == 1 && refused.stderr.contains("hint: aexctl tools remove shop forgets them"), "{refused:?}");
+    let doctor = shop.daemon.ctl(["doctor"]);
+    assert!(doctor.code == 1 && doctor.stdout.contains("too many are pinned already, of shop;"), "{doctor:?}");
+    let program = binary("scripted-tool").display().to_string();
+    ctl(&shop, &["add", "other", "--sandbox", "none", "--", &program]).ok();
+    assert_eq!(shop.call("other.echo", &json!({"text": "hi"})).status, 200, "another server's tools");
+
+    ctl(&shop, &["remove", "shop"]).ok();
+    let kept = std::fs::read_to_string(shop.daemon.home().join("tools/pins.json")).expect("the pins");
+    assert!(kept.contains("\"other\"") && !kept.contains("\"shop\""), "{}", kept.len());
+    define(&shop, &[tool("echo", "Says something else.")]);
+    let definitions = shop.definitions().display().to_string();
+    ctl(&shop, &["add", "shop", "--sandbox", "none", "--", &program, "--tools", &definitions]).ok();
+    assert_eq!(shop.call("shop.echo", &json!({"text": "hi"})).status, 200, "it is seen for the first time");
+    assert!(!shop.daemon.ctl(["doctor"]).stdout.contains("pinned already"));
+    shop.is_sound();
+}
+
+#[test]
 fn what_runs_inside_a_run_trusts_no_tool() {
     let shop = Workshop::with_server(&all(), "", &json!({"trust": "approve"}));
     let mut command = shop.daemon.command("aexctl");

@@ -41,8 +41,11 @@ pub(super) async fn status(keeper: &Gatekeeper, facts: &Facts) -> Answer<DaemonS
     let tools = super::tools::health(&active.config, keeper);
     checks.extend(tools.map(|(passed, detail)| Check { name: "tools".to_owned(), passed, detail }));
     let failed = |name: &str, detail: String| Check { name: name.to_owned(), passed: false, detail };
-    let distrusted = keeper.pins().problem().map(|why| failed("pins", format!("every tool is quarantined: {why}")));
-    checks.extend(distrusted);
+    let (problem, full) = (keeper.pins().problem(), keeper.pins().full().join(", "));
+    checks.extend(problem.map(|why| failed("pins", format!("every tool is quarantined: {why}"))));
+    let is_full =
+        format!("new tools are quarantined, because too many are pinned already, of {full}; `aexctl tools remove` forgets a server's");
+    checks.extend((!full.is_empty()).then(|| failed("pins", is_full)));
     let asked = keeper.approvals().lasting().err().map(|why| failed("approvals", format!("no approval is lasting: {why}")));
     checks.extend(asked);
     checks.extend(gate.ledger().recent_jump().as_ref().map(clock_check));

@@ -49,6 +49,10 @@ pub(super) async fn remove(control: &Control, by: By, named: ServerRef) -> Answe
     let done = ToolsDone { action: ToolsAction::Removed, servers: vec![named.name.clone()] };
     let (name, missing) = (named.name.clone(), EditFault::NotFound(named.name.clone()));
     change(control, by, done, move |text| edit::remove(text.ok_or(missing)?, &name)).await?;
+    control.gatekeeper.pins().forget(&named.name).await.map_err(|why| {
+        let why = format!("`{}` is removed, but what is pinned of its tools stays: {why}", named.name);
+        ErrorObject::fault(Fault::Unavailable, why)
+    })?;
     Ok(ServerRemoved { name: named.name })
 }
 

@@ -3,6 +3,8 @@
 //! Owns the file of the pins, `tools/pins.json`. A tool that says something else than its pin is quarantined: not offered, not called. A
 //! file that cannot be used trusts nothing. Must not: know who may approve.
 
+mod word;
+
 use super::server::{Server, Trust};
 use super::supervisor::{Listing, Quarantined};
 use super::{keep, lock};
@@ -16,18 +18,21 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
+/// Pins of one server, those of tools that it has no more among them: one that invents names takes no other's place.
+const MAX_OF_SERVER: usize = 1_000;
 /// Pins in all.
-const MAX_PINS: usize = 10_000;
+const MAX_PINS: usize = 50_000;
 /// The longest definition that is kept whole, in bytes; of a longer one only the digest is.
 const MAX_TEXT: usize = 64 << 10;
-/// All definitions that are kept whole, in bytes.
+/// All definitions that are kept whole, in bytes: of one server, and of all.
+const MAX_TEXTS_OF_SERVER: usize = 2 << 20;
 const MAX_TEXTS: usize = 16 << 20;
 /// The largest file, in bytes.
-const MAX_FILE: u64 = 32 << 20;
+const MAX_FILE: u64 = 64 << 20;
 /// Lists of a server whose outcome is kept: one for each process that is in use.
 const MAX_SCREENED: usize = 16;
-/// Changes that are told once only; a server that changes its tools again and again tells no more.
-const MAX_TOLD: usize = 10_000;
+/// Changes of one server that are told, each once; one that changes its tools again and again tells no more.
+const MAX_TOLD: usize = 2_000;
 
 /// A handle on them. Clones share them.
 #[derive(Clone)]
@@ -37,7 +42,7 @@ struct Inner {
     path: PathBuf,
     state: Mutex<State>,
     /// One change at a time.
-    changing: tokio::sync::Mutex<()>,
+    changing: Arc<tokio::sync::Mutex<()>>,
 }
 
 struct State {
@@ -47,7 +52,9 @@ struct State {
     screened: HashMap<String, Vec<Screened>>,
     /// Tools in quarantine, by server and name.
     pending: BTreeMap<(String, String), Pending>,
-    told: BTreeSet<(PinChange, String, String, Digest)>,
+    told: BTreeMap<String, BTreeSet<(PinChange, String, Digest)>>,
+    /// Servers with tools for which there is no room among the pins.
+    full: BTreeSet<String>,
 }
 
 type Pinned = BTreeMap<String, BTreeMap<String, Pin>>;
@@ -122,6 +129,8 @@ pub enum NotApproved {
     Otherwise(String),
     /// The file cannot be used, or written.
     File(String),
+    /// So many tools are pinned already.
+    Full(String),
 }
 
 impl Pins {
@@ -132,8 +141,8 @@ impl Pins {
         if let Err(why) = &pins {
             tracing::error!(why, "pins of tools cannot be used: every tool is quarantined");
         }
-        let state = State { pins, screened: HashMap::new(), pending: BTreeMap::new(), told: BTreeSet::new() };
-        Pins(Arc::new(Inner { path, state: Mutex::new(state), changing: tokio::sync::Mutex::default() }))
+        let state = State { pins, screened: HashMap::new(), pending: BTreeMap::new(), told: BTreeMap::new(), full: BTreeSet::new() };
+        Pins(Arc::new(Inner { path, state: Mutex::new(state), changing: Arc::default() }))
     }
 
     /// Why nothing is trusted; `None`: the file is good.
@@ -142,18 +151,35 @@ impl Pins {
         lock(&self.0.state).pins.as_ref().err().cloned()
     }
 
+    /// The servers with tools for which there is no room among the pins.
+    #[must_use]
+    pub fn full(&self) -> Vec<String> {
+        lock(&self.0.state).full.iter().cloned().collect()
+    }
+
+    /// Makes one change, which reads, hashes and writes: on a thread for that, and to its end whoever stops waiting for it. `None`: a panic.
+    async fn change<T: Send + 'static>(&self, change: impl FnOnce(&Pins) -> T + Send + 'static) -> Option<T> {
+        let one_at_a_time = Arc::clone(&self.0.changing).lock_owned().await;
+        let pins = self.clone();
+        let changed = tokio::task::spawn_blocking(move || {
+            let changed = change(&pins);
+            drop(one_at_a_time);
+            changed
+        });
+        changed.await.ok()
+    }
+
     /// Looks at a file again that could not be used.
     pub async fn mend(&self) {
-        let _one_at_a_time = self.0.changing.lock().await;
-        if self.problem().is_none() {
-            return;
-        }
-        let path = self.0.path.clone();
-        if let Ok(pins) = tokio::task::spawn_blocking(move || load(&path)).await {
-            let mut state = lock(&self.0.state);
-            state.pins = pins;
-            state.screened.clear();
-        }
+        let mend = |pins: &Pins| {
+            if pins.problem().is_some() {
+                let found = load(&pins.0.path);
+                let mut state = lock(&pins.0.state);
+                state.pins = found;
+                state.screened.clear();
+            }
+        };
+        self.change(mend).await.unwrap_or_default();
     }
 
     /// Why a tool is in quarantine for its definition.
@@ -169,19 +195,17 @@ impl Pins {
         if let Some(outcome) = self.known(server, &raw) {
             return (outcome, Vec::new());
         }
-        let _one_at_a_time = self.0.changing.lock().await;
-        if let Some(outcome) = self.known(server, &raw) {
-            return (outcome, Vec::new());
-        }
-        let (pins, inner, server, raw) = (self.clone(), Arc::clone(&self.0), server.clone(), raw);
-        let listed = Arc::clone(&raw);
-        let screened = tokio::task::spawn_blocking(move || pins.look(&server, &listed)).await;
-        drop(inner);
-        // A panic in between: nothing of the list is trusted.
-        screened.unwrap_or_else(|_| (Arc::new(nothing(&raw, "its definition could not be looked at")), Vec::new()))
+        let (looked_at, server) = (Arc::clone(&raw), server.clone());
+        let look = move |pins: &Pins| match pins.known(&server, &looked_at) {
+            Some(outcome) => (outcome, Vec::new()),
+            None => pins.look(&server, &looked_at),
+        };
+        self.change(look).await.unwrap_or_else(|| (Arc::new(nothing(&raw)), Vec::new()))
     }
 
-    fn known(&self, server: &Server, raw: &Arc<Listing>) -> Option<Arc<Listing>> {
+    /// What became of a list, if that is known.
+    #[must_use]
+    pub fn known(&self, server: &Server, raw: &Arc<Listing>) -> Option<Arc<Listing>> {
         let state = lock(&self.0.state);
         let mut screened = state.screened.get(&server.name)?.iter();
         let found = screened.find(|screened| Arc::ptr_eq(&screened.raw, raw) && screened.trust == server.trust)?;
@@ -235,7 +259,11 @@ impl Pins {
                     told.push(Told { what: PinChange::FirstUse, pins: digests });
                 }
                 Err(why) => {
-                    tracing::error!(why, server = server.name, "new tools cannot be pinned, so they are quarantined");
+                    let is_new = !matches!(why, NotApproved::Full(_)) || lock(&self.0.state).full.insert(server.name.clone());
+                    let why = why.words();
+                    if is_new {
+                        tracing::error!(why, server = server.name, "new tools cannot be pinned, so they are quarantined");
+                    }
                     for tool in good.extract_if(.., |tool| digests.contains_key(tool.name.as_ref())) {
                         let definition = definition(&tool);
                         let (digest, bytes, reason) = (definition.digest(), definition.text().len(), format!("it cannot be pinned: {why}"));
@@ -257,16 +285,19 @@ impl Pins {
         for tool in &outcome.tools {
             state.pending.remove(&(server.name.clone(), tool.name.to_string()));
         }
+        if state.pending.keys().filter(|(of, _)| *of == server.name).count() > MAX_OF_SERVER {
+            state.pending.retain(|(of, tool), _| *of != server.name || is_there(tool));
+        }
         state.pending.extend(bad.into_iter().map(|(tool, pending)| ((server.name.clone(), tool.name.to_string()), pending)));
+        let seen = state.told.entry(server.name.clone()).or_default();
         for (what, pins) in [(PinChange::Changed, changed), (PinChange::Unapproved, unapproved), (PinChange::Removed, gone)] {
-            let is_new = |tool: &String, digest: &Digest| {
-                let new = state.told.len() < MAX_TOLD && state.told.insert((what, server.name.clone(), tool.clone(), *digest));
+            let mut is_new = |tool: &String, digest: &Digest| {
+                let new = seen.len() < MAX_TOLD && seen.insert((what, tool.clone(), *digest));
                 if new {
                     tracing::warn!(server = server.name, tool, what = what.name(), "a tool is not what is pinned");
                 }
                 new
             };
-            let mut is_new = is_new;
             let pins: BTreeMap<String, Digest> = pins.into_iter().filter(|(tool, digest)| is_new(tool, digest)).collect();
             if !pins.is_empty() {
                 told.push(Told { what, pins });
@@ -281,75 +312,55 @@ impl Pins {
     }
 
     /// Writes pins beside those that are there.
-    fn pin(&self, pinned: &Pinned, server: &str, fresh: BTreeMap<String, Pin>) -> Result<Arc<Pinned>, String> {
+    fn pin(&self, pinned: &Pinned, server: &str, fresh: BTreeMap<String, Pin>) -> Result<Arc<Pinned>, NotApproved> {
         let mut all = pinned.clone();
-        all.entry(server.to_owned()).or_default().extend(fresh);
+        let own = all.entry(server.to_owned()).or_default();
+        own.extend(fresh);
+        if own.len() > MAX_OF_SERVER {
+            return Err(NotApproved::Full(format!("more than {MAX_OF_SERVER} tools of `{server}`, counting those that it has no more")));
+        }
         if all.values().map(BTreeMap::len).sum::<usize>() > MAX_PINS {
-            return Err(format!("{MAX_PINS} tools are pinned already"));
+            return Err(NotApproved::Full(format!("more than {MAX_PINS} tools in all")));
         }
         let mut texts = 0_usize;
-        for pin in all.values_mut().flat_map(BTreeMap::values_mut) {
-            texts = texts.saturating_add(pin.definition.as_ref().map_or(0, |definition| definition.text().len()));
-            if texts > MAX_TEXTS {
-                pin.definition = None;
+        for own in all.values_mut() {
+            let mut of_server = 0_usize;
+            for pin in own.values_mut() {
+                let length = pin.definition.as_ref().map_or(0, |definition| definition.text().len());
+                if of_server.saturating_add(length) > MAX_TEXTS_OF_SERVER || texts.saturating_add(length) > MAX_TEXTS {
+                    pin.definition = None;
+                } else {
+                    of_server = of_server.saturating_add(length);
+                    texts = texts.saturating_add(length);
+                }
             }
         }
-        let kept = Kept { version: 1, servers: all };
+        let all = self.write(all).map_err(NotApproved::File)?;
+        lock(&self.0.state).full.remove(server);
+        Ok(all)
+    }
+
+    fn write(&self, servers: Pinned) -> Result<Arc<Pinned>, String> {
+        let kept = Kept { version: 1, servers };
         keep::write(&self.0.path, &kept).map_err(|fault| format!("{}: {fault}", self.0.path.display()))?;
         Ok(Arc::new(kept.servers))
     }
+}
 
-    /// The tools of a server that are in quarantine for their definitions, and those that it has no more.
+impl NotApproved {
+    /// What stands in the way.
     #[must_use]
-    pub fn review(&self, server: &str, tool: Option<&str>) -> Vec<Review> {
-        let state = lock(&self.0.state);
-        let own = state.pins.as_ref().ok().and_then(|pins| pins.get(server));
-        let wanted = |(of, name): &(String, String)| of == server && tool.is_none_or(|tool| tool == name);
-        let review = |((_, name), pending): (&(String, String), &Pending)| {
-            let pin = own.and_then(|own| own.get(name));
-            Review {
-                tool: name.clone(),
-                digest: pending.digest,
-                bytes: pending.bytes,
-                reason: pending.reason.clone(),
-                old: pin.and_then(|pin| pin.definition.clone()),
-                pinned_at: pin.map(|pin| pin.at),
-                new: pending.definition.clone(),
-            }
-        };
-        state.pending.iter().filter(|(place, _)| wanted(place)).map(review).collect()
-    }
-
-    /// Trusts definitions that a person has looked at, all or none: by tool, the digest of what was shown.
-    ///
-    /// # Errors
-    /// Why nothing was approved.
-    pub async fn approve(&self, server: &str, shown: &BTreeMap<String, Digest>) -> Result<(), NotApproved> {
-        let _one_at_a_time = self.0.changing.lock().await;
-        let (pinned, fresh) = {
-            let state = lock(&self.0.state);
-            let pinned = state.pins.clone().map_err(NotApproved::File)?;
-            let mut fresh = BTreeMap::new();
-            for (tool, digest) in shown {
-                let pending = state.pending.get(&(server.to_owned(), tool.clone()));
-                let pending = pending.filter(|pending| pending.digest == *digest).ok_or_else(|| NotApproved::Otherwise(tool.clone()))?;
-                fresh.insert(tool.clone(), Pin { at: clock::wall(), definition: pending.definition.clone(), digest: *digest });
-            }
-            (pinned, fresh)
-        };
-        let (pins, name) = (self.clone(), server.to_owned());
-        let written = tokio::task::spawn_blocking(move || pins.pin(&pinned, &name, fresh)).await;
-        let new = written.unwrap_or_else(|fault| Err(fault.to_string())).map_err(NotApproved::File)?;
-        let mut state = lock(&self.0.state);
-        state.pins = Ok(new);
-        state.screened.remove(server);
-        shown.keys().for_each(|tool| drop(state.pending.remove(&(server.to_owned(), tool.clone()))));
-        Ok(())
+    pub fn words(&self) -> &str {
+        match self {
+            NotApproved::Otherwise(tool) => tool,
+            NotApproved::File(why) | NotApproved::Full(why) => why,
+        }
     }
 }
 
 /// A list of which nothing is trusted.
-fn nothing(raw: &Listing, reason: &str) -> Listing {
+pub(super) fn nothing(raw: &Listing) -> Listing {
+    let reason = "its definition could not be looked at";
     let bad = raw.tools.iter().map(|tool| Quarantined { name: tool.name.to_string(), reason: reason.to_owned() });
     Listing { tools: Vec::new(), quarantined: raw.quarantined.iter().cloned().chain(bad).collect(), ..raw.clone() }
 }

@@ -43,6 +43,8 @@ pub(in crate::control) async fn approve(control: &Control, by: By, wanted: ToolA
         }
         NotApproved::File(why) => ErrorObject::fault(Fault::Unavailable, format!("nothing was approved: {why}"))
             .hint("put the file right, then aexctl models reload"),
+        NotApproved::Full(why) => ErrorObject::fault(Fault::Conflict, format!("nothing was approved: {why}"))
+            .hint(format!("aexctl tools remove {server} forgets them; what is added again is seen for the first time")),
     })?;
     control.gatekeeper.tools().tell_changed();
     let tools = pins.keys().cloned().collect();

@@ -1,7 +1,7 @@
 //! Lists of tools as far as they are trusted; what becomes of pins is recorded.
 
 use super::super::fault::ToolFault;
-use super::super::pins::{Pins, Told};
+use super::super::pins::{self, Pins, Told};
 use super::super::server::Server;
 use super::super::supervisor::{Caller, Listing};
 use super::Gatekeeper;
@@ -37,13 +37,21 @@ impl Gatekeeper {
     }
 
     async fn screened(&self, server: &Server, raw: Arc<Listing>) -> Arc<Listing> {
-        let (listing, told) = self.pins.screen(server, raw).await;
-        for told in told {
-            if let Err(fault) = self.record_pins(&server.name, None, told).await {
-                tracing::error!(%fault, server = server.name, "what became of pins could not be recorded");
-            }
+        if let Some(listing) = self.pins.known(server, &raw) {
+            return listing;
         }
-        listing
+        // In a task of its own: what became of the list is recorded, whoever stops waiting for it.
+        let (keeper, server, looked_at) = (self.clone(), server.clone(), Arc::clone(&raw));
+        let screening = tokio::spawn(async move {
+            let (listing, told) = keeper.pins.screen(&server, looked_at).await;
+            for told in told {
+                if let Err(fault) = keeper.record_pins(&server.name, None, told).await {
+                    tracing::error!(%fault, server = server.name, "what became of pins could not be recorded");
+                }
+            }
+            listing
+        });
+        screening.await.unwrap_or_else(|_| Arc::new(pins::nothing(&raw)))
     }
 
     /// Records what became of pins.
