@@ -5,7 +5,7 @@ use crate::exit::{Exit, Failure};
 use aex_core::paths::{Paths, Place};
 use aex_proto::daemon::{Hello, PROTOCOL};
 use aex_proto::frame::{self, Frame, MAX_REPLY_LINE, Splitter};
-use aex_proto::method::{DaemonHello, Method, Nothing, Notice};
+use aex_proto::method::{DaemonHello, Method, Nothing, Notice, RunEnded};
 use aex_proto::rpc::{Id, Outcome, Outgoing, Request};
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
@@ -89,6 +89,16 @@ impl Client {
 
     /// Calls a method that may take longer, or must not take long.
     pub(crate) fn call_within<M: Method>(&mut self, params: &M::Params, limit: Duration) -> Result<M::Reply, Failure> {
+        self.call_told::<M, RunEnded>(params, limit, None)
+    }
+
+    /// The same; notifications of one kind are told as they come, where somebody hears them. All others are kept.
+    pub(crate) fn call_told<M: Method, N: Notice>(
+        &mut self,
+        params: &M::Params,
+        limit: Duration,
+        hear: Option<&dyn Fn(N::Params)>,
+    ) -> Result<M::Reply, Failure> {
         self.calls += 1;
         let bug = |fault: serde_json::Error| Failure::new(format!("{}: {fault}", M::NAME)).with(Exit::Bug);
         let request = Request::call::<M>(self.calls, params).map_err(bug)?;
@@ -104,7 +114,10 @@ impl Client {
         loop {
             match self.next(deadline, M::NAME)? {
                 Outgoing::Response(response) if response.id == Id::Number(self.calls) => return reply::<M>(response.outcome),
-                Outgoing::Notice(notice) => self.notices.push_back(notice),
+                Outgoing::Notice(notice) => match hear.filter(|_| notice.method == N::NAME) {
+                    Some(hear) => hear(notice.params().map_err(|error| Failure::from(error).with(Exit::Bug))?),
+                    None => self.notices.push_back(notice),
+                },
                 // The daemon could not read the request at all.
                 Outgoing::Response(response) if response.id == Id::Null => return reply::<M>(response.outcome),
                 // The late reply to a call that was given up.
@@ -230,7 +243,7 @@ fn unreachable_daemon(socket: &Path, fault: &std::io::Error) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aex_proto::method::{AgentInspect, RunEnded};
+    use aex_proto::method::AgentInspect;
     use aex_proto::rpc::{ErrorObject, Fault, Incoming, Response};
     use std::io::{BufRead, BufReader};
     use std::os::unix::net::UnixListener;

@@ -132,6 +132,13 @@ pub struct ApprovalRevoke {
     pub reason: Option<String>,
 }
 
+/// Notification `tool.waits`, to the connection that made the call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolWaits {
+    /// The call.
+    pub approval: Approval,
+}
+
 /// Notification `approval.wanted`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApprovalWanted {

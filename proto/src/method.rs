@@ -280,6 +280,15 @@ impl Notice for ApprovalWanted {
     type Params = approval::ApprovalWanted;
 }
 
+/// A call that this connection made with `tool.call` waits for a person.
+#[derive(Clone, Copy, Debug)]
+pub struct ToolWaits;
+
+impl Notice for ToolWaits {
+    const NAME: &'static str = "tool.waits";
+    type Params = approval::ToolWaits;
+}
+
 /// Lines of an export.
 #[derive(Clone, Copy, Debug)]
 pub struct ExportPushed;

@@ -2,6 +2,9 @@
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
 
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Stdio};
+
 use aex_tests::client;
 use aex_tests::daemon::{Daemon, Output, output};
 use aex_tests::ledger::{denials, until};
@@ -238,6 +241,69 @@ fn calls_that_begin_to_wait_are_told_to_who_follows() {
     let id = notice["params"]["approval"]["id"].as_str().expect("an id");
     ctl(&shop, &["deny", id]).ok();
     is_denied(&call.answer(), "A person denied");
+}
+
+/// A call that aexctl makes, once it has said that it waits: its process, and the line.
+#[track_caller]
+fn waits_in_aexctl(shop: &Workshop) -> (Child, String) {
+    let mut command = shop.daemon.command("aexctl");
+    command.args(["tools", "call", "shop.echo", "--agent", "bot", r#"{"text": "here"}"#]);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("start aexctl");
+    let mut line = String::new();
+    let mut said = BufReader::new(child.stderr.take().expect("its standard error"));
+    said.read_line(&mut line).expect("a line of it");
+    (child, line)
+}
+
+#[test]
+fn a_call_from_the_command_line_says_what_it_waits_for_and_ends_with_it() {
+    let shop = Workshop::open(&asking(), "");
+    let (child, line) = waits_in_aexctl(&shop);
+    let id = shop.asked();
+    assert!(line.starts_with("waits for a person until ") && line.ends_with(&format!(": aexctl approvals approve {id}\n")), "{line:?}");
+    ctl(&shop, &["approve", &id]).ok();
+    let output = child.wait_with_output().expect("its end");
+    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stdout).as_ref()), (Some(0), "here\n"));
+
+    // Whoever is gone is waited for no longer, and nothing is called for nobody.
+    let (mut child, _) = waits_in_aexctl(&shop);
+    let id = shop.asked();
+    child.kill().expect("end aexctl");
+    child.wait().expect("its end");
+    shop.waiting(0);
+    assert_eq!(ctl(&shop, &["approve", &id]).code, 4);
+
+    // So is one whose call runs.
+    let folder = tempfile::tempdir().expect("a folder");
+    let gate = folder.path().join("gate");
+    nix::unistd::mkfifo(&gate, nix::sys::stat::Mode::S_IRWXU).expect("a pipe with a name");
+    let mut command = shop.daemon.command("aexctl");
+    command.args(["tools", "call", "shop.hang", "--agent", "bot", &json!({"ready": gate}).to_string()]);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("start aexctl");
+    assert_eq!(std::fs::read_to_string(&gate).expect("the tool is called"), "ready\n");
+    child.kill().expect("end aexctl");
+    child.wait().expect("its end");
+    until("the end of a call whose caller has left", || {
+        let ends = shop.events("call.settled");
+        ends.iter().any(|end| end["outcome"] == "client_left").then_some(())
+    });
+    assert_eq!(shop.events("call.held").len(), 2);
+    shop.is_sound();
+}
+
+#[test]
+fn a_client_that_says_no_more_still_hears_its_answer() {
+    let shop = Workshop::open(&asking(), "");
+    let mut control = shop.daemon.control();
+    let call =
+        json!({"jsonrpc": "2.0", "id": 7, "method": "tool.call", "params": {"agent": "bot", "tool": "shop.echo", "arguments": "{}"}});
+    control.send(format!("{call}\n").as_bytes());
+    control.says_no_more();
+    let notice = control.receive().expect("a notification");
+    assert_eq!((&notice["method"], &notice["params"]["approval"]["id"]), (&json!("tool.waits"), &json!(shop.asked())));
+    ctl(&shop, &["approve", &shop.asked()]).ok();
+    assert_eq!(control.receive().expect("the answer")["id"], 7);
+    shop.is_sound();
 }
 
 /// Has a process inside a run answer a call, by a shell's words.

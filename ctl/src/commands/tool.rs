@@ -10,6 +10,7 @@ use crate::cli::{Tools as Verb, ToolsAdd};
 use crate::client::Client;
 use crate::exit::{Attempt, Exit, Failure};
 use crate::units::instant;
+use aex_proto::approval::ToolWaits;
 use aex_proto::method::{self, Nothing};
 use aex_proto::tool::{Entry, Grants, LogLine, LogStream, Sandbox, ServerChanged, ServerRef, ToolAdd, ToolInvoke, ToolInvoked, ToolLogs};
 use aex_proto::value::Pico;
@@ -73,7 +74,8 @@ pub(super) fn run(context: &Context<'_>, verb: Verb) -> Result<Exit, Failure> {
                 other => other.unwrap_or_default(),
             };
             let wanted = ToolInvoke { agent, tool, arguments };
-            let invoked = context.connect()?.call_within::<method::ToolCall>(&wanted, CALL)?;
+            let waits = |waits: ToolWaits| view.note(&waiting(&waits));
+            let invoked = context.connect()?.call_told::<method::ToolCall, method::ToolWaits>(&wanted, CALL, Some(&waits))?;
             view.show(&invoked, |_| result(&invoked))?;
             if !invoked.is_error {
                 return Ok(Exit::Done);
@@ -175,6 +177,12 @@ fn log_line(line: &LogLine) -> String {
         LogStream::Stdout => "stdout",
     };
     format!("{}  {:>7}  {stream:<6}  {}", instant(line.at), line.pid, line.text)
+}
+
+/// What a call waits for, and who can end its waiting.
+fn waiting(ToolWaits { approval }: &ToolWaits) -> String {
+    let until = instant(approval.expires_at);
+    format!("waits for a person until {until}: aexctl approvals approve {}", approval.id)
 }
 
 /// What a tool answered, for a person: its texts, and JSON where it has none. A tool writes no sequences to our terminal.

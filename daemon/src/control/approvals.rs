@@ -10,10 +10,10 @@ use aex_core::event::{Answered, ApprovalGiven, By};
 use aex_core::tool::shown;
 use aex_proto::approval::{
     Approval, ApprovalAnswered, ApprovalApprove, ApprovalDeny, ApprovalList, ApprovalQuery, ApprovalRevoke, ApprovalWanted,
-    Lasting as LastingTold, Person,
+    Lasting as LastingTold, Person, ToolWaits,
 };
 use aex_proto::frame;
-use aex_proto::method::ApprovalWanted as Wanted;
+use aex_proto::method::{ApprovalWanted as Wanted, ToolWaits as CallWaits};
 use aex_proto::rpc::{ErrorObject, Fault, Request};
 use aex_proto::run::RunId;
 use aex_proto::value::RequestId;
@@ -64,6 +64,27 @@ pub(super) async fn follow(following: Following, lines: Lines) {
             }
         }
         known = waiting.iter().map(|waiting| waiting.request).collect();
+    }
+}
+
+/// The outcome of a call. Its caller is told once when it begins to wait for a person.
+pub(super) async fn told_to_caller<T>(approvals: &Approvals, request: RequestId, lines: &Lines, calling: impl Future<Output = T>) -> T {
+    let mut changed = approvals.changed();
+    tokio::pin!(calling);
+    loop {
+        tokio::select! {
+            biased;
+            made = &mut calling => return made,
+            Ok(()) = changed.changed() => {}
+        }
+        if let Some(waiting) = approvals.waiting().iter().find(|waiting| waiting.request == request) {
+            let notice = Request::notice::<CallWaits>(&ToolWaits { approval: told(waiting) });
+            if let Some(line) = notice.ok().and_then(|notice| frame::line(&notice).ok()) {
+                // A caller that is gone ends the call in another way.
+                drop(lines.send(line).await);
+            }
+            return calling.await;
+        }
     }
 }
 

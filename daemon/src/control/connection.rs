@@ -1,6 +1,6 @@
 //! One connection: lines in, lines out, and what lives no longer than it does.
 //!
-//! Requests are served one after the other. Every line that goes out passes one short queue with a deadline per line: a client
+//! Requests are served one after the other; one that waits on the client's behalf ends when the client leaves. Every line that goes out passes one short queue with a deadline per line: a client
 //! that does not read cannot make the daemon hold its replies.
 
 use super::events::Tail;
@@ -9,7 +9,10 @@ use super::{Control, Peer, approvals, events, export, is_over, methods, tools};
 use aex_proto::frame::{self, Frame, MAX_LINE, Splitter};
 use aex_proto::rpc::{ErrorObject, Fault, Incoming, Response};
 use aex_proto::value::AccountId;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;
+use std::collections::VecDeque;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -21,6 +24,8 @@ use tokio::time::timeout;
 
 /// Bytes read at once.
 const CHUNK: usize = 16 * 1024;
+/// Lines that may have come while a method is served, before no more are read.
+const AHEAD: usize = 2;
 /// Lines that may wait to be written.
 const QUEUE: usize = 8;
 /// How long the client may take for one line.
@@ -58,7 +63,7 @@ pub(super) async fn serve(control: Arc<Control>, stream: UnixStream, peer: Peer,
     let (lines, queue) = mpsc::channel(QUEUE);
     let writing = tokio::spawn(write(output, queue));
     let mut connection = Connection { control: Arc::clone(&control), peer, lines, tails: JoinSet::new(), is_tied: false };
-    connection.read(input, shutdown).await;
+    connection.read(Intake::new(input), shutdown).await;
     // The place is kept until the last line is out.
     let Peer { number, slot: _slot, .. } = connection.end();
     // Fails only when the keeper has gone, and that is when the daemon ends: runs get their grace at its next start.
@@ -101,40 +106,37 @@ impl Connection {
         }
     }
 
-    async fn read(&mut self, mut input: OwnedReadHalf, mut shutdown: watch::Receiver<bool>) {
-        let mut splitter = Splitter::new(MAX_LINE);
-        let mut chunk = vec![0; CHUNK];
+    async fn read(&mut self, mut intake: Intake, mut shutdown: watch::Receiver<bool>) {
         let lines = self.lines.clone();
         loop {
-            let read = tokio::select! {
-                read = input.read(&mut chunk) => read,
+            let frame = tokio::select! {
+                biased;
+                frame = intake.next() => frame,
                 () = lines.closed() => return,
                 () = is_over(&mut shutdown) => return,
             };
-            let Some(bytes) = read.ok().filter(|count| *count > 0).and_then(|count| chunk.get(..count)) else { return };
-            for frame in splitter.feed(bytes) {
-                if self.frame(frame).await.is_none() {
-                    return;
-                }
+            let Some(frame) = frame else { return };
+            if self.frame(frame, &mut intake).await.is_none() {
+                return;
             }
         }
     }
 
     /// Answers a line; `None` when nobody takes the answer.
-    async fn frame(&mut self, frame: Frame) -> Option<()> {
+    async fn frame(&mut self, frame: Frame, intake: &mut Intake) -> Option<()> {
         let mut after = Vec::new();
         match frame {
             Frame::TooLong => self.send(&Incoming::too_long()).await?,
             Frame::Line(line) => match Incoming::parse(&line) {
                 Incoming::One(request) => {
-                    if let Some(response) = self.response(request, &mut after).await {
+                    if let Some(response) = self.response(request, &mut after, intake).await? {
                         self.send(&response).await?;
                     }
                 }
                 Incoming::Batch(batch) => {
                     let mut responses = Vec::with_capacity(batch.len());
                     for request in batch {
-                        responses.extend(self.response(request, &mut after).await);
+                        responses.extend(self.response(request, &mut after, intake).await?);
                     }
                     if !responses.is_empty() {
                         self.send(&responses).await?;
@@ -148,11 +150,25 @@ impl Connection {
         Some(())
     }
 
-    async fn response(&self, request: Result<aex_proto::rpc::Request, Box<Response>>, after: &mut Vec<After>) -> Option<Response> {
+    /// The response to a request; a notification has none. Outer `None`: the client has left, and with it what waited on its behalf.
+    async fn response(
+        &self,
+        request: Result<aex_proto::rpc::Request, Box<Response>>,
+        after: &mut Vec<After>,
+        intake: &mut Intake,
+    ) -> Option<Option<Response>> {
         let before = after.len();
         let response = match request {
-            // Boxed: the largest of all methods would otherwise be part of every connection.
-            Ok(request) => Box::pin(methods::serve(&self.control, &self.peer, request, after)).await,
+            Ok(request) => {
+                let ends_with_client = methods::ends_with_client(&request.method);
+                // Boxed: the largest of all methods would otherwise be part of every connection.
+                let serving = Box::pin(methods::serve(&self.control, &self.peer, &self.lines, request, after));
+                tokio::select! {
+                    biased;
+                    response = serving => response,
+                    () = intake.left(), if ends_with_client => return None,
+                }
+            }
             Err(refusal) => Some(*refusal),
         };
         // Before the client hears of its run, and can start anything in it.
@@ -161,7 +177,7 @@ impl Connection {
                 self.control.fence.tie(self.peer.process, *run);
             }
         }
-        response
+        Some(response)
     }
 
     async fn send<T: Serialize>(&self, message: &T) -> Option<()> {
@@ -213,5 +229,55 @@ impl Connection {
         let error = ErrorObject::fault(Fault::Throttled, format!("subscription {subscription}: {MAX_TAILS} are open on this connection"));
         self.send(&Response::error(aex_proto::rpc::Id::Null, error)).await;
         false
+    }
+}
+
+/// What a client sends. It is read on while a method waits on the client's behalf, so that its leaving is seen.
+struct Intake {
+    input: OwnedReadHalf,
+    splitter: Splitter,
+    chunk: Vec<u8>,
+    frames: VecDeque<Frame>,
+    is_over: bool,
+}
+
+impl Intake {
+    fn new(input: OwnedReadHalf) -> Intake {
+        Intake { input, splitter: Splitter::new(MAX_LINE), chunk: vec![0; CHUNK], frames: VecDeque::new(), is_over: false }
+    }
+
+    /// The next line; `None` when no more come.
+    async fn next(&mut self) -> Option<Frame> {
+        loop {
+            match self.frames.pop_front() {
+                None if self.is_over => return None,
+                None => self.read().await,
+                frame => return frame,
+            }
+        }
+    }
+
+    async fn read(&mut self) {
+        let read = self.input.read(&mut self.chunk).await;
+        match read.ok().filter(|count| *count > 0).and_then(|count| self.chunk.get(..count)) {
+            Some(bytes) => self.frames.extend(self.splitter.feed(bytes)),
+            None => self.is_over = true,
+        }
+    }
+
+    /// Waits until the client has left. One that only says no more still hears its answers. Whether one has left that sent many requests ahead
+    /// is not known before those are served.
+    async fn left(&mut self) {
+        while !self.is_over && self.frames.len() < AHEAD {
+            self.read().await;
+        }
+        // poll(2): hung up are both ways, shut down by one side may be one.
+        let mut asked = [PollFd::new(self.input.as_ref().as_fd(), PollFlags::empty())];
+        let has_left = self.is_over
+            && poll(&mut asked, PollTimeout::ZERO).is_ok()
+            && asked[0].revents().is_some_and(|told| told.intersects(PollFlags::POLLHUP | PollFlags::POLLERR));
+        if !has_left {
+            std::future::pending::<()>().await;
+        }
     }
 }

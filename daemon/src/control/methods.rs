@@ -1,6 +1,6 @@
 //! The table: every method of the protocol and what serves it. A new verb does not compile until it stands here.
 
-use super::connection::After;
+use super::connection::{After, Lines};
 use super::fault::Answer;
 use super::{
     Control, Peer, accounts, agents, approvals, audit, budgets, check, compact, config, daemon, events, explain, export, groups, ledger,
@@ -11,16 +11,21 @@ use aex_proto::method::{self as m, Method, Verb};
 use aex_proto::rpc::{ErrorObject, Id, Request, Response, Standard};
 
 /// Serves one request; a notification has no response. What is to follow its reply is added to `after`.
-pub(super) async fn serve(control: &Control, peer: &Peer, request: Request, after: &mut Vec<After>) -> Option<Response> {
+pub(super) async fn serve(control: &Control, peer: &Peer, lines: &Lines, request: Request, after: &mut Vec<After>) -> Option<Response> {
     let is_notification = request.id.is_none();
     let response = match Verb::parse(&request.method) {
         Some(verb) => match control.is_a_persons(&peer.by, peer.process, verb).await {
-            Ok(()) => dispatch(control, peer.by.clone(), verb, request, after).await,
+            Ok(()) => dispatch(control, (peer.by.clone(), lines), verb, request, after).await,
             Err(refusal) => Response::error(request.id.clone().unwrap_or(Id::Null), refusal),
         },
         None => Response::error(request.id.clone().unwrap_or(Id::Null), unknown(&request.method)),
     };
     (!is_notification).then_some(response)
+}
+
+/// Whether a method only waits for others on its client's behalf: it ends when the client leaves. One that changes something is done to its end.
+pub(super) fn ends_with_client(method: &str) -> bool {
+    matches!(Verb::parse(method), Some(Verb::ToolCall | Verb::ToolReview | Verb::ModelCheck))
 }
 
 fn unknown(method: &str) -> ErrorObject {
@@ -29,7 +34,7 @@ fn unknown(method: &str) -> ErrorObject {
     ErrorObject::standard(Standard::MethodNotFound, &format!("no method `{}`", shown.escape_debug()))
 }
 
-async fn dispatch(control: &Control, by: By, verb: Verb, request: Request, after: &mut Vec<After>) -> Response {
+async fn dispatch(control: &Control, (by, lines): (By, &Lines), verb: Verb, request: Request, after: &mut Vec<After>) -> Response {
     let (gate, keeper, facts, started) = (&control.gate, &control.gatekeeper, &*control.facts, &control.started);
     match verb {
         Verb::DaemonHello => reply::<m::DaemonHello, _>(request, async |_| Ok(daemon::hello(gate, facts))).await,
@@ -87,7 +92,7 @@ async fn dispatch(control: &Control, by: By, verb: Verb, request: Request, after
         }
         Verb::ToolReview => reply::<m::ToolReview, _>(request, async |wanted| tools::review(control, wanted).await).await,
         Verb::ToolApprove => reply::<m::ToolApprove, _>(request, async |wanted| tools::approve(control, by, wanted).await).await,
-        Verb::ToolCall => reply::<m::ToolCall, _>(request, async |wanted| tools::call(control, wanted).await).await,
+        Verb::ToolCall => reply::<m::ToolCall, _>(request, async |wanted| tools::call(control, lines, wanted).await).await,
         Verb::ApprovalList => {
             let list = async |query| {
                 let (list, step) = approvals::list(control, &query);

@@ -12,7 +12,7 @@ pub(super) use pins::{approve, review};
 pub(super) use view::health;
 
 use super::Control;
-use super::connection::After;
+use super::connection::{After, Lines};
 use super::fault::{Answer, broken, unfit};
 use crate::gate::ToolsDone;
 use crate::tools::fault::ToolFault;
@@ -150,7 +150,7 @@ pub(super) fn logs(control: &Control, wanted: &ToolLogs) -> Answer<(LogLines, Op
     Ok((LogLines { lines: told, subscription: Some(subscription) }, Some(After::Follow(following))))
 }
 
-pub(super) async fn call(control: &Control, wanted: ToolInvoke) -> Answer<ToolInvoked> {
+pub(super) async fn call(control: &Control, lines: &Lines, wanted: ToolInvoke) -> Answer<ToolInvoked> {
     let ToolInvoke { agent, tool, arguments } = wanted;
     let agent = match agent {
         Some(agent) => agent,
@@ -170,7 +170,9 @@ pub(super) async fn call(control: &Control, wanted: ToolInvoke) -> Answer<ToolIn
         denied(&refused.denial)
     })?;
     let wanted = Wanted { tool, arguments: arguments.into_map(), progress: None, asks: None, input: None };
-    match control.gatekeeper.call(entered, wanted).await.map(|made| made.answer) {
+    let calling = control.gatekeeper.call(entered, wanted);
+    let made = super::approvals::told_to_caller(control.gatekeeper.approvals(), request, lines, calling).await;
+    match made.map(|made| made.answer) {
         Ok(ToolAnswer::Complete(result)) => {
             let is_error = result.is_error == Some(true);
             let result = serde_json::to_value(result).map_err(|fault| unfit(format!("the result has no JSON: {fault}")))?;

@@ -30,6 +30,12 @@ impl Control {
         self.stream.get_mut().write_all(bytes).expect("write to the admin socket");
     }
 
+    /// Sends nothing more, and still reads.
+    #[track_caller]
+    pub fn says_no_more(&mut self) {
+        self.stream.get_mut().shutdown(std::net::Shutdown::Write).expect("shut one way down");
+    }
+
     /// The next message: an answer or a notification. `None` when the daemon hung up.
     #[track_caller]
     pub fn receive(&mut self) -> Option<Value> {
