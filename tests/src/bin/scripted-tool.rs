@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::io::{self, BufRead, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 
 const MODERN: &str = "2026-07-28";
@@ -61,6 +62,8 @@ struct Tool {
     reading: Arc<Mutex<()>>,
     listener: Arc<Mutex<Option<Value>>>,
     answers: Arc<Mutex<HashMap<i64, mpsc::Sender<Value>>>>,
+    /// Answers that came.
+    answered: Arc<AtomicU64>,
 }
 
 fn main() {
@@ -76,8 +79,8 @@ fn main() {
         ignored.add(nix::sys::signal::Signal::SIGTERM);
         ignored.thread_block().unwrap();
     }
-    let (added, cancelled, reading, listener, answers) = Default::default();
-    let tool = Tool { flags, added, cancelled, reading, listener, answers };
+    let (added, cancelled, reading, listener, answers, answered) = Default::default();
+    let tool = Tool { flags, added, cancelled, reading, listener, answers, answered };
     for line in io::stdin().lock().lines() {
         let Ok(message) = serde_json::from_str::<Value>(&line.unwrap()) else { continue };
         if !tool.flags.mute {
@@ -124,6 +127,7 @@ impl Tool {
         drop(self.reading.lock().unwrap());
         match (method.as_str(), id) {
             ("", Some(id)) => {
+                self.answered.fetch_add(1, Ordering::Relaxed);
                 if let Some(waiting) = id.as_i64().and_then(|id| self.answers.lock().unwrap().remove(&id)) {
                     drop(waiting.send(message));
                 }
@@ -317,6 +321,14 @@ impl Tool {
                 self.text(id, "told");
             }
             "ask" => self.ask(id, &word("method")),
+            "ask_many" => self.ask_many(id, number("count")),
+            "ask_unread" => {
+                let kept = self.reading.lock().unwrap();
+                (0..number("count")).for_each(|number| send(&json!({"jsonrpc": "2.0", "id": 2_000 + number, "method": "roots/list"})));
+                self.text(id, "asked");
+                drop(kept);
+            }
+            "answers" => self.text(id, &self.answered.load(Ordering::Relaxed).to_string()),
             "cancelled" => {
                 let cancelled = self.cancelled.lock().unwrap().len().to_string();
                 self.text(id, &cancelled);
@@ -397,5 +409,17 @@ impl Tool {
         send(&json!({"jsonrpc": "2.0", "id": 1_000, "method": method, "params": params}));
         let answer = answer.recv().unwrap();
         self.text(id, &format!("{}{}", answer["error"]["message"].as_str().unwrap_or_default(), answer["result"]));
+    }
+
+    /// Asks so many questions at once, and tells the first answer.
+    fn ask_many(&self, id: &Value, count: u64) {
+        let (sender, answer) = mpsc::channel();
+        let params = json!({"message": "who?", "requestedSchema": {"type": "object", "properties": {}}});
+        for number in 2_000..2_000 + i64::try_from(count).unwrap() {
+            self.answers.lock().unwrap().insert(number, sender.clone());
+            send(&json!({"jsonrpc": "2.0", "id": number, "method": "elicitation/create", "params": params}));
+        }
+        let answer = answer.recv().unwrap();
+        self.text(id, &format!("{}: {}", answer["id"], answer["error"]["message"]));
     }
 }

@@ -7,6 +7,7 @@ use aexd::tools::server::Server;
 use aexd::tools::supervisor::{Pace, State};
 use serde_json::{Value, json};
 use std::time::Duration;
+use tokio::sync::mpsc;
 
 const MESSAGE: usize = 64 << 10;
 
@@ -155,6 +156,28 @@ async fn a_server_that_reads_nothing_is_ended_and_holds_up_nobody() {
     let stopped = Err(ToolFault::Stopped { server: "tool".to_owned(), why });
     assert_eq!((&read, &unread.map(|text| text.len().to_string())), (&stopped, &stopped));
     assert_eq!(shop.call("tool", "echo", json!({"text": "again"})).await, Ok("again".to_owned()));
+}
+
+#[tokio::test]
+async fn a_server_has_64_questions_open_and_gets_no_answers_that_it_does_not_read() {
+    let mut server = scripted("tool", &[]);
+    server.may_ask.elicitation = true;
+    let shop = Shop::open(vec![server]);
+    // Nobody answers: the 65th is refused while 64 wait.
+    let (to, asked) = mpsc::channel(100);
+    let mut asking = call("tool", "ask_many", json!({"count": 65}));
+    asking.asks = Some(to);
+    let refused = said(within("the refusal", shop.tools.call(asking)).await);
+    assert_eq!(refused, Ok("2064: \"denied: 64 requests wait for their answers\"".to_owned()));
+    drop(asked);
+
+    let shop = Shop::open(vec![scripted("tool", &[])]);
+    shop.call("tool", "ask_unread", json!({"count": 20_000})).await.unwrap();
+    // What is read before this answer was there before it.
+    shop.call("tool", "echo", json!({"text": "read"})).await.unwrap();
+    let answers: u32 = shop.call("tool", "answers", json!({})).await.unwrap().parse().unwrap();
+    assert!((64..5_000).contains(&answers), "{answers} of 20000 answers were kept for it");
+    assert_eq!(shop.call("tool", "ask", json!({"method": "roots/list"})).await, Ok("denied: this client has no rootsnull".to_owned()));
 }
 
 #[tokio::test]

@@ -59,6 +59,11 @@ impl Outbox {
         Ok(())
     }
 
+    /// Whether more than so many messages wait to be read.
+    pub(super) fn is_behind(&self, count: usize) -> bool {
+        lock(&self.state).waiting.len() > count
+    }
+
     /// Closes the pipe: the server reads the end of its input. What waits is dropped.
     pub(in crate::tools) fn close(&self) {
         let mut state = lock(&self.state);

@@ -11,13 +11,14 @@ use crate::os::clock;
 use rmcp::RoleClient;
 use rmcp::model::{
     CallToolResult, ClientJsonRpcMessage, ClientNotification, ClientRequest, CustomResult, ErrorCode, ErrorData, GetExtensions, GetMeta,
-    JsonRpcMessage, NumberOrString, ProgressNotificationParam, RequestId, ServerJsonRpcMessage, ServerResult,
+    JsonRpcMessage, JsonRpcRequest, NumberOrString, ProgressNotificationParam, RequestId, ServerJsonRpcMessage, ServerNotification,
+    ServerRequest, ServerResult,
 };
 use rmcp::transport::Transport;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::ready;
 use std::io;
 use std::pin::Pin;
@@ -36,6 +37,11 @@ pub(in crate::tools) const BAD_ANSWER: ErrorCode = ErrorCode(i32::MIN + 1);
 pub(in crate::tools) const TOO_LARGE: ErrorCode = ErrorCode(i32::MIN + 2);
 /// The code of a request that could not be written.
 pub(in crate::tools) const NOT_READ: ErrorCode = ErrorCode(i32::MIN + 3);
+
+/// Requests of a server that may wait for their answers; further ones are refused at once.
+const MAX_ASKED: usize = 64;
+/// JSON-RPC leaves codes from -32000 to -32099 to implementations.
+const BUSY: ErrorCode = ErrorCode(-32000);
 
 /// Progress of a call.
 #[derive(Clone, Debug, PartialEq)]
@@ -112,6 +118,8 @@ pub(in crate::tools) struct Wire {
     limit: usize,
     waiting: HashMap<RequestId, Waiting>,
     progress: HashMap<i64, Activity>,
+    /// Requests of the server that wait for their answers.
+    asked: HashSet<RequestId>,
     decoded: VecDeque<ServerJsonRpcMessage>,
     allowance: Allowance,
     probe: Probe,
@@ -137,6 +145,7 @@ impl Wire {
             limit,
             waiting: HashMap::new(),
             progress: HashMap::new(),
+            asked: HashSet::new(),
             decoded: VecDeque::new(),
             allowance: Allowance::new(clock::mono()),
             probe: Probe::Ahead(probe),
@@ -165,7 +174,21 @@ impl Wire {
                     self.forget(id);
                 }
             }
-            JsonRpcMessage::Response(_) | JsonRpcMessage::Error(_) => {}
+            JsonRpcMessage::Response(response) => drop(self.asked.remove(&response.id)),
+            JsonRpcMessage::Error(error) => drop(error.id.as_ref().map(|id| self.asked.remove(id))),
+        }
+    }
+
+    /// Takes a request of the server, unless too many wait for their answers. One that does not read its answers gets none either.
+    fn take_request(&mut self, request: JsonRpcRequest<ServerRequest>) {
+        if self.asked.len() < MAX_ASKED && !self.outbox.is_behind(MAX_ASKED) && self.asked.insert(request.id.clone()) {
+            self.decoded.push_back(JsonRpcMessage::Request(request));
+            return;
+        }
+        if !self.outbox.is_behind(MAX_ASKED) {
+            let fault = ErrorData::new(BUSY, format!("denied: {MAX_ASKED} requests wait for their answers"), None);
+            // Whether it can be told makes no difference.
+            drop(self.write(&JsonRpcMessage::error(fault, Some(request.id))));
         }
     }
 
@@ -249,7 +272,18 @@ impl Wire {
             (Some("notifications/progress"), None) => self.take_progress(params),
             (None, Some(id)) if result.is_some() || error.is_some() => self.take_answer(id, result, error),
             _ => match serde_json::from_slice::<ServerJsonRpcMessage>(text) {
+                Ok(JsonRpcMessage::Request(request)) => {
+                    self.take_request(request);
+                    false
+                }
                 Ok(message) => {
+                    // The SDK answers a request no more that was taken back.
+                    if let JsonRpcMessage::Notification(told) = &message
+                        && let ServerNotification::CancelledNotification(cancelled) = &told.notification
+                        && let Some(id) = &cancelled.params.request_id
+                    {
+                        self.asked.remove(id);
+                    }
                     self.decoded.push_back(message);
                     false
                 }
