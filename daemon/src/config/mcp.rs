@@ -36,11 +36,14 @@ pub(super) fn read(source: &str, home: Option<&Path>, report: &mut Report) -> Op
         report.refuse(document.line, "expected an object with mcpServers".to_owned());
         return None;
     };
-    if let Some(foreign) = entries.iter().find(|entry| entry.key == "servers")
-        && !entries.iter().any(|entry| entry.key == "mcpServers")
-    {
-        let text = "servers: VS Code's form; `aexctl tools import FILE` takes it over, here the key is mcpServers";
-        report.refuse(foreign.line, text.to_owned());
+    // A file that says something, and nothing of servers, is a mistake: it would end those that run. `$schema` is for editors.
+    let foreign = entries.iter().find(|entry| entry.key == "servers").or_else(|| entries.iter().find(|entry| entry.key != "$schema"));
+    if let Some(foreign) = foreign.filter(|_| !entries.iter().any(|entry| entry.key == "mcpServers")) {
+        let text = match foreign.key.as_str() {
+            "servers" => "VS Code's form; `aexctl tools import FILE` takes it over, here the key is mcpServers",
+            _ => "the file has no mcpServers, below which servers stand by their names",
+        };
+        report.refuse(foreign.line, format!("{}: {text}", foreign.key));
         return None;
     }
     let mut top = Section::document(&document, report)?;
@@ -107,7 +110,8 @@ fn transport(section: &mut Section<'_>, report: &mut Report) -> Option<Transport
 }
 
 fn server(name: &str, mut section: Section<'_>, home: Option<&Path>, report: &mut Report) -> Option<Server> {
-    let command = section.require("command", "a program", report).and_then(|field| command(&field, home, report));
+    let program = section.get("command");
+    let command = program.as_ref().and_then(|field| command(field, home, report));
     let mut server = Server::named(name, command.as_deref().unwrap_or_default());
     // What it is for, for people: several hosts have it.
     section.get("description");
@@ -117,6 +121,9 @@ fn server(name: &str, mut section: Section<'_>, home: Option<&Path>, report: &mu
     let (sandbox, timeouts, limits) = (get("sandbox"), get("timeouts"), get("limits"));
     let (price, tool_prices) = (get("price_usd"), get("tool_prices"));
     let (trust, allow, log_tools) = (get("trust"), get("allow"), get("log_tools"));
+    if program.is_none() {
+        section.lacks("command", "a program", report);
+    }
     section.finish(Unknown::Warn, report);
     if let Some(field) = args {
         server.args = words(&field, report);

@@ -265,10 +265,20 @@ impl<'a> Section<'a> {
     pub(super) fn require(&mut self, name: &'static str, what: &str, report: &mut Report) -> Option<Field<'a>> {
         let field = self.get(name);
         if field.is_none() {
-            let line = self.entries.iter().find(|entry| entry.key == name).map_or(self.line, |entry| entry.line);
-            report.refuse(line, format!("{}: expected {what}, found nothing", self.path(name)));
+            report.refuse(self.line_of(name), format!("{}: expected {what}, found nothing", self.path(name)));
         }
         field
+    }
+
+    /// Reports a key that is not there when all others were asked for: one of those that nobody asked for may be meant.
+    pub(super) fn lacks(&self, name: &str, what: &str, report: &mut Report) {
+        let unknown: Vec<&str> = self.entries.iter().map(|entry| entry.key.as_str()).filter(|key| !self.known.contains(key)).collect();
+        let instead = if unknown.is_empty() { String::new() } else { format!("; not known are {}", unknown.join(", ")) };
+        report.refuse(self.line_of(name), format!("{}: expected {what}, found nothing{instead}", self.path(name)));
+    }
+
+    fn line_of(&self, name: &str) -> u64 {
+        self.entries.iter().find(|entry| entry.key == name).map_or(self.line, |entry| entry.line)
     }
 
     /// All entries, in the order of the file: for mappings whose keys are names.

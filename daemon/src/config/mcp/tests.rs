@@ -64,7 +64,7 @@ fn an_entry_of_the_ecosystem_has_the_defaults_of_a_careful_host() {
     let Server { enabled, start, shared, confinement, trust, may_ask, log_full, price, .. } = time;
     assert_eq!((*enabled, *start, *shared, confinement.level), (true, Start::OnDemand, Shared::ByAll, Level::Standard));
     assert_eq!((*trust, *may_ask, *log_full, *price), (Trust::FirstUse, MayAsk { sampling: false, elicitation: false }, false, None));
-    for nothing in ["{}", "{\"mcpServers\": {}}", "\u{feff}{}", "// none\n{}"] {
+    for nothing in ["{}", "{\"$schema\": \"x\"}", "{\"mcpServers\": {}}", "\u{feff}{}", "// none\n{}"] {
         assert_eq!(good(nothing), Registry::default(), "{nothing}");
     }
 }
@@ -211,6 +211,15 @@ fn a_file_of_another_form_is_refused() {
         (
             "{\n\"servers\": {}}",
             "mcp.json:2: servers: VS Code's form; `aexctl tools import FILE` takes it over, here the key is mcpServers",
+        ),
+        ("{\n\"mcpservers\": {}}", "mcp.json:2: mcpservers: the file has no mcpServers, below which servers stand by their names"),
+        (
+            "{\"$schema\": \"x\",\n\"a\": {\"command\": \"c\"}}",
+            "mcp.json:2: a: the file has no mcpServers, below which servers stand by their names",
+        ),
+        (
+            "{\"mcpServers\": {\"a\": {\"comand\": \"c\", \"args\": []}}}",
+            "mcp.json:1: mcpServers.a.command: expected a program, found nothing; not known are comand",
         ),
         ("{\n\"mcpServers\"}", "mcp.json:2: no JSON: expected `:`"),
         ("{} /* x", "mcp.json:1: no JSON: trailing characters"),
