@@ -121,13 +121,16 @@ impl Session {
     /// Opens a conversation. The opening that it was is told by [`Session::opening`].
     ///
     /// # Errors
-    /// What the server said instead, in words of one line, without secrets.
-    pub(super) async fn open(server: &Arc<Server>, pipes: Pipes, opening: Opening) -> Result<(Session, Service), String> {
+    /// That its output ended, or what it said instead, in words of one line, without secrets.
+    pub(super) async fn open(server: &Arc<Server>, pipes: Pipes, opening: Opening) -> Result<(Session, Service), Unopened> {
         let hidden = Arc::clone(&pipes.hidden);
-        Session::begin(server, pipes, opening).await.map_err(|why| hidden.said(&why))
+        Session::begin(server, pipes, opening).await.map_err(|why| match why {
+            Unopened::Closed => Unopened::Closed,
+            Unopened::Said(why) => Unopened::Said(hidden.said(&why)),
+        })
     }
 
-    async fn begin(server: &Arc<Server>, pipes: Pipes, opening: Opening) -> Result<(Session, Service), String> {
+    async fn begin(server: &Arc<Server>, pipes: Pipes, opening: Opening) -> Result<(Session, Service), Unopened> {
         let host = Host::new(server, pipes.changed);
         let asks = host.asks.clone();
         let wire = Wire::new(pipes.output, pipes.input, server.bounds.message_bytes, pipes.probe, pipes.seen, pipes.junk);
@@ -139,11 +142,11 @@ impl Session {
                 ClientLifecycleMode::Auto { preferred_versions, legacy_version: Some(ProtocolVersion::LATEST_WITH_INITIALIZE) }
             }
         };
-        let service = host.serve_with_lifecycle(wire, lifecycle).await.map_err(|fault| words(&fault))?;
+        let service = host.serve_with_lifecycle(wire, lifecycle).await.map_err(|fault| unopened(&fault))?;
         let peer = service.peer().clone();
-        let Some(info) = peer.peer_info() else { return Err("it did not say what it is".to_owned()) };
+        let Some(info) = peer.peer_info() else { return Err(Unopened::Said("it did not say what it is".to_owned())) };
         if !ProtocolVersion::KNOWN_VERSIONS.contains(&info.protocol_version) {
-            return Err(format!("it speaks revision `{}`, which is not known here", info.protocol_version));
+            return Err(Unopened::Said(format!("it speaks revision `{}`, which is not known here", info.protocol_version)));
         }
         let session = Session {
             server: Arc::clone(server),
@@ -299,18 +302,27 @@ impl Drop for Abandoned<'_> {
 }
 
 /// Why a conversation did not begin.
-fn words(fault: &ClientInitializeError) -> String {
-    match fault {
-        ClientInitializeError::ConnectionClosed(_) => "its output ended before it answered".to_owned(),
+#[derive(Debug)]
+pub(super) enum Unopened {
+    /// Its pipes were closed: its process may tell why.
+    Closed,
+    /// In words.
+    Said(String),
+}
+
+fn unopened(fault: &ClientInitializeError) -> Unopened {
+    Unopened::Said(match fault {
+        ClientInitializeError::ConnectionClosed(_) | ClientInitializeError::TransportError { .. } => return Unopened::Closed,
+        ClientInitializeError::JsonRpcError(error) if error.code == NOT_READ => return Unopened::Closed,
         ClientInitializeError::JsonRpcError(error) => format!("it refused to begin: {} ({})", error.message, error.code.0),
         ClientInitializeError::NoCompatibleProtocolVersion { server_supported, .. } => {
             let theirs: Vec<&str> = server_supported.iter().map(ProtocolVersion::as_str).collect();
             format!("it speaks only revisions that are not known here: {}", theirs.join(", "))
         }
-        ClientInitializeError::LegacyFallbackFailed { fallback, .. } => words(fallback),
+        ClientInitializeError::LegacyFallbackFailed { fallback, .. } => return unopened(fallback),
         ClientInitializeError::ExpectedInitResult(_) | ClientInitializeError::ExpectedInitResponse(_) => {
             "it answered something else than what it is".to_owned()
         }
         other => other.to_string(),
-    }
+    })
 }

@@ -4,7 +4,7 @@ use aex_proto::value::{AccountId, Pico};
 use aex_tests::tools::{AGENT, Gate, PACE, Shop, call, dead, lives, said, scripted, within};
 use aexd::tools::fault::ToolFault;
 use aexd::tools::server::{Shared, Start};
-use aexd::tools::supervisor::{Caller, Pace, State};
+use aexd::tools::supervisor::{Caller, Pace, State, Stream};
 use serde_json::json;
 use std::time::Duration;
 
@@ -225,4 +225,16 @@ async fn the_end_of_the_daemon_is_the_end_of_all_servers() {
     assert!(pids.iter().all(|pid| !lives(*pid)), "{pids:?}");
     let late = shop.call("one", "echo", json!({})).await;
     assert!(late.is_err_and(|fault| fault.is_unsent()));
+}
+
+#[tokio::test]
+async fn a_server_that_ends_at_its_start_is_told_by_its_own_end() {
+    let shop = Shop::paced(vec![scripted("tool", &["--exit", "7", "--say", "no key"])], Pace { ends: 0, ..PACE });
+    let fault = shop.call("tool", "echo", json!({})).await.unwrap_err();
+    assert!(fault.to_string().contains("it exited (code 7) before it was ready"), "{fault}");
+    let failed = shop.state("tool", State::Failed).await;
+    assert_eq!(failed.reason.as_deref(), Some("it exited (code 7) before it was ready"));
+    let logs = shop.tools.logs("tool", usize::MAX).unwrap();
+    let said: Vec<&str> = logs.iter().filter(|line| line.stream == Stream::Daemon).map(|line| line.text.as_str()).collect();
+    assert_eq!(said, ["started", "exited (code 7)"]);
 }

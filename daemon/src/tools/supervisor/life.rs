@@ -164,7 +164,7 @@ impl Life {
         let opening = *lock(&self.opening);
         let begun = tokio::select! {
             begun = timeout(limit, alive.talk(&self.instance, &self.options.pace, opening)) => {
-                begun.unwrap_or_else(|_| Err(format!("it was not ready within {} s", limit.as_secs_f64()))).map_err(Cause::Ill)
+                begun.unwrap_or_else(|_| Err(Cause::Ill(format!("it was not ready within {} s", limit.as_secs_f64()))))
             }
             cause = ordered(&mut self.orders) => Err(cause),
         };
@@ -307,18 +307,16 @@ impl Life {
     /// Ends a process for a reason, and says what comes then.
     async fn after(&mut self, cause: Cause, alive: Alive, closed: Option<Closed>, ready_at: Option<Duration>) -> Step {
         let grace = self.instance.server.times.shutdown;
-        let is_confined = alive.is_confined;
         match cause {
             Cause::Exited => {
                 let exit = alive.bury(&self.instance, closed).await;
-                self.fell(ready_at, how(exit))
+                let when = if ready_at.is_none() { " before it was ready" } else { "" };
+                self.fell(ready_at, format!("{}{when}", how(exit)))
             }
             Cause::Ill(why) => {
                 self.publish(Phase::Stopping);
-                let exit = alive.fell(&self.instance, &why, closed).await;
-                // Before it was ready, its own end may be the reason.
-                let own = exit.filter(|exit| is_confined && ready_at.is_none() && *exit != Exit::Signal(9));
-                self.fell(ready_at, own.map_or(why, |exit| format!("it {exit} before it was ready")))
+                alive.fell(&self.instance, &why, closed).await;
+                self.fell(ready_at, why)
             }
             Cause::Idle => {
                 self.publish(Phase::Stopping);

@@ -3,17 +3,17 @@
 use super::super::super::framing::Outbox;
 use super::super::super::lock;
 use super::super::super::process::{Exit, Feeder, Process, Stream};
-use super::super::super::session::{Changed, End, Listing, Opening, Pipes, Service, Session};
+use super::super::super::session::{Changed, End, Listing, Opening, Pipes, Service, Session, Unopened};
 use super::super::instance::{Instance, LAST_WORDS};
 use super::super::options::Pace;
-use super::Closed;
+use super::{Cause, Closed, PARTING};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::unix::pipe::Receiver;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// How long the last messages and lines of a process that ended are waited for: one that left the group may hold the pipes open.
 const LAST_LINES: Duration = Duration::from_millis(500);
@@ -43,13 +43,14 @@ impl Alive {
     /// Begins the conversation: the process is confined, a revision is found, its tools are known.
     ///
     /// # Errors
-    /// What went wrong, in words.
-    pub(super) async fn talk(&mut self, instance: &Instance, pace: &Pace, opening: Opening) -> Result<Talk, String> {
-        let report = self.process.confined().await.map_err(|fault| fault.to_string())?;
+    /// What went wrong.
+    pub(super) async fn talk(&mut self, instance: &Instance, pace: &Pace, opening: Opening) -> Result<Talk, Cause> {
+        let ill = |fault: &dyn std::fmt::Display| Cause::Ill(fault.to_string());
+        let report = self.process.confined().await.map_err(|fault| ill(&fault))?;
         lock(&instance.facts).report = Some(report);
         self.is_confined = true;
-        let output = self.output.take().ok_or("it has no output")?;
-        let output = Receiver::from_owned_fd(output).map_err(|fault| fault.to_string())?;
+        let output = self.output.take().ok_or_else(|| ill(&"it has no output"))?;
+        let output = Receiver::from_owned_fd(output).map_err(|fault| ill(&fault))?;
         let junk = Arc::clone(&self.feeder);
         let changed = self.changed.subscribe();
         let pipes = Pipes {
@@ -64,13 +65,22 @@ impl Alive {
             ended: self.ended.subscribe(),
         };
         let talk = async {
-            let (session, service) = Session::open(&instance.server, pipes, opening).await?;
-            let listing = session.list(instance.server.times.start).await.map_err(|fault| fault.to_string())?;
+            let (session, service) = match Session::open(&instance.server, pipes, opening).await {
+                Ok(open) => open,
+                Err(Unopened::Said(why)) => return Err(Cause::Ill(why)),
+                Err(Unopened::Closed) => {
+                    // A process that ends closes its output first: how it ends says more.
+                    sleep(PARTING).await;
+                    return Err(ill(&"its output ended before it answered"));
+                }
+            };
+            let listing = session.list(instance.server.times.start).await.map_err(|fault| ill(&fault))?;
             Ok(Talk { session: Arc::new(session), service, changed, listing })
         };
         tokio::select! {
+            biased;
             talk = talk => talk,
-            () = self.process.exited() => Err("its process ended".to_owned()),
+            () = self.process.exited() => Err(Cause::Exited),
         }
     }
 
