@@ -7,9 +7,11 @@ mod finder;
 mod flood;
 mod lines;
 mod outbox;
+mod seen;
 mod wire;
 
 pub(super) use flood::Allowance;
 pub(super) use outbox::Outbox;
-pub use wire::Progress;
-pub(super) use wire::{Activity, BAD_ANSWER, Junk, NOT_READ, RESULT_TOO_LARGE, Seen, TOO_LARGE, Wire};
+pub use seen::Progress;
+pub(super) use seen::{Activity, Junk, Odd, Seen};
+pub(super) use wire::{BAD_ANSWER, NOT_READ, RESULT_TOO_LARGE, TOO_LARGE, Wire};

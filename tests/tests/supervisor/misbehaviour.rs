@@ -118,6 +118,22 @@ async fn a_line_without_end_is_given_up() {
 }
 
 #[tokio::test]
+async fn a_server_that_says_one_line_without_end_is_not_well_and_its_log_says_so() {
+    let shop = Shop::open(vec![small("tool")]);
+    assert_eq!(shop.call("tool", "endless", json!({})).await.map_err(|fault| fault.code()), Err("result_too_large"));
+    let degraded = shop.state("tool", State::Degraded).await;
+    assert_eq!(degraded.reason.as_deref(), Some("a line of its output is longer than a message may be, and has no end yet"));
+    let logs = shop.tools.logs("tool", usize::MAX).unwrap();
+    let said = logs.iter().filter(|line| line.text == "a line of its output is longer than a message may be, and is dropped");
+    assert_eq!(said.count(), 1, "{logs:?}");
+    // One that ends is over.
+    let shop = Shop::open(vec![small("tool")]);
+    let huge = shop.call("tool", "huge", json!({"bytes": MESSAGE, "id_first": false})).await;
+    assert_eq!(huge.map_err(|fault| fault.code()), Err("result_too_large"));
+    shop.state("tool", State::Ready).await;
+}
+
+#[tokio::test]
 async fn a_long_result_is_cut_and_a_long_structure_refused() {
     let mut server = scripted("tool", &[]);
     server.bounds.result_bytes = 1_000;

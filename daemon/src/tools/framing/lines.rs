@@ -18,6 +18,8 @@ pub(super) struct Lines {
     searched: usize,
     limit: usize,
     skipping: Option<Skipping>,
+    /// Bytes that were dropped for nobody, since they were last asked for.
+    skipped: usize,
 }
 
 #[derive(Debug, Default)]
@@ -38,7 +40,7 @@ pub(super) enum Cut {
 
 impl Lines {
     pub(super) fn new(limit: usize) -> Lines {
-        Lines { buffer: Vec::new(), start: 0, searched: 0, limit, skipping: None }
+        Lines { buffer: Vec::new(), start: 0, searched: 0, limit, skipping: None, skipped: 0 }
     }
 
     /// The buffer, with room for more bytes at its end.
@@ -61,6 +63,11 @@ impl Lines {
         self.buffer.get(line.clone()).unwrap_or_default()
     }
 
+    /// Whether a line is being dropped that has no end yet, and the bytes that nobody waited for since this was last asked.
+    pub(super) fn skipped(&mut self) -> (bool, usize) {
+        (self.skipping.is_some(), std::mem::take(&mut self.skipped))
+    }
+
     /// The next line that is whole, or was given up.
     pub(super) fn cut(&mut self) -> Option<Cut> {
         let fresh = self.buffer.get(self.searched..).unwrap_or_default();
@@ -81,6 +88,9 @@ impl Lines {
         let passed = self.buffer.get(start..until).unwrap_or_default();
         skipping.finder.feed(passed);
         skipping.bytes = skipping.bytes.saturating_add(passed.len());
+        if skipping.is_told {
+            self.skipped = self.skipped.saturating_add(passed.len());
+        }
         self.start = self.searched;
         if end.is_some() {
             let skipped = self.skipping.take().filter(|skipped| !skipped.is_told);

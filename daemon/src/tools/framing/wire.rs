@@ -7,6 +7,7 @@ use super::finder::Whose;
 use super::flood::Allowance;
 use super::lines::{Cut, Lines};
 use super::outbox::Outbox;
+use super::seen::{Activity, Junk, Odd, Progress, Seen};
 use crate::os::clock;
 use rmcp::RoleClient;
 use rmcp::model::{
@@ -23,10 +24,9 @@ use std::future::ready;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::net::unix::pipe::Receiver;
-use tokio::sync::mpsc;
 use tokio::time::{Sleep, sleep};
 
 /// The code of an answer that was too long: made here, never sent. JSON-RPC leaves codes of this size to nobody.
@@ -42,44 +42,6 @@ pub(in crate::tools) const NOT_READ: ErrorCode = ErrorCode(i32::MIN + 3);
 const MAX_ASKED: usize = 64;
 /// JSON-RPC leaves codes from -32000 to -32099 to implementations.
 const BUSY: ErrorCode = ErrorCode(-32000);
-
-/// Progress of a call.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Progress {
-    /// How far it is.
-    pub progress: f64,
-    /// How far it will be at its end.
-    pub total: Option<f64>,
-    /// What it says about that.
-    pub message: Option<String>,
-}
-
-/// What a request is told about while it waits: put into its extensions.
-#[derive(Clone, Debug)]
-pub(in crate::tools) struct Activity {
-    /// Milliseconds of the monotonic clock at its last sign of progress.
-    pub(in crate::tools) at_ms: Arc<AtomicU64>,
-    /// Where its progress goes. What does not fit is dropped.
-    pub(in crate::tools) progress: Option<mpsc::Sender<Progress>>,
-}
-
-/// What is told of lines that are no message.
-pub(in crate::tools) type Junk = Box<dyn Fn(&[u8]) + Send>;
-
-/// What came in, counted.
-#[derive(Debug, Default)]
-pub(in crate::tools) struct Seen {
-    /// Lines that are no message.
-    pub(in crate::tools) junk: AtomicU64,
-    /// Messages that were too long.
-    pub(in crate::tools) oversize: AtomicU64,
-    /// Answers that nobody waited for any more.
-    pub(in crate::tools) late: AtomicU64,
-    /// The probe was answered after it had been given up: the server is slow, not old.
-    pub(in crate::tools) probed_late: AtomicBool,
-    /// Milliseconds of the monotonic clock at the last answer.
-    pub(in crate::tools) answered_ms: AtomicU64,
-}
 
 /// A request that waits for its answer.
 #[derive(Debug)]
@@ -138,6 +100,7 @@ impl Wire {
     /// Over these pipes. `limit` is the longest message in bytes, `probe` how long the first `server/discover` may stay unanswered; `junk` is
     /// told lines that are no message.
     pub(in crate::tools) fn new(pipe: Receiver, outbox: Arc<Outbox>, limit: usize, probe: Duration, seen: Arc<Seen>, junk: Junk) -> Wire {
+        seen.endless.store(false, Ordering::Relaxed);
         Wire {
             pipe,
             lines: Lines::new(limit),
@@ -232,6 +195,9 @@ impl Wire {
 
     fn too_long(&mut self, whose: Whose) {
         self.seen.oversize.fetch_add(1, Ordering::Relaxed);
+        if !self.seen.endless.load(Ordering::Relaxed) {
+            (self.junk)(Odd::TooLong);
+        }
         let failed = match whose {
             Whose::Server => Vec::new(),
             Whose::Answer(id) => vec![self.plain(id)],
@@ -333,8 +299,19 @@ impl Wire {
 
     fn drop_junk(&mut self, text: &[u8]) -> bool {
         self.seen.junk.fetch_add(1, Ordering::Relaxed);
-        (self.junk)(text);
+        (self.junk)(Odd::Line(text));
         false
+    }
+
+    /// Nobody waits for what is skipped, so it is read at the rate of what is said unasked.
+    fn look_at_skipped(&mut self) {
+        let (is_skipping, bytes) = self.lines.skipped();
+        if bytes > 0 {
+            self.allowance.spend(bytes);
+        }
+        if !self.seen.endless.swap(is_skipping, Ordering::Relaxed) && is_skipping {
+            (self.junk)(Odd::TooLong);
+        }
     }
 
     /// Waits for more bytes, or for the probe's end; false at the end of the stream.
@@ -414,7 +391,7 @@ impl Transport<RoleClient> for Wire {
                     self.allowance.spend(self.limit);
                     continue;
                 }
-                None => {}
+                None => self.look_at_skipped(),
             }
             if let Some(rest) = self.allowance.rest(clock::mono()) {
                 sleep(rest).await;

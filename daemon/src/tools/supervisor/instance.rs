@@ -272,6 +272,9 @@ impl Instance {
         let (state, reason) = match &*self.phase.borrow() {
             Phase::Stopped(why) => (State::Stopped, why.as_ref().map(ToString::to_string)),
             Phase::Starting => (State::Starting, None),
+            Phase::Ready(_) if self.seen.endless.load(Ordering::Relaxed) => {
+                (State::Degraded, Some("a line of its output is longer than a message may be, and has no end yet".to_owned()))
+            }
             Phase::Ready(_) if junk > MUCH_JUNK => (State::Degraded, Some(format!("{junk} lines of its output were no MCP"))),
             Phase::Ready(_) => (State::Ready, None),
             Phase::Stopping | Phase::Gone => (State::Stopping, None),

@@ -1,6 +1,6 @@
 //! A process that runs and the conversation with it: begun, and ended in each way that there is.
 
-use super::super::super::framing::Outbox;
+use super::super::super::framing::{Odd, Outbox};
 use super::super::super::lock;
 use super::super::super::process::{Exit, Feeder, Process, Stream};
 use super::super::super::session::{Changed, End, Listing, Opening, Pipes, Service, Session, Unopened};
@@ -57,7 +57,10 @@ impl Alive {
             output,
             input: Arc::clone(&self.input),
             seen: Arc::clone(&instance.seen),
-            junk: Box::new(move |line| junk.line(Stream::Stdout, line)),
+            junk: Box::new(move |odd| match odd {
+                Odd::Line(line) => junk.line(Stream::Stdout, line),
+                Odd::TooLong => junk.line(Stream::Daemon, b"a line of its output is longer than a message may be, and is dropped"),
+            }),
             // One that is known to answer it has all the time.
             probe: if opening == Opening::Discover { instance.server.times.start } else { pace.probe },
             hidden: Arc::clone(self.feeder.hidden()),
