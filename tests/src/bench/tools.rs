@@ -67,7 +67,10 @@ impl Tools {
         let daemon = Daemon::start_with(config.permissions_json(ALLOWED).mcp_json(&registry(&[("mock", "mock_tool", &[])])));
         let token = daemon.agent_with("bench", "1000000", RPM, &["--max-concurrent", "10000"]);
         let address = address(&daemon)?;
-        Ok(Tools { daemon, address, token, bare: Bare::start()? })
+        let mut tools = Tools { daemon, address, token, bare: Bare::start()? };
+        // How a conversation with the tool begins is found out once; that is no call's time.
+        tools.measure(Way::Rest, 0, Duration::ZERO)?;
+        Ok(tools)
     }
 
     /// All ways, the order turned each round.
@@ -126,10 +129,13 @@ impl Tools {
 /// Calls for a while, the first tenth of which does not count; microseconds of each call.
 fn repeat(span: Duration, mut call: impl FnMut() -> Result<()>) -> Result<Vec<u32>> {
     let (mut times, began) = (Vec::new(), Instant::now());
-    while began.elapsed() < span {
+    loop {
         let at = Instant::now();
         call()?;
         times.push(u32::try_from(at.elapsed().as_micros()).unwrap_or(u32::MAX));
+        if began.elapsed() >= span {
+            break;
+        }
     }
     times.drain(..times.len() / 10);
     Ok(times)
