@@ -83,7 +83,7 @@ pub(super) async fn approve(control: &Control, by: By, wanted: ApprovalApprove) 
     let remembered = match stated {
         Some(stated) => {
             let Waiting { account, agent, asked_at: _, by: rule, tool, .. } = (*waiting).clone();
-            let ledger = control.gate.ledger().read_at_once(|reader| reader.name()).await.map_err(|fault| broken(&fault))?;
+            let ledger = control.gate.ledger().read_at_once(Reader::name).await.map_err(|fault| broken(&fault))?;
             let at = crate::os::clock::wall();
             approvals.remember(Lasting { account, agent, at, by: by.clone(), event, ledger, rule: rule.rule, stated, tool }).await
         }
