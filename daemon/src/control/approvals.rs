@@ -104,7 +104,7 @@ pub(super) async fn approve(control: &Control, by: By, wanted: ApprovalApprove) 
     let remembered = match stated {
         Some(stated) => {
             let Waiting { account, agent, asked_at: _, by: rule, tool, .. } = (*waiting).clone();
-            let ledger = control.gate.ledger().read_at_once(Reader::name).await.map_err(|fault| broken(&fault))?;
+            let ledger = name(control).await?;
             let at = crate::os::clock::wall();
             approvals.remember(Lasting { account, agent, at, by: by.clone(), event, ledger, rule: rule.rule, stated, tool }).await
         }
@@ -155,6 +155,12 @@ pub(super) async fn revoke(control: &Control, by: By, wanted: ApprovalRevoke) ->
     };
     control.gate.note(event.into()).await.map_err(|fault| broken(&fault))?;
     Ok(lasting(&found))
+}
+
+/// The ledger's name.
+#[expect(clippy::redundant_closure_for_method_calls, reason = "the method alone is not general enough over lifetimes")]
+async fn name(control: &Control) -> Answer<String> {
+    control.gate.ledger().read_at_once(|reader| reader.name()).await.map_err(|fault| broken(&fault))
 }
 
 /// The number of its event.
