@@ -47,6 +47,7 @@ pub(super) fn read(source: &str, home: Option<&Path>, report: &mut Report) -> Op
         return None;
     }
     let mut top = Section::document(&document, report)?;
+    top.get("$schema");
     let mut registry = Registry::default();
     if let Some(servers) = value(&mut top, "mcpServers", report).and_then(|field| report.section(&field)) {
         let count = servers.named().count();

@@ -140,7 +140,7 @@ fn keys_of_other_hosts_are_warnings() {
             "mcp.json:4: mcpServers.s.timeout: unknown key, ignored",
         ],
     );
-    warned("{\n\"globalShortcut\": \"\"}", &["mcp.json:2: globalShortcut: unknown key, ignored"]);
+    warned("{\n\"globalShortcut\": \"\", \"mcpServers\": {}}", &["mcp.json:2: globalShortcut: unknown key, ignored"]);
 }
 
 #[test]
