@@ -140,7 +140,7 @@ fn next_ends(text: &str, from: usize, letter: char, ends: &mut Vec<usize>) {
 }
 
 /// What is left behind `uXXXX`, one or a pair of surrogates.
-fn units<'a>(text: &'a str, letter: char) -> Option<&'a str> {
+fn units(text: &str, letter: char) -> Option<&str> {
     let mut left = text;
     for (number, unit) in letter.encode_utf16(&mut [0; 2]).iter().enumerate() {
         let behind = if number == 0 { left } else { left.strip_prefix('\\')?.trim_start_matches('\\') };
