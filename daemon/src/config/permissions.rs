@@ -93,6 +93,10 @@ fn keyed(tool: &str, field: &Field<'_>, report: &mut Report) -> Option<RuleSpec>
         report.refuse(field.line, format!("{}: expected the name of a tool, of at most {MAX_NAME} bytes", field.key));
         return None;
     }
+    if tool.contains("__") || tool.contains('.') {
+        let says = "means a tool of that very name, on every server; a server's is meant in a list of rules";
+        report.warn(field.line, format!("{}: `{}` {says}", field.key, tool.escape_debug()));
+    }
     match &field.node.value {
         Value::Text(word) => {
             let effect = word_of_old(field, word, report);
@@ -131,11 +135,17 @@ fn rule(field: &Field<'_>, tool_name: Option<&str>, report: &mut Report) -> Opti
     let mut patterns = |name| section.get(name).map(|field| patterns(&field, report)).unwrap_or_default();
     let (agent, group, server) = (patterns("agent"), patterns("group"), patterns("server"));
     let tool = if tool_name.is_none() { patterns("tool") } else { Vec::new() };
-    if server.is_empty() {
-        for name in tool.iter().filter(|name| !name.contains('.') && name.contains("__")) {
-            let fix = name.replacen("__", ".", 1);
-            report.warn(field.line, format!("{}.tool: `{name}` means a tool of that very name; `{fix}` means a server's", field.key));
+    for name in tool.iter().filter(|name| name.contains("__") || !server.is_empty() && name.contains('.')) {
+        if server.is_empty() && name.contains('.') {
+            continue;
         }
+        let fix = name.replacen("__", ".", 1);
+        let fix = if server.is_empty() {
+            format!("`{fix}` means a server's")
+        } else {
+            "beside `server` it is the tool's own name alone".to_owned()
+        };
+        report.warn(field.line, format!("{}.tool: `{name}` means a tool of that very name; {fix}", field.key));
     }
     let when = section.get("when").map(|field| when(&field, effect.unwrap_or(Effect::Deny), report)).unwrap_or_default();
     let rate = section.get("rate").and_then(|field| rate(&field, report));

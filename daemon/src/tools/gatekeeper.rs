@@ -172,6 +172,13 @@ impl Gatekeeper {
         Bases { cwd: server.map(|server| self.tools.cwd(server, &who(view))), home: self.user_home.clone() }
     }
 
+    /// Tells the servers of which an account may call a tool.
+    fn may_use(&self, view: &AccountView) -> impl Fn(&str) -> bool + use<> {
+        let (active, caller) = (self.gate.active(), caller(view));
+        let has_tools = active.policy_of(view).is_ok_and(|policy| policy.effective.fields.allow_tools);
+        move |server| has_tools && active.permissions.permissions.may_use(&caller, server)
+    }
+
     /// Tells the tools that an account may call with some arguments at least.
     fn may_pass(&self, view: &AccountView) -> impl Fn(&ToolName) -> bool + use<> {
         let (active, caller) = (self.gate.active(), caller(view));

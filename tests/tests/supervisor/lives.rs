@@ -103,7 +103,9 @@ async fn a_long_rest_is_told_and_not_waited_for() {
     server.times.start = Duration::from_secs(5);
     let hour = Duration::from_secs(3_600);
     let shop = Shop::paced(vec![server], Pace { first_rest: hour, longest_rest: hour, ..PACE });
+    assert!(!shop.tools.is_in_trouble("tool", &AGENT));
     assert_eq!(shop.call("tool", "echo", json!({})).await.map_err(|fault| fault.code()), Err("not_started"));
+    assert!(shop.tools.is_in_trouble("tool", &AGENT), "no list waits for it");
     let resting = shop.call("tool", "echo", json!({})).await;
     assert!(matches!(&resting, Err(ToolFault::Resting { retry_in, .. }) if *retry_in > hour / 2), "{resting:?}");
     shop.state("tool", State::Backoff).await;

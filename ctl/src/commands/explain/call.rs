@@ -5,6 +5,7 @@ use crate::units::{count, grouped, instant};
 use crate::view::Paint;
 use aex_core::ask::Ask;
 use aex_core::decision::{Denial, RateKind};
+use aex_core::tool::{NoConsent, ToolCall};
 use aex_proto::explain::{AttemptTold, BoundPart, BoundTold, CallStory, Check, Edit, Ended, RelayedTold, RuleSeen, SentTo, Verdict};
 use aex_proto::value::Pico;
 
@@ -43,6 +44,14 @@ pub(super) fn tell(story: &CallStory, paint: Paint, page: &mut Page) {
     if let Some(ask) = story.asked.as_ref().and_then(|asked| serde_json::from_value::<Ask>(asked.clone()).ok()) {
         page.fact("asked for", asked(&ask));
     }
+    let tool = story.asked.as_ref().and_then(|asked| serde_json::from_value::<ToolCall>(asked.clone()).ok());
+    if let Some(call) = &tool {
+        page.fact("asked for", format!("the tool {}", call.name()));
+        if let Some(consent) = &call.consent {
+            let lasting = if consent.always { ", for all such calls" } else { "" };
+            page.fact("approved by", format!("a person (uid {}, process {}){lasting}", consent.by.uid, consent.by.pid));
+        }
+    }
     tried(&story.attempts, page);
     page.head("Checks, in their order");
     story.checks.iter().for_each(|check| page.row(line(check, paint)));
@@ -50,7 +59,7 @@ pub(super) fn tell(story: &CallStory, paint: Paint, page: &mut Page) {
         page.row("What comes after the check that denied was not looked at.");
     }
     if !story.rules.is_empty() {
-        page.head("Rules of policy.yaml");
+        page.head(if tool.is_some() { "Rules for tools" } else { "Rules of policy.yaml" });
         story.rules.iter().for_each(|seen| rule(seen, page));
     }
     if let Some(bound) = &story.bound {
@@ -364,6 +373,20 @@ fn refusal(story: &CallStory, page: &mut Page) {
             };
             std::iter::once(decided).chain(near).collect()
         }
+        Denial::Tool(denied) => {
+            let place = denied.by.line.map_or_else(|| denied.by.file.clone(), |line| format!("{}:{line}", denied.by.file));
+            let reason = denied.by.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+            let rule = format!("The rule {} of {place}{reason}", denied.by.rule);
+            let near = denied.near.iter().map(|miss| format!("It nearly matched {}, but for {}.", miss.rule, miss.condition));
+            let decided = match denied.unasked {
+                None => format!("{rule} decided."),
+                Some(NoConsent::Refused) => format!("{rule} has a person asked, who said no."),
+                Some(NoConsent::Unanswered) => format!("{rule} has a person asked, and nobody answered in time."),
+                Some(NoConsent::TooMany) => format!("{rule} has a person asked, and too many calls waited already."),
+            };
+            std::iter::once(decided).chain(near).collect()
+        }
+        Denial::ToolQuarantined { tool, why } => vec![format!("The tool {tool} is quarantined: {why}.")],
         Denial::Policy { breach, .. } => {
             vec![format!("{} allows {}, and the call asked {}.", breach.rule.setting(), breach.limit, breach.asked)]
         }

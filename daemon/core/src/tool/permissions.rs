@@ -161,6 +161,16 @@ impl Permissions {
         lets_pass
     }
 
+    /// Whether there may be a tool of a server that an agent may call. Where not, its server need not be started to list them.
+    #[must_use]
+    pub fn may_use(&self, caller: &Caller, server: &str) -> bool {
+        let lets_pass = |(rule, ready): (&RuleSpec, &Ready)| {
+            let means = ready.targets.iter().any(|target| pattern::one_fits(&target.server, server));
+            rule.effect != Effect::Deny && means && ready.unmet(caller).next().is_none()
+        };
+        self.spec.global_policy.effect == Effect::Allow || self.spec.rules.iter().zip(&self.rules).any(lets_pass)
+    }
+
     /// The rules that mean a caller and a tool: with their places, in no order.
     pub(super) fn fitting<'p>(&'p self, caller: &'p Caller, tool: &'p ToolName) -> impl Iterator<Item = (usize, &'p RuleSpec, &'p Ready)> {
         self.fitting_in(&self.all, caller, tool)

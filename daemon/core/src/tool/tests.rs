@@ -43,6 +43,24 @@ fn check(law: &Permissions, who: &Caller, tool: &str, wanted: &str) {
 }
 
 #[test]
+fn a_server_of_which_an_agent_may_call_nothing_is_known_without_its_list() {
+    let rules = [
+        r#"allow "agent":["a"],"tool":["fs.read_*"]"#,
+        r#"ask "group":["g"],"server":["sh*"]"#,
+        r#"allow "agent":["b"],"tool":["echo"]"#,
+        r#"deny "server":["net"]"#,
+    ];
+    let rows: [(&str, &[&str], &[&str]); 4] =
+        [("a", &[], &["fs"]), ("b", &[], &["fs", "net", "shell"]), ("c", &["g"], &["shell"]), ("d", &[], &[])];
+    for (agent, groups, may) in rows {
+        let law = law("deny", &rules);
+        let used: Vec<&str> = ["fs", "net", "shell"].into_iter().filter(|server| law.may_use(&caller(agent, groups), server)).collect();
+        assert_eq!(used, may, "{agent}");
+    }
+    assert!(law("allow", &[]).may_use(&caller("d", &[]), "fs"));
+}
+
+#[test]
 fn deny_stands_above_ask_above_allow_above_the_global_policy() {
     let nobody = caller("a", &[]);
     let all = ["allow", "ask", "deny"];

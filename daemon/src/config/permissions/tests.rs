@@ -225,6 +225,24 @@ fn a_name_for_agents_in_a_rule_is_warned_of() {
     assert!(read.is_some());
     let wanted = "permissions.json:1: rules[0].tool: `fs__write` means a tool of that very name; `fs.write` means a server's";
     assert_eq!(warnings, [wanted]);
+    for (law, wanted) in [
+        (r#"{"rules": {"fs__write": "deny"}}"#, "rules.fs__write: `fs__write` means a tool of that very name, on every server"),
+        (r#"{"rules": {"fs.write": "deny"}}"#, "rules.fs.write: `fs.write` means a tool of that very name, on every server"),
+        (
+            r#"{"rules": [{"effect": "deny", "server": "fs", "tool": "fs.write"}]}"#,
+            "rules[0].tool: `fs.write` means a tool of that very name; beside",
+        ),
+        (
+            r#"{"rules": [{"effect": "deny", "server": "fs", "tool": "fs__write"}]}"#,
+            "rules[0].tool: `fs__write` means a tool of that very name; beside",
+        ),
+    ] {
+        let (read, _, warnings) = read_file(law);
+        assert!(read.is_some() && warnings.len() == 1 && warnings[0].contains(wanted), "{law}: {warnings:?}");
+    }
+    let (_, _, warnings) =
+        read_file(r#"{"rules": [{"effect": "deny", "tool": "fs.write"}, {"effect": "deny", "server": "fs", "tool": "write"}]}"#);
+    assert_eq!(warnings, Vec::<String>::new());
 }
 
 #[test]

@@ -193,7 +193,7 @@ impl Gatekeeper {
         let mut listing = JoinSet::new();
         for server in self.tools.servers() {
             let Ok(name) = ToolName::new(&server.name, tool) else { continue };
-            if !may_pass(&name) {
+            if !may_pass(&name) || self.tools.is_in_trouble(&server.name, &who(view)) {
                 continue;
             }
             let (tools, who) = (self.tools.clone(), who(view));

@@ -22,10 +22,14 @@ pub(super) enum Meaning {
 }
 
 impl Gatekeeper {
-    /// The tools of all servers that start.
+    /// The tools of all servers of which an account may call some. One that has failed before, and is not ready, is waited for by nobody: its
+    /// state tells why, and that its list has changed is told when it is.
     pub(super) async fn listings(&self, view: &AccountView) -> Vec<(Arc<Server>, Arc<Listing>)> {
-        let mut listing = JoinSet::new();
+        let (may_use, mut listing) = (self.may_use(view), JoinSet::new());
         for server in self.tools.servers() {
+            if !may_use(&server.name) || self.tools.is_in_trouble(&server.name, &who(view)) {
+                continue;
+            }
             let (keeper, who) = (self.clone(), who(view));
             listing.spawn(async move { (Arc::clone(&server), keeper.listing(&server, &who).await) });
         }

@@ -2,6 +2,7 @@
 
 use super::super::lock;
 use super::super::server::{EnvPart, Server};
+use super::instance::Phase;
 use super::{Caller, Listing, Scope, Tools, life};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,6 +17,17 @@ impl Tools {
     #[must_use]
     pub fn servers(&self) -> Vec<Arc<Server>> {
         lock(&self.0.state).servers.values().filter(|slot| slot.server.enabled).map(|slot| Arc::clone(&slot.server)).collect()
+    }
+
+    /// Whether a caller's process of a server has failed to start, and is not ready by now: nobody should wait for it unasked.
+    #[must_use]
+    pub fn is_in_trouble(&self, server: &str, caller: &Caller) -> bool {
+        let state = lock(&self.0.state);
+        let Some(slot) = state.servers.get(server) else { return false };
+        let Some(instance) = slot.instances.get(&Scope::of(&slot.server, caller)) else { return false };
+        let is_waiting = matches!(*instance.phase.borrow(), Phase::Starting | Phase::Backoff(..));
+        let facts = lock(&instance.facts);
+        is_waiting && facts.failed_starts > 0 && facts.ready_at.is_none()
     }
 
     /// The folder that a caller's process of a server starts in.
