@@ -9,6 +9,8 @@ pub mod cgroup;
 mod filter;
 mod landlock;
 mod limits;
+mod look;
+mod place;
 mod program;
 mod report;
 mod root;
@@ -59,6 +61,8 @@ pub struct Plan {
     pub tmp: Option<PathBuf>,
     /// The daemon's own files and sockets, which nothing grants; absent ones are no fault.
     pub deny: Vec<PathBuf>,
+    /// What other tools may write, or might once: links in there may be their word, and are not followed by a name that was granted.
+    pub writable: Vec<PathBuf>,
     /// The user's home: it is never granted because a program lies in it, only what the program needs of it.
     pub user_home: Option<PathBuf>,
     /// The control group that it joins first; `cgroup::Group::make` makes one.
@@ -203,6 +207,7 @@ pub fn survey(aexd: &Path, user_home: Option<&Path>) -> Result<Report, Failure> 
         private: Vec::new(),
         tmp: None,
         deny: Vec::new(),
+        writable: Vec::new(),
         user_home: user_home.map(Path::to_owned),
         group: None,
         confinement,

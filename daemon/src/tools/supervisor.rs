@@ -11,6 +11,7 @@ mod life;
 mod look;
 mod options;
 mod status;
+mod written;
 
 pub use super::framing::Progress;
 pub use super::process::{Leftover, LogLine, Stream};
@@ -27,12 +28,13 @@ use super::session::{Along, Opening, cap};
 use aex_proto::value::AccountId;
 use engine::Engine;
 use instance::{How, Instance, Order, Phase, Refusal};
-use life::Life;
+use life::{Given, Life};
 use rmcp::model::{CallToolRequest, CallToolRequestParams, ClientRequest, ServerResult};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::sync::{Arc, Mutex};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use written::Written;
 
 /// Lines that somebody who follows a log may lag behind.
 const FOLLOWED: usize = 256;
@@ -46,6 +48,7 @@ pub struct Tools(Arc<Inner>);
 struct Inner {
     options: Arc<Options>,
     running: Arc<Running>,
+    written: Arc<Written>,
     leftovers: Vec<Leftover>,
     state: Mutex<Held>,
     changed: watch::Sender<u64>,
@@ -78,7 +81,9 @@ impl Tools {
     /// When the system gives no random bytes, or no thread for a server that begins at once.
     pub fn new(options: Options, servers: Vec<Server>) -> io::Result<Tools> {
         let (running, leftovers) = Running::begin(options.home.join("running.json"))?;
+        let written = Arc::new(Written::open(options.home.join("written.json")));
         let inner = Inner {
+            written,
             options: Arc::new(options),
             running: Arc::new(running),
             leftovers,
@@ -391,9 +396,9 @@ impl Inner {
             }
         };
         let (instance, orders) = Instance::new(Arc::clone(&slot.server), scope, Arc::clone(&slot.journal));
-        let options = Arc::clone(&self.options);
+        let given = Given { options: Arc::clone(&self.options), written: Arc::clone(&self.written), spawner: engine.spawner.clone() };
         let opening = Arc::clone(&slot.opening);
-        let life = Life::new(Arc::clone(&instance), orders, options, engine.spawner.clone(), self.changed.clone(), opening);
+        let life = Life::new(Arc::clone(&instance), orders, given, self.changed.clone(), opening);
         let before = std::mem::take(&mut slot.leaving);
         drop(engine.handle.spawn(life.live(before, is_wanted)));
         slot.instances.insert(scope, Arc::clone(&instance));

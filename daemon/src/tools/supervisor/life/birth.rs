@@ -2,12 +2,13 @@
 
 use super::super::super::framing::Outbox;
 use super::super::super::lock;
-use super::super::super::process::{Birth, Feeder, Process, Spawner, drain};
+use super::super::super::process::{Birth, Feeder, Process, drain};
 use super::super::super::sandbox;
 use super::super::super::session::Changed;
 use super::super::Scope;
 use super::super::instance::Instance;
 use super::super::options::{Options, Resolved};
+use super::Given;
 use super::alive::Alive;
 use crate::tools::server::Server;
 use std::path::PathBuf;
@@ -15,6 +16,8 @@ use std::sync::Arc;
 use tokio::net::unix::pipe::{Receiver, Sender};
 use tokio::sync::watch;
 
+/// Where the private folders are.
+const PRIVATE: &str = "private";
 /// Bytes that may wait to be read by a server, as a multiple of its longest message.
 const UNREAD: usize = 2;
 
@@ -22,14 +25,15 @@ const UNREAD: usize = 2;
 ///
 /// # Errors
 /// Why it could not be started. The text holds no secret.
-pub(super) async fn give(options: &Arc<Options>, spawner: &Spawner, instance: &Instance) -> Result<Alive, String> {
+pub(super) async fn give(given: &Given, instance: &Instance) -> Result<Alive, String> {
+    let Given { options, written, spawner } = given;
     let server = Arc::clone(&instance.server);
-    let resolve = Arc::clone(&options.resolve);
-    let resolved = tokio::task::spawn_blocking(move || resolve(&server)).await.map_err(|fault| fault.to_string())??;
-    let Resolved { env, secrets } = resolved;
+    let (resolve, written) = (Arc::clone(&options.resolve), Arc::clone(written));
+    let ready = tokio::task::spawn_blocking(move || Ok::<_, String>((resolve(&server)?, written.note(&server.confinement)?)));
+    let (Resolved { env, secrets }, writable) = ready.await.map_err(|fault| fault.to_string())??;
     let birth = Birth {
         server: instance.server.name.as_str().into(),
-        plan: plan(options, instance, env),
+        plan: plan(options, instance, env, writable),
         aexd: options.aexd.clone(),
         groups: options.groups.clone(),
     };
@@ -59,7 +63,7 @@ pub(super) async fn give(options: &Arc<Options>, spawner: &Spawner, instance: &I
 
 /// The folder of a process's own.
 fn folder(options: &Options, server: &str, scope: Scope) -> PathBuf {
-    let own = options.home.join("private").join(server);
+    let own = options.home.join(PRIVATE).join(server);
     match scope {
         Scope::All => own.join("all"),
         Scope::Agent(agent) => own.join(format!("agent_{agent}")),
@@ -72,8 +76,9 @@ pub(in crate::tools::supervisor) fn cwd(options: &Options, server: &Server, scop
     server.cwd.clone().unwrap_or_else(|| folder(options, &server.name, scope).join("work"))
 }
 
-fn plan(options: &Options, instance: &Instance, env: Vec<(String, String)>) -> sandbox::Plan {
+fn plan(options: &Options, instance: &Instance, env: Vec<(String, String)>, mut writable: Vec<PathBuf>) -> sandbox::Plan {
     let server = &instance.server;
+    writable.push(options.home.join(PRIVATE));
     let own = folder(options, &instance.server.name, instance.scope);
     let (home, tmp, work) = (own.join("home"), own.join("tmp"), own.join("work"));
     let mut whole = options.env.clone();
@@ -90,6 +95,7 @@ fn plan(options: &Options, instance: &Instance, env: Vec<(String, String)>) -> s
         private: vec![home, tmp.clone(), work],
         tmp: Some(tmp),
         deny: options.deny.clone(),
+        writable,
         user_home: options.user_home.clone(),
         group: None,
         confinement: server.confinement.clone(),
