@@ -279,6 +279,19 @@ fn what_is_granted_for_writing_is_not_narrowed_by_a_guess() {
 }
 
 #[test]
+fn without_namespaces_nothing_runs_that_could_write_what_is_for_reading() {
+    if !Machine::WithoutNamespaces.can_be_made() {
+        return;
+    }
+    let ground = Ground::on(Machine::WithoutNamespaces);
+    let user = User::on(&ground);
+    let mut plan = user.plan(Level::Standard, &["true"]);
+    plan.confinement.read.push(user.at("code/team/proj/ro"));
+    let why = user.outcome(&plan).expect_err("Landlock's rules add up");
+    assert!(why.contains("code/team/proj/ro") && why.contains("cannot be held apart"), "{why}");
+}
+
+#[test]
 fn a_name_that_changes_while_a_tool_starts_gives_nothing_else() {
     for machine in [Machine::Own, Machine::WithoutNamespaces].into_iter().filter(|machine| machine.can_be_made()) {
         let ground = Ground::on(machine);

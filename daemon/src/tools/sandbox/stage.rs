@@ -323,6 +323,12 @@ impl Scene {
             let text = format!("the daemon's own files lie in a granted folder, and cannot be hidden ({why}): name narrower folders");
             return Err(cannot(names(&self.tree.exposed), text));
         }
+        if !self.tree.narrowed.is_empty() {
+            let text = format!(
+                "granted for reading within what is granted for writing, which cannot be held apart ({why}): name narrower folders"
+            );
+            return Err(cannot(names(&self.tree.narrowed), text));
+        }
         Ok(())
     }
 
