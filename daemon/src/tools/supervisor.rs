@@ -10,6 +10,7 @@ mod instance;
 mod life;
 mod look;
 mod options;
+mod private;
 mod status;
 mod written;
 
@@ -109,6 +110,10 @@ impl Tools {
             let stays = names.contains(name);
             if !stays {
                 slot.leave("its configuration was removed");
+                if let Err(fault) = private::set_aside(&self.0.options.home, name) {
+                    // The next one of that name does not start with them either.
+                    tracing::warn!(server = name, %fault, "the private folders of a tool cannot be moved aside");
+                }
             }
             stays
         });

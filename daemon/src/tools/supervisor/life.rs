@@ -5,14 +5,13 @@
 mod alive;
 mod birth;
 
-pub(super) use birth::cwd;
-
 use super::super::lock;
 use super::super::process::{Exit, Spawner};
 use super::super::session::{Changed, Opening, Session};
 use super::backoff::{Backoff, Next};
 use super::instance::{How, Instance, Order, Phase, Stop};
 use super::options::Options;
+use super::private;
 use super::written::Written;
 use crate::os::clock;
 use alive::{Alive, Talk};
@@ -109,7 +108,7 @@ impl Life {
                 Step::Gone(told) => break told,
             };
         };
-        birth::tidy(&self.given.options, &self.instance).await;
+        private::tidy(&self.given.options, &self.instance).await;
         self.publish(Phase::Gone);
         drop(told);
     }

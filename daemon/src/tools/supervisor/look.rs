@@ -2,8 +2,8 @@
 
 use super::super::lock;
 use super::super::server::{EnvPart, Server};
-use super::{Caller, Listing, Scope, Tools, life};
-use std::path::PathBuf;
+use super::{Caller, Listing, Scope, Tools, private};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 impl Tools {
@@ -21,7 +21,7 @@ impl Tools {
     /// The folder that a caller's process of a server starts in.
     #[must_use]
     pub fn cwd(&self, server: &Server, caller: &Caller) -> PathBuf {
-        life::cwd(&self.0.options, server, Scope::of(server, caller))
+        private::cwd(&self.0.options, server, Scope::of(server, caller))
     }
 
     /// How a caller's process of a server is confined; `None` while there is none.
