@@ -117,22 +117,26 @@ impl Tools {
             }
             stays
         });
-        let mut first = Vec::new();
+        let (mut first, mut new) = (Vec::new(), Vec::new());
         for server in servers {
             let name = server.name.clone();
             let begins = server.enabled && server.start == Start::AtBoot && server.shared == Shared::ByAll;
-            match state.servers.get_mut(&name) {
-                Some(slot) if slot.server.runs_like(&server) => slot.server = Arc::new(server),
+            let (server, known) = (Arc::new(server), state.servers.get_mut(&name));
+            if server.enabled && known.as_ref().is_none_or(|slot| !slot.server.runs_like(&server)) {
+                new.push(Arc::clone(&server));
+            }
+            match known {
+                Some(slot) if slot.server.runs_like(&server) => slot.server = server,
                 Some(slot) => {
                     slot.leaving = slot.leave("its configuration was changed");
                     slot.instances.clear();
                     slot.opening = Arc::new(Mutex::new(Opening::Probe));
-                    slot.server = Arc::new(server);
+                    slot.server = server;
                 }
                 None => {
                     let journal = Arc::new(Journal::new(&name, &self.0.options.logs, self.0.followers.clone()));
                     let opening = Arc::new(Mutex::new(Opening::Probe));
-                    let slot = Slot { server: Arc::new(server), journal, opening, instances: HashMap::new(), leaving: Vec::new() };
+                    let slot = Slot { server, journal, opening, instances: HashMap::new(), leaving: Vec::new() };
                     state.servers.insert(name.clone(), slot);
                 }
             }
@@ -144,6 +148,9 @@ impl Tools {
             self.0.instance(&mut state, &name, Scope::All, true).map_err(|fault| io::Error::other(fault.to_string()))?;
         }
         drop(state);
+        if !new.is_empty() {
+            self.tell_doubts(new);
+        }
         self.0.changed.send_modify(|count| *count = count.wrapping_add(1));
         Ok(())
     }

@@ -128,11 +128,15 @@ fn runnable(path: &Path) -> bool {
     path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
 }
 
+/// Whether a program is an interpreter of scripts, by its name; versions may stand behind it.
+pub(super) fn is_interpreter(program: &Path) -> bool {
+    let name = program.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    INTERPRETERS.contains(&name.trim_end_matches(|letter: char| letter.is_ascii_digit() || letter == '.'))
+}
+
 /// The script among the arguments of an interpreter.
 fn script(plan: &Plan, program: &Path) -> Option<PathBuf> {
-    let name = program.file_name()?.to_str()?;
-    let language = name.trim_end_matches(|letter: char| letter.is_ascii_digit() || letter == '.');
-    let first = plan.args.iter().find(|word| !word.starts_with('-')).filter(|_| INTERPRETERS.contains(&language))?;
+    let first = plan.args.iter().find(|word| !word.starts_with('-')).filter(|_| is_interpreter(program))?;
     let path = plan.cwd.join(first);
     path.is_file().then_some(path)
 }
