@@ -79,12 +79,13 @@ pub(super) async fn approve(control: &Control, by: By, wanted: ApprovalApprove) 
     let (waiting, way) = approvals.take(wanted.id).ok_or_else(|| nothing_waits(wanted.id))?;
     let stated = waiting.stated.filter(|_| wanted.always);
     let answer = if stated.is_some() { Answered::Always } else { Answered::Approved };
-    record(control, &waiting, answer, &by, wanted.reason).await?;
+    let event = record(control, &waiting, answer, &by, wanted.reason).await?;
     let remembered = match stated {
         Some(stated) => {
             let Waiting { account, agent, asked_at: _, by: rule, tool, .. } = (*waiting).clone();
-            let lasting = Lasting { account, agent, at: crate::os::clock::wall(), by: by.clone(), rule: rule.rule, stated, tool };
-            approvals.remember(lasting).await
+            let ledger = control.gate.ledger().read_at_once(|reader| reader.name()).await.map_err(|fault| broken(&fault))?;
+            let at = crate::os::clock::wall();
+            approvals.remember(Lasting { account, agent, at, by: by.clone(), event, ledger, rule: rule.rule, stated, tool }).await
         }
         None => Ok(()),
     };
@@ -128,12 +129,15 @@ pub(super) async fn revoke(control: &Control, by: By, wanted: ApprovalRevoke) ->
         rule: found.rule.clone(),
         stated: Some(found.stated),
         tool: found.tool.to_string(),
+        // No call that begins from now on passes by it.
+        until: Some(control.gate.last_request()),
     };
     control.gate.note(event.into()).await.map_err(|fault| broken(&fault))?;
     Ok(lasting(&found))
 }
 
-async fn record(control: &Control, waiting: &Waiting, answer: Answered, by: &By, reason: Option<String>) -> Answer<()> {
+/// The number of its event.
+async fn record(control: &Control, waiting: &Waiting, answer: Answered, by: &By, reason: Option<String>) -> Answer<i64> {
     let event = ApprovalGiven {
         account: waiting.account,
         answer,
@@ -143,6 +147,7 @@ async fn record(control: &Control, waiting: &Waiting, answer: Answered, by: &By,
         rule: waiting.by.rule.clone(),
         stated: waiting.stated,
         tool: waiting.tool.to_string(),
+        until: None,
     };
     control.gate.note(event.into()).await.map_err(|fault| broken(&fault))
 }
