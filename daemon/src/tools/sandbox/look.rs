@@ -189,13 +189,8 @@ pub(super) fn climbs(path: &Path) -> bool {
 
 fn led(what: &str, path: &Path, Leash { said, root }: &Leash, to: &Path) -> Failure {
     let (said, root, to) = (said.display(), root.display(), to.display());
-    refused(
-        what,
-        path,
-        format!(
-            "{said} leads to {to}, and a tool may have made that so, for a tool may write {root}: grant {to} by that name if it is meant"
-        ),
-    )
+    let why = format!("{said} leads to {to}, and a tool may have made that so, for a tool may write {root}");
+    refused(what, path, format!("{why}: name {to}, or grant the folder that it needs, if it is meant"))
 }
 
 pub(super) fn refused(what: &str, path: &Path, why: impl Display) -> Failure {
