@@ -136,6 +136,7 @@ impl Ground {
             private: vec![home, tmp.clone()],
             tmp: Some(tmp),
             deny: Vec::new(),
+            writable: Vec::new(),
             user_home: None,
             group: None,
             confinement: Confinement {

@@ -2,6 +2,9 @@
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
 
+#[path = "sandbox/restarts.rs"]
+mod restarts;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;

@@ -31,7 +31,9 @@ pub(super) fn run(context: &Context<'_>, verb: Verb) -> Result<Exit, Failure> {
     match verb {
         Verb::Add(flags) => {
             let wanted = added(*flags)?;
-            let changed = context.connect()?.call::<method::ToolAdd>(&wanted)?;
+            let mut changed = context.connect()?.call::<method::ToolAdd>(&wanted)?;
+            let told = elsewhere(&wanted, &changed.warnings);
+            changed.warnings.extend(told);
             show(context, &changed, "added")
         }
         Verb::List => {
@@ -115,6 +117,17 @@ fn added(flags: ToolsAdd) -> Result<ToolAdd, Failure> {
     entry.price_usd = price.map(Pico::usd);
     (entry.trust, entry.start, entry.scope) = (trust, start, scope);
     Ok(ToolAdd { name, server: entry })
+}
+
+/// Arguments that are files in this folder, which is not where the server starts; but for those that the daemon told of.
+fn elsewhere(wanted: &ToolAdd, told: &[String]) -> Vec<String> {
+    let ToolAdd { name, server } = wanted;
+    let is_here =
+        |arg: &&String| arg.contains(['.', '/']) && !arg.starts_with('-') && Path::new(arg).is_relative() && Path::new(arg).exists();
+    let args = server.args.iter().filter(|_| server.cwd.is_none()).filter(is_here);
+    let new = args.filter(|arg| !told.iter().any(|warning| warning.contains(&format!("`{arg}`"))));
+    new.map(|arg| format!("{name}: `{arg}` is in this folder, and it starts in a private one: give its absolute path, or --cwd ."))
+        .collect()
 }
 
 /// A path that means the same to the daemon.

@@ -226,20 +226,17 @@ async fn put_in_force(control: &Control, by: By, done: ToolsDone, change: Change
     Err(ErrorObject::fault(Fault::BadConfig, format!("the configuration cannot be put in force, so {outcome}:\n{problems}")).hint(BY_HAND))
 }
 
-/// What a user should know of servers that were just written: what the reader says, and what of them is not there.
+/// What a user should know of servers that were just written: what the reader says, and what is doubtful of them.
 async fn told(control: &Control, registry: &Registry, names: &[String], change: &Change) -> Vec<String> {
     let mut warnings: Vec<String> = change.warnings.iter().map(|warning| warning.text.clone()).collect();
     let names: BTreeSet<&str> = names.iter().map(String::as_str).collect();
     let servers: Vec<_> = registry.servers.iter().filter(|server| names.contains(server.name.as_str())).cloned().collect();
     let tools = control.gatekeeper.tools().clone();
     let looked = tokio::task::spawn_blocking(move || {
-        let missing = |server: &crate::tools::server::Server| {
-            let program =
-                tools.program(server).is_none().then(|| format!("its program `{}` is not found in the daemon's PATH", server.command));
-            let said = program.into_iter().chain(tools.missing(server));
-            said.map(|what| format!("{}: {what}", server.name)).collect::<Vec<_>>()
+        let of = |server: &crate::tools::server::Server| {
+            tools.doubts(server).into_iter().map(|what| format!("{}: {what}", server.name)).collect::<Vec<_>>()
         };
-        servers.iter().flat_map(missing).collect::<Vec<_>>()
+        servers.iter().flat_map(of).collect::<Vec<_>>()
     });
     warnings.extend(looked.await.unwrap_or_default());
     warnings

@@ -9,8 +9,10 @@ use super::server::Server;
 use super::supervisor::{Options, Pace, Tools};
 use crate::gate::{Active, Gate, Source};
 use std::ffi::OsString;
+use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Variables of the daemon that each server has.
@@ -42,13 +44,7 @@ fn options(source: &Source, user_home: Option<PathBuf>) -> io::Result<Options> {
     let passed = |name: &&str| Some(((*name).to_owned(), source.environment.get(*name)?.clone()));
     // A socket may lie elsewhere than the home; its folder holds nothing but the daemon's.
     let mut deny = vec![paths.home.clone(), paths.config_dir.clone(), paths.log_dir.clone(), paths.socket.clone(), paths.env_file.clone()];
-    // So may the ledger, with the files that SQLite and we put beside it.
-    let beside = |suffix: &str| {
-        let mut path = OsString::from(&paths.ledger);
-        path.push(suffix);
-        PathBuf::from(path)
-    };
-    deny.extend(["", "-wal", "-shm"].map(beside));
+    deny.extend(ledger_files(&paths.ledger));
     Ok(Options {
         home: paths.home.join("tools"),
         logs: paths.log_dir.join("tools"),
@@ -61,4 +57,49 @@ fn options(source: &Source, user_home: Option<PathBuf>) -> io::Result<Options> {
         resolve: resolver(paths, &source.environment),
         pace: Pace::DEFAULT,
     })
+}
+
+/// The ledger, which may lie elsewhere than the home, with what SQLite and we put beside it: logs, lock, segments, copies of older tables,
+/// what a restore leaves.
+fn ledger_files(ledger: &Path) -> Vec<PathBuf> {
+    let beside = |suffix: &str| {
+        let mut path = OsString::from(ledger);
+        path.push(suffix);
+        PathBuf::from(path)
+    };
+    let mut files: Vec<PathBuf> = ["", "-wal", "-shm", "-journal"].map(beside).into();
+    files.extend([ledger.with_extension("lock"), ledger.with_file_name("segments")]);
+    let named = |entry: fs::DirEntry| {
+        let is_ours = ledger.file_name().is_some_and(|own| entry.file_name().as_bytes().starts_with(own.as_bytes()));
+        is_ours.then(|| entry.path()).filter(|path| !files.contains(path))
+    };
+    let entries = ledger.parent().and_then(|folder| fs::read_dir(folder).ok());
+    let others: Vec<PathBuf> = entries.into_iter().flatten().filter_map(Result::ok).filter_map(named).collect();
+    files.into_iter().chain(others).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lies_beside_the_ledger_is_the_daemons_own() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["ledger.db", "ledger.db-wal", "ledger.db.schema-3.backup", "ledger.db.replaced-1", "notes", "ledger"] {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        let mut found = ledger_files(&folder.path().join("ledger.db"));
+        found.sort_unstable();
+        let wanted = [
+            "ledger.db",
+            "ledger.db-journal",
+            "ledger.db-shm",
+            "ledger.db-wal",
+            "ledger.db.replaced-1",
+            "ledger.db.schema-3.backup",
+            "ledger.lock",
+            "segments",
+        ];
+        assert_eq!(found, wanted.map(|name| folder.path().join(name)));
+    }
 }

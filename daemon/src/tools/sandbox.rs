@@ -2,13 +2,15 @@
 //! becomes the program.
 //!
 //! Owns the plan, the way to the stage and back, and all that a confined process may reach. Must not: supervise what runs, know MCP.
-//! Nothing here runs in the daemon but `stage`, `survey` and what reads the report; the rest runs in the stage, which has one thread.
+//! Nothing here runs in the daemon but `stage`, `survey`, `examine` and what reads the report; the rest runs in the stage, which has one thread.
 
 mod canary;
 pub mod cgroup;
 mod filter;
 mod landlock;
 mod limits;
+mod look;
+mod place;
 mod program;
 mod report;
 mod root;
@@ -59,6 +61,8 @@ pub struct Plan {
     pub tmp: Option<PathBuf>,
     /// The daemon's own files and sockets, which nothing grants; absent ones are no fault.
     pub deny: Vec<PathBuf>,
+    /// What other tools may write, or might once: links in there may be their word, and are not followed by a name that was granted.
+    pub writable: Vec<PathBuf>,
     /// The user's home: it is never granted because a program lies in it, only what the program needs of it.
     pub user_home: Option<PathBuf>,
     /// The control group that it joins first; `cgroup::Group::make` makes one.
@@ -182,6 +186,38 @@ pub fn understood(text: &[u8]) -> Result<Report, Failure> {
     report.ok_or(Failure::Gone)
 }
 
+/// What the process of a plan would have of the disk.
+#[derive(Debug)]
+pub struct Given(tree::Tree);
+
+impl Given {
+    /// Whether it could read what is at a path now.
+    #[must_use]
+    pub fn has(&self, path: &Path) -> bool {
+        path.canonicalize().is_ok_and(|real| self.0.gives(&real))
+    }
+}
+
+/// Judges a plan as its stage would, as far as that depends on the disk; starts nothing. Blocks.
+///
+/// # Errors
+/// Why its program would not start.
+pub fn examine(plan: Plan) -> Result<Given, Failure> {
+    let plan = look::resolved(plan)?;
+    if plan.confinement.level == Level::None {
+        return Ok(Given(tree::Tree::default()));
+    }
+    let (_, tree) = stage::given(look::Look::of(&plan)?, plan.program.as_deref())?;
+    Ok(Given(tree))
+}
+
+/// The script that a program of this name would be given, where it is the first of these arguments.
+#[must_use]
+pub fn script<'a>(program: &Path, args: &'a [String]) -> Option<&'a str> {
+    let first = args.first().filter(|first| !first.starts_with('-') && first.contains(['.', '/']))?;
+    program::is_interpreter(program).then_some(first)
+}
+
 /// What this machine can do at most: a stage without a program tries it. Takes some milliseconds, and blocks.
 ///
 /// # Errors
@@ -203,6 +239,7 @@ pub fn survey(aexd: &Path, user_home: Option<&Path>) -> Result<Report, Failure> 
         private: Vec::new(),
         tmp: None,
         deny: Vec::new(),
+        writable: Vec::new(),
         user_home: user_home.map(Path::to_owned),
         group: None,
         confinement,

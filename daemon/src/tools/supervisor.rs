@@ -10,7 +10,9 @@ mod instance;
 mod life;
 mod look;
 mod options;
+mod private;
 mod status;
+mod written;
 
 pub use super::framing::Progress;
 pub use super::process::{Leftover, LogLine, Stream};
@@ -27,12 +29,13 @@ use super::session::{Along, Opening, cap};
 use aex_proto::value::AccountId;
 use engine::Engine;
 use instance::{How, Instance, Order, Phase, Refusal};
-use life::Life;
+use life::{Given, Life};
 use rmcp::model::{CallToolRequest, CallToolRequestParams, ClientRequest, ServerResult};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::sync::{Arc, Mutex};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use written::Written;
 
 /// Lines that somebody who follows a log may lag behind.
 const FOLLOWED: usize = 256;
@@ -46,6 +49,7 @@ pub struct Tools(Arc<Inner>);
 struct Inner {
     options: Arc<Options>,
     running: Arc<Running>,
+    written: Arc<Written>,
     leftovers: Vec<Leftover>,
     state: Mutex<Held>,
     changed: watch::Sender<u64>,
@@ -78,7 +82,9 @@ impl Tools {
     /// When the system gives no random bytes, or no thread for a server that begins at once.
     pub fn new(options: Options, servers: Vec<Server>) -> io::Result<Tools> {
         let (running, leftovers) = Running::begin(options.home.join("running.json"))?;
+        let written = Arc::new(Written::open(options.home.join("written.json")));
         let inner = Inner {
+            written,
             options: Arc::new(options),
             running: Arc::new(running),
             leftovers,
@@ -104,25 +110,33 @@ impl Tools {
             let stays = names.contains(name);
             if !stays {
                 slot.leave("its configuration was removed");
+                if let Err(fault) = private::set_aside(&self.0.options.home, name) {
+                    // The next one of that name does not start with them either.
+                    tracing::warn!(server = name, %fault, "the private folders of a tool cannot be moved aside");
+                }
             }
             stays
         });
-        let mut first = Vec::new();
+        let (mut first, mut new) = (Vec::new(), Vec::new());
         for server in servers {
             let name = server.name.clone();
             let begins = server.enabled && server.start == Start::AtBoot && server.shared == Shared::ByAll;
-            match state.servers.get_mut(&name) {
-                Some(slot) if slot.server.runs_like(&server) => slot.server = Arc::new(server),
+            let (server, known) = (Arc::new(server), state.servers.get_mut(&name));
+            if server.enabled && known.as_ref().is_none_or(|slot| !slot.server.runs_like(&server)) {
+                new.push(Arc::clone(&server));
+            }
+            match known {
+                Some(slot) if slot.server.runs_like(&server) => slot.server = server,
                 Some(slot) => {
                     slot.leaving = slot.leave("its configuration was changed");
                     slot.instances.clear();
                     slot.opening = Arc::new(Mutex::new(Opening::Probe));
-                    slot.server = Arc::new(server);
+                    slot.server = server;
                 }
                 None => {
                     let journal = Arc::new(Journal::new(&name, &self.0.options.logs, self.0.followers.clone()));
                     let opening = Arc::new(Mutex::new(Opening::Probe));
-                    let slot = Slot { server: Arc::new(server), journal, opening, instances: HashMap::new(), leaving: Vec::new() };
+                    let slot = Slot { server, journal, opening, instances: HashMap::new(), leaving: Vec::new() };
                     state.servers.insert(name.clone(), slot);
                 }
             }
@@ -134,6 +148,9 @@ impl Tools {
             self.0.instance(&mut state, &name, Scope::All, true).map_err(|fault| io::Error::other(fault.to_string()))?;
         }
         drop(state);
+        if !new.is_empty() {
+            self.tell_doubts(new);
+        }
         self.0.changed.send_modify(|count| *count = count.wrapping_add(1));
         Ok(())
     }
@@ -391,9 +408,9 @@ impl Inner {
             }
         };
         let (instance, orders) = Instance::new(Arc::clone(&slot.server), scope, Arc::clone(&slot.journal));
-        let options = Arc::clone(&self.options);
+        let given = Given { options: Arc::clone(&self.options), written: Arc::clone(&self.written), spawner: engine.spawner.clone() };
         let opening = Arc::clone(&slot.opening);
-        let life = Life::new(Arc::clone(&instance), orders, options, engine.spawner.clone(), self.changed.clone(), opening);
+        let life = Life::new(Arc::clone(&instance), orders, given, self.changed.clone(), opening);
         let before = std::mem::take(&mut slot.leaving);
         drop(engine.handle.spawn(life.live(before, is_wanted)));
         slot.instances.insert(scope, Arc::clone(&instance));

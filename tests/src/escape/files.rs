@@ -3,13 +3,16 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::Path;
 
-use aex_proto::sandbox::Part::{Attributes, Files};
+use aex_proto::sandbox::Part::{Attributes, Files, Kernel};
+use nix::fcntl::OFlag;
 use nix::libc;
 
 use super::Free::{Depends, Never, Reaches};
+use super::call::{Arg, call};
 use super::{Attempt, found};
 
 pub(super) const ATTEMPTS: &[Attempt] = &[
@@ -91,6 +94,46 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
             ["/dev/mem", "/dev/kmsg", "/dev/kmem", "/dev/port", "/dev/sda", "/dev/vda", "/dev/nvme0n1", "/dev/console", "/dev/fuse"];
         devices.into_iter().find(|device| File::open(device).is_ok()).map(str::to_owned).ok_or_else(|| super::blocked("none opens"))
     }),
+    Attempt::new("make a setuid program by a mode", Kernel, Reaches, |t| {
+        let path = t.own.join("setuid");
+        fs::copy("/bin/true", &path)?;
+        let attempts = [0o4755, 0o2755].map(|mode| fs::set_permissions(&path, fs::Permissions::from_mode(mode)));
+        attempts.into_iter().find_map(Result::ok).ok_or_else(|| super::blocked("no mode is taken"))?;
+        special(&path)
+    }),
+    Attempt::new("make a setuid program as a new file", Kernel, Reaches, |t| {
+        let making = |name: &str, flags: i32| {
+            let path = t.own.join(name);
+            OpenOptions::new().write(true).create_new(flags == 0).custom_flags(flags).mode(0o6755).open(if flags == 0 {
+                &path
+            } else {
+                &t.own
+            })
+        };
+        let made = making("new", 0).or_else(|_| making("", libc::O_TMPFILE))?;
+        let path = format!("/proc/self/fd/{}", made.as_raw_fd());
+        special(Path::new(&path))
+    }),
+    Attempt::new("make a setuid program by mknod and the newest chmod", Kernel, Depends, |t| {
+        use nix::sys::stat::{Mode, SFlag, mknod};
+        let path = t.own.join("node");
+        let mode = Mode::S_IRWXU | Mode::S_ISUID;
+        if mknod(&path, SFlag::S_IFREG, mode, 0).is_err() {
+            File::create(&path)?;
+            // fchmodat2(2), of Linux 6.6.
+            let mut name = path.as_os_str().as_bytes().to_owned();
+            name.push(0);
+            let args = [Arg::Number(libc::AT_FDCWD.into()), Arg::Memory(&mut name), Arg::Number(0o4700), Arg::Number(0)];
+            call(452, args)?;
+        }
+        special(&path)
+    }),
+    Attempt::new("make a setuid program by openat2", Kernel, Depends, |t| {
+        let path = t.own.join("openat2");
+        let how = nix::fcntl::OpenHow::new().flags(OFlag::O_CREAT | OFlag::O_WRONLY).mode(nix::sys::stat::Mode::from_bits_retain(0o4755));
+        nix::fcntl::openat2(nix::fcntl::AT_FDCWD, &path, how)?;
+        special(&path)
+    }),
     Attempt::new("make a device", Files, Depends, |t| {
         use nix::sys::stat::{Mode, SFlag, makedev, mknod};
         let device = t.own.join("device");
@@ -139,6 +182,12 @@ fn listed(folder: &Path) -> io::Result<String> {
 fn open(path: &Path) -> io::Result<String> {
     let read = File::open(path)?.read_at(&mut [0; 16], 0)?;
     if read == 0 { Err(super::blocked("it is empty")) } else { Ok(format!("{read} bytes of {}", path.display())) }
+}
+
+/// Whether a file would run as another.
+fn special(path: &Path) -> io::Result<String> {
+    let mode = fs::metadata(path)?.permissions().mode() & 0o6000;
+    if mode == 0 { Err(super::blocked("its mode is a plain one")) } else { Ok(format!("{mode:o}")) }
 }
 
 fn makes(folder: &Path) -> io::Result<String> {

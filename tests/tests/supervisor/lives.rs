@@ -240,3 +240,31 @@ async fn a_server_that_ends_at_its_start_is_told_by_its_own_end() {
     let said: Vec<&str> = logs.iter().filter(|line| line.stream == Stream::Daemon).map(|line| line.text.as_str()).collect();
     assert_eq!(said, ["started", "exited (code 7)"]);
 }
+
+#[tokio::test]
+async fn what_a_program_left_in_its_folders_is_no_other_programs() {
+    let shop = Shop::open(vec![scripted("tool", &[])]);
+    let private = shop.options.home.join("private");
+    let planted = |folder: &str| std::fs::read_to_string(private.join(folder).join("all/home/usercustomize.py")).ok();
+    let used = async || drop(shop.call("tool", "echo", json!({})).await.expect("an answer"));
+    let plant = |text: &str| std::fs::write(private.join("tool/all/home/usercustomize.py"), text).expect("a file in its home");
+    used().await;
+    plant("first");
+    // The same program finds them again, whatever else changes.
+    let mut dearer = scripted("tool", &[]);
+    (dearer.price, dearer.times.idle) = (Some(Pico::ZERO), None);
+    shop.tools.replace(vec![dearer]).expect("they are taken");
+    used().await;
+    assert_eq!(planted("tool").as_deref(), Some("first"));
+    // Another one does not.
+    shop.tools.replace(vec![scripted("tool", &["--revision", "2025-06-18"])]).expect("they are taken");
+    used().await;
+    assert_eq!((planted("tool"), planted("tool.old").as_deref()), (None, Some("first")));
+    // Nor does who comes after one that was removed, be it the same.
+    plant("second");
+    shop.tools.replace(Vec::new()).expect("they are taken");
+    assert!(!private.join("tool").exists());
+    shop.tools.replace(vec![scripted("tool", &["--revision", "2025-06-18"])]).expect("they are taken");
+    used().await;
+    assert_eq!((planted("tool"), planted("tool.old").as_deref()), (None, Some("second")));
+}

@@ -74,8 +74,30 @@ const REFUSED: [libc::c_long; 52] = [
 const REFUSED_HERE: [libc::c_long; 5] = [libc::SYS_iopl, libc::SYS_ioperm, libc::SYS_modify_ldt, libc::SYS_uselib, libc::SYS__sysctl];
 #[cfg(not(target_arch = "x86_64"))]
 const REFUSED_HERE: [libc::c_long; 0] = [];
-/// Answered as by an older kernel, so that programs take another way: io_uring passes by filters, the flags of clone3 cannot be seen.
-const ABSENT: [libc::c_long; 4] = [libc::SYS_clone3, libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register];
+/// Answered as by an older kernel, so that programs take another way: io_uring passes by filters, the flags of clone3 and the mode of openat2
+/// cannot be seen.
+const ABSENT: [libc::c_long; 5] =
+    [libc::SYS_clone3, libc::SYS_openat2, libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register];
+/// Linux 6.6; `libc` has no name for it.
+const FCHMODAT2: libc::c_long = 452;
+/// Calls that give a file a mode: which argument that is, and where it counts only when a file is made, which one says so.
+const MODES: [(libc::c_long, u8, Option<u8>); 5] = [
+    (libc::SYS_fchmod, 1, None),
+    (libc::SYS_fchmodat, 2, None),
+    (FCHMODAT2, 2, None),
+    (libc::SYS_mknodat, 2, None),
+    (libc::SYS_openat, 3, Some(2)),
+];
+/// Of x86 alone.
+#[cfg(target_arch = "x86_64")]
+const MODES_HERE: [(libc::c_long, u8, Option<u8>); 4] =
+    [(libc::SYS_chmod, 1, None), (libc::SYS_creat, 1, None), (libc::SYS_mknod, 1, None), (libc::SYS_open, 2, Some(1))];
+#[cfg(not(target_arch = "x86_64"))]
+const MODES_HERE: [(libc::c_long, u8, Option<u8>); 0] = [];
+/// Who executes such a file becomes its owner, or one of its group.
+const SPECIAL: [libc::mode_t; 2] = [libc::S_ISUID, libc::S_ISGID];
+/// Flags with which a file is made. The other bits of O_TMPFILE are those of O_DIRECTORY.
+const MAKING: [libc::c_int; 2] = [libc::O_CREAT, libc::O_TMPFILE & !libc::O_DIRECTORY];
 /// What a new process may not be put into.
 const NAMESPACES: [libc::c_int; 7] = [
     libc::CLONE_NEWUSER,
@@ -161,6 +183,9 @@ fn refused(held: Held) -> io::Result<Rules> {
     rules.insert(libc::SYS_prlimit64, vec![rule(&[(0, Ne, 0)])?]);
     rules.insert(libc::SYS_socketpair, vec![rule(&[(0, Ne, number(libc::AF_UNIX))])?]);
     rules.insert(libc::SYS_socket, sockets(held)?);
+    for (call, mode, flags) in MODES.into_iter().chain(MODES_HERE) {
+        rules.insert(call, special(mode, flags)?);
+    }
     if held.network == Network::Ports {
         // It connects without asking Landlock, which holds the ports.
         let open = number(libc::MSG_FASTOPEN);
@@ -179,6 +204,22 @@ fn refused(held: Held) -> io::Result<Rules> {
     }
     if !held.own_memory {
         rules.extend(SHARED.into_iter().map(|call| (call, Vec::new())));
+    }
+    Ok(rules)
+}
+
+/// Refuses a mode that makes a file run as its owner or its group.
+fn special(mode: u8, flags: Option<u8>) -> io::Result<Vec<SeccompRule>> {
+    let mut rules = Vec::new();
+    for bit in SPECIAL.map(u64::from) {
+        match flags {
+            None => rules.push(rule(&[(mode, has(bit), bit)])?),
+            Some(flags) => {
+                for making in MAKING.map(number) {
+                    rules.push(rule(&[(mode, has(bit), bit), (flags, has(making), making)])?);
+                }
+            }
+        }
     }
     Ok(rules)
 }

@@ -8,6 +8,7 @@ use landlock::{
     RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
 };
 use std::io;
+use std::os::fd::AsFd;
 use std::path::Path;
 
 /// The version whose rights this program knows and was tried with; all of them are of version 6.
@@ -67,8 +68,9 @@ pub(super) fn restrict(ground: &Ground<'_>, ports: Option<&[u16]>) -> io::Result
         }
     };
     for bind in &tree.binds {
-        let place = if matches!(ground, Ground::Own(_)) { &bind.target } else { &bind.source };
-        created = allow(created, place, if bind.access == Access::Write { write } else { read })?;
+        // By what was judged, not by its name.
+        let rights = if bind.access == Access::Write { write } else { read };
+        created = give(created, &*bind.place, bind.place.is_dir, rights)?;
     }
     let status = created.restrict_self().map_err(other)?.ruleset;
     let status = match status {
@@ -79,11 +81,16 @@ pub(super) fn restrict(ground: &Ground<'_>, ports: Option<&[u16]>) -> io::Result
     Ok(Landlock { abi, status })
 }
 
-/// Gives a file or a folder and all below it. Rights of folders on a file would count as not enforced.
+/// Gives what is the kernel's own.
 fn allow(ruleset: RulesetCreated, path: &Path, rights: BitFlags<AccessFs>) -> io::Result<RulesetCreated> {
-    let rights = if path.is_dir() { rights } else { rights & AccessFs::from_file(KNOWN) };
     let fd = PathFd::new(path).map_err(|fault| io::Error::other(format!("{}: {fault}", path.display())))?;
-    ruleset.add_rule(PathBeneath::new(fd, rights)).map_err(other)
+    give(ruleset, fd, path.is_dir(), rights)
+}
+
+/// Gives a file or a folder and all below it. Rights of folders on a file would count as not enforced.
+fn give(ruleset: RulesetCreated, place: impl AsFd, is_dir: bool, rights: BitFlags<AccessFs>) -> io::Result<RulesetCreated> {
+    let rights = if is_dir { rights } else { rights & AccessFs::from_file(KNOWN) };
+    ruleset.add_rule(PathBeneath::new(place, rights)).map_err(other)
 }
 
 fn other(fault: RulesetError) -> io::Error {

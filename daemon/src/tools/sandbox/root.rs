@@ -32,13 +32,15 @@ pub(super) enum Proc {
 
 /// A step that failed, for the report.
 #[derive(Debug)]
-pub(super) struct Fault {
-    pub(super) what: String,
-    pub(super) fault: io::Error,
+pub(super) enum Fault {
+    /// The kernel gives none of its own.
+    Refused { what: String, fault: io::Error },
+    /// A file is not the one that was judged, or is there no more: somebody is changing names.
+    Moved { what: String, fault: io::Error },
 }
 
 fn step<T, F: Into<io::Error>>(what: impl Into<String>, done: Result<T, F>) -> Result<T, Fault> {
-    done.map_err(|fault| Fault { what: what.into(), fault: fault.into() })
+    done.map_err(|fault| Fault::Refused { what: what.into(), fault: fault.into() })
 }
 
 /// Moves this process, alone in its mount namespace, to a root of its own. `base` is a folder that may be covered meanwhile. `processes` bounds
@@ -82,9 +84,12 @@ fn bound_ids(processes: u64) -> bool {
 
 /// Copies the mounts of a bind and takes from them what it does not give.
 fn take(bind: &Bind) -> Result<OwnedFd, Fault> {
-    let what = || bind.source.display().to_string();
-    let tree = step(what(), sys::take_tree(&bind.source))?;
-    let device = if bind.source.starts_with("/dev") { 0 } else { MOUNT_NODEV };
+    let source = &bind.place.path;
+    let what = || source.display().to_string();
+    // What is held is of the machine's mounts, and can be copied from there alone.
+    let same = bind.place.again().map_err(|fault| Fault::Moved { what: what(), fault })?;
+    let tree = step(what(), sys::take_tree_of(&same))?;
+    let device = if source.starts_with("/dev") { 0 } else { MOUNT_NODEV };
     let write = if bind.access == Access::Read { MOUNT_RDONLY } else { 0 };
     step(what(), sys::deprive_tree(&tree, MOUNT_NOSUID | device | write))?;
     Ok(tree)

@@ -6,6 +6,7 @@
 use super::canary::Before;
 use super::landlock::Ground;
 use super::limits::Counted;
+use super::look::{Look, resolved};
 use super::report::{Found, judge};
 use super::root::Proc;
 use super::tree::Tree;
@@ -17,7 +18,7 @@ use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl::{set_dumpable, set_no_new_privs, set_pdeathsig};
 use nix::sys::signal::{SigSet, Signal};
-use nix::unistd::{getegid, geteuid, getppid, setgroups, setsid};
+use nix::unistd::{fchdir, getegid, geteuid, getppid, setgroups, setsid};
 use std::fmt::Display;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -26,8 +27,12 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-/// What the init writes when the namespaces stand; anything else is why they do not.
+/// What the init writes when the namespaces stand.
 const READY: &[u8; 1] = b"+";
+/// What it writes before the reason why nothing may run at all.
+const NEVER: &[u8; 1] = b"!";
+/// What it writes before the reason why there are no namespaces.
+const REFUSED: &[u8; 1] = b"-";
 
 /// Runs the stage: `plan` and `report` are the descriptors that `stage` left to this process. Comes back only when no program runs, or when it
 /// has ended.
@@ -83,7 +88,7 @@ fn staged(plan: OwnedFd, report: &mut Reporter) -> Result<ExitCode, Failure> {
     if threads != 1 {
         return Err(cannot("a fresh process", format!("it has {threads} threads")));
     }
-    let plan = resolved(order.plan);
+    let plan = resolved(order.plan)?;
     let cgroup = match plan.group.as_deref().map(cgroup::join).transpose() {
         Ok(joined) => joined.unwrap_or_default(),
         Err(fault) => return Err(cannot("the control group", fault)),
@@ -99,10 +104,18 @@ fn staged(plan: OwnedFd, report: &mut Reporter) -> Result<ExitCode, Failure> {
     scene.contain(report)
 }
 
-/// A plan whose paths have no links on their way, but for those that the program is to see.
-fn resolved(plan: Plan) -> Plan {
-    let real = |path: PathBuf| path.canonicalize().unwrap_or(path);
-    Plan { deny: plan.deny.into_iter().map(real).collect(), user_home: plan.user_home.map(real), ..plan }
+/// A program, and all files that it has.
+pub(super) fn given(look: Look<'_>, command: Option<&str>) -> Result<(Option<PathBuf>, Tree), Failure> {
+    let found = command.map(|command| program::needs(&look, command)).transpose()?;
+    let (program, reads) = found.map_or((None, Vec::new()), |found| (Some(found.path), found.reads));
+    Ok((program, tree::of(look, reads)?))
+}
+
+/// Why there is no root of its own.
+struct Unsettled {
+    why: String,
+    /// Whether nothing may run without one, either.
+    is_final: bool,
 }
 
 /// All that is known before anything is confined.
@@ -110,6 +123,8 @@ struct Scene {
     plan: Plan,
     program: Option<PathBuf>,
     tree: Tree,
+    /// The folder that it starts in, held; where it is confined.
+    cwd: Option<OwnedFd>,
     network: Network,
     cgroup: Cgroup,
 }
@@ -129,16 +144,22 @@ struct Place {
 
 impl Scene {
     fn of(plan: Plan, cgroup: Cgroup) -> Result<Scene, Failure> {
-        let found = plan.program.as_deref().map(|command| program::find(&plan, command)).transpose()?;
-        let (program, reads) = found.map_or((None, Vec::new()), |found| (Some(found.path), found.reads));
-        let tree = if plan.confinement.level == Level::None { Tree::default() } else { tree::of(&plan, &reads)? };
+        let command = plan.program.as_deref();
+        let (program, tree, cwd) = if plan.confinement.level == Level::None {
+            (command.map(|command| program::find(&plan, command)).transpose()?, Tree::default(), None)
+        } else {
+            let look = Look::of(&plan)?;
+            let cwd = look.cwd.as_fd().try_clone_to_owned().map_err(|fault| cannot("the working folder", fault))?;
+            let (program, tree) = given(look, command)?;
+            (program, tree, Some(cwd))
+        };
         let ports = sys::landlock_abi() >= landlock::PORTS;
         let network = match plan.confinement.level {
             Level::Strict if plan.confinement.hosts.is_empty() => Network::Closed,
             Level::Strict if ports => Network::Ports,
             _ => Network::Open,
         };
-        Ok(Scene { plan, program, tree, network, cgroup })
+        Ok(Scene { plan, program, tree, cwd, network, cgroup })
     }
 
     /// Without confinement: limits, environment, session.
@@ -163,6 +184,7 @@ impl Scene {
                 return code.map_err(|fault| cannot("waiting for the program", fault));
             }
             Ok(Side::Refused(why)) => shared(why),
+            Ok(Side::Never(why)) => return Err(cannot("files", why)),
             Err(fault) => shared(format!("no namespaces: {fault}")),
         };
         SigSet::empty().thread_set_mask().map_err(|fault| cannot("the signal mask", fault))?;
@@ -183,10 +205,11 @@ impl Scene {
             if from_inside.read_exact(&mut first).is_ok() && first == *READY {
                 return Ok(Side::Outside { init, inside: File::from(OwnedFd::from(from_inside)), life: life.into() });
             }
-            let mut why = first.to_vec();
+            let mut why = Vec::new();
             from_inside.read_to_end(&mut why)?;
             nix::sys::wait::waitpid(init, None)?;
-            return Ok(Side::Refused(String::from_utf8_lossy(&why).trim_matches('\0').to_owned()));
+            let why = String::from_utf8_lossy(&why).into_owned();
+            return Ok(if first == *NEVER { Side::Never(why) } else { Side::Refused(why) });
         }
         drop((from_inside, life));
         let mut outside = File::from(OwnedFd::from(to_outside));
@@ -195,7 +218,8 @@ impl Scene {
                 let place = Place { apart: true, netns, proc, bounded, why: None };
                 Ok(Side::Inside(place, outside, life_inside.into()))
             }
-            Err(why) => {
+            Err(Unsettled { why, is_final }) => {
+                outside.write_all(if is_final { NEVER } else { REFUSED })?;
                 outside.write_all(why.as_bytes())?;
                 Ok(Side::Inside(
                     Place { apart: false, netns, proc: Proc::Shared, bounded: false, why: Some(why) },
@@ -207,18 +231,21 @@ impl Scene {
     }
 
     /// The first steps of the first process: who it is, its network, its root.
-    fn settle_in(&self, user: (nix::unistd::Uid, nix::unistd::Gid), netns: bool) -> Result<(Proc, bool), String> {
+    fn settle_in(&self, user: (nix::unistd::Uid, nix::unistd::Gid), netns: bool) -> Result<(Proc, bool), Unsettled> {
+        let refused = |why: String| Unsettled { why, is_final: false };
         // Linux refuses a map of groups to who could still change them.
         let maps = [("setgroups", "deny".to_owned()), ("uid_map", format!("{0} {0} 1", user.0)), ("gid_map", format!("{0} {0} 1", user.1))];
         for (file, text) in maps {
-            fs::write(Path::new("/proc/self").join(file), text).map_err(|fault| format!("no namespaces: {file}: {fault}"))?;
+            fs::write(Path::new("/proc/self").join(file), text).map_err(|fault| refused(format!("no namespaces: {file}: {fault}")))?;
         }
         if netns {
-            sys::loopback_up().map_err(|fault| format!("no network namespace: {fault}"))?;
+            sys::loopback_up().map_err(|fault| refused(format!("no network namespace: {fault}")))?;
         }
         let base = self.plan.tmp.as_deref().or(self.plan.private.first().map(PathBuf::as_path)).unwrap_or(Path::new("/tmp"));
-        root::enter(&self.tree, base, self.plan.confinement.resources.processes)
-            .map_err(|fault| format!("no namespaces: {}: {}", fault.what, fault.fault))
+        root::enter(&self.tree, base, self.plan.confinement.resources.processes).map_err(|fault| match fault {
+            root::Fault::Moved { what, fault } => Unsettled { why: format!("{what}: {fault}"), is_final: true },
+            root::Fault::Refused { what, fault } => refused(format!("no namespaces: {what}: {fault}")),
+        })
     }
 
     /// The first process: starts the one that becomes the program, and waits for it.
@@ -248,15 +275,15 @@ impl Scene {
 
     /// The process that becomes the program: gives up what it can, tries what it gave up, and tells.
     fn become_confined(&self, report: &mut Reporter, before: &Before, place: &Place) -> Result<ExitCode, Failure> {
-        if !place.apart && !self.tree.exposed.is_empty() {
-            let hidden = self.tree.exposed.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
-            let why = place.why.as_deref().unwrap_or_default();
-            return Err(cannot(
-                hidden,
-                format_args!("the daemon's own files lie in a granted folder, and cannot be hidden ({why}): name narrower folders"),
-            ));
+        if !place.apart {
+            self.can_be_held(place.why.as_deref().unwrap_or_default())?;
         }
-        std::env::set_current_dir(&self.plan.cwd).map_err(|fault| cannot(self.plan.cwd.display(), fault))?;
+        let entered = match &self.cwd {
+            // By its name it may be another one by now.
+            Some(cwd) if !place.apart => fchdir(cwd).map_err(io::Error::from),
+            _ => std::env::set_current_dir(&self.plan.cwd),
+        };
+        entered.map_err(|fault| cannot(self.plan.cwd.display(), fault))?;
         sys::drop_capabilities().map_err(|fault| cannot("capabilities", fault))?;
         set_no_new_privs().map_err(|fault| cannot("no_new_privs", fault))?;
         let ground = if place.apart { Ground::Own(&self.tree) } else { Ground::Shared(&self.tree) };
@@ -289,6 +316,22 @@ impl Scene {
         self.become_program(report, judge(&self.plan, &found), counted)
     }
 
+    /// Whether Landlock alone, whose rules add up, gives no more than was granted.
+    fn can_be_held(&self, why: &str) -> Result<(), Failure> {
+        let names = |paths: &[PathBuf]| paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
+        if !self.tree.exposed.is_empty() {
+            let text = format!("the daemon's own files lie in a granted folder, and cannot be hidden ({why}): name narrower folders");
+            return Err(cannot(names(&self.tree.exposed), text));
+        }
+        if !self.tree.narrowed.is_empty() {
+            let text = format!(
+                "granted for reading within what is granted for writing, which cannot be held apart ({why}): name narrower folders"
+            );
+            return Err(cannot(names(&self.tree.narrowed), text));
+        }
+        Ok(())
+    }
+
     fn become_program(&self, report: &mut Reporter, told: super::Report, counted: Counted) -> Result<ExitCode, Failure> {
         let plan = &self.plan;
         if plan.confinement.require.is_some_and(|least| told.active < least) {
@@ -312,6 +355,8 @@ enum Side {
     Outside { init: nix::unistd::Pid, inside: File, life: OwnedFd },
     /// The stage, and there is no other one.
     Refused(String),
+    /// The same, and nothing may run.
+    Never(String),
     /// The first process of the namespaces, or one that could not get so far.
     Inside(Place, File, OwnedFd),
 }

@@ -136,10 +136,18 @@ pub(super) fn fork() -> io::Result<Option<Pid>> {
 
 /// Takes a copy of the mounts at and below a path, which is attached nowhere yet. A link at its end is not followed.
 pub(super) fn take_tree(path: &Path) -> io::Result<OwnedFd> {
-    let path = text(path)?;
-    let flags = OPEN_TREE_CLONE | flag(libc::AT_RECURSIVE) | flag(libc::O_CLOEXEC) | flag(libc::AT_SYMLINK_NOFOLLOW);
+    open_tree(libc::AT_FDCWD, &text(path)?, flag(libc::AT_SYMLINK_NOFOLLOW))
+}
+
+/// The same of what is open.
+pub(super) fn take_tree_of(place: &OwnedFd) -> io::Result<OwnedFd> {
+    open_tree(place.as_raw_fd(), c"", flag(libc::AT_EMPTY_PATH))
+}
+
+fn open_tree(at: RawFd, path: &CStr, flags: libc::c_uint) -> io::Result<OwnedFd> {
+    let flags = OPEN_TREE_CLONE | flag(libc::AT_RECURSIVE) | flag(libc::O_CLOEXEC) | flags;
     // SAFETY: the path is a C string that lives as long as the call, whose result is a new descriptor or an error.
-    let fd = checked(unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) })?;
+    let fd = checked(unsafe { libc::syscall(libc::SYS_open_tree, at, path.as_ptr(), flags) })?;
     let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
     // SAFETY: the call has just made it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })

@@ -1,11 +1,14 @@
-//! Which files a confined process has, computed from the plan and a look at the disk: what is there at which place, what may be written,
-//! what is hidden. Mounts nothing.
+//! Which files a confined process has, computed from what a plan names and what its program needs: what is there at which place, what may be
+//! written, what is hidden. Mounts nothing.
 
-use super::{FAILED, Failure, Plan};
-use std::path::{Component, Path, PathBuf};
+use super::Failure;
+use super::look::{Look, refused};
+use super::place::{Place, Writable};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 /// Of the system, for reading: what programs, libraries, names, certificates and times need. No folder that holds keys.
-const SYSTEM: [&str; 44] = [
+pub(super) const SYSTEM: [&str; 44] = [
     "/usr",
     "/bin",
     "/sbin",
@@ -54,7 +57,7 @@ const SYSTEM: [&str; 44] = [
 /// How many processors there are, for runtimes that start as many threads.
 const PROCESSORS: &str = "/sys/devices/system/cpu";
 /// Where the kernel keeps itself, or where this program puts something of its own.
-const OWN: [&str; 4] = ["/", "/proc", "/sys", "/dev"];
+pub(super) const OWN: [&str; 4] = ["/", "/proc", "/sys", "/dev"];
 
 /// What may be done with a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,17 +69,19 @@ pub(super) enum Access {
 }
 
 /// A part of the disk that the process has.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) struct Bind {
-    /// Where it lies, without a link on the way.
-    pub(super) source: PathBuf,
+    /// What it is.
+    pub(super) place: Rc<Place>,
     /// Where the process sees it.
     pub(super) target: PathBuf,
     pub(super) access: Access,
+    /// It is there so that its folder cannot be moved: a mount of its own can't.
+    is_fixed: bool,
 }
 
 /// All files of a process.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub(super) struct Tree {
     /// What it has, each after what lies above it. Of two the deeper one holds.
     pub(super) binds: Vec<Bind>,
@@ -86,49 +91,64 @@ pub(super) struct Tree {
     pub(super) hidden: Vec<PathBuf>,
     /// Those of them that lie in something that was granted: without a tree of its own they could not be hidden.
     pub(super) exposed: Vec<PathBuf>,
+    /// What was granted for reading within what was granted for writing: without a tree of its own it could be written.
+    pub(super) narrowed: Vec<PathBuf>,
 }
 
-/// The files of a plan, whose program needs `reads` beside.
-pub(super) fn of(plan: &Plan, reads: &[PathBuf]) -> Result<Tree, Failure> {
+/// The files of a plan, whose program needs `reads` beside: each by its name.
+pub(super) fn of(look: Look<'_>, reads: Vec<(PathBuf, Place)>) -> Result<Tree, Failure> {
+    let Look { plan, writable, grants, private, tmp, cwd, .. } = look;
     let mut tree = Tree::default();
+    for grant in grants {
+        tree.add(&grant.name, grant.place, grant.access);
+    }
+    for (path, place) in plan.private.iter().zip(private) {
+        tree.add(path, place, Access::Write);
+    }
+    // A grant holds, whatever is guessed.
+    let granted = tree.binds.clone();
+    let mut guess = |name: &Path, place: Place| {
+        if granted.iter().any(|bind| inside(&place.path, bind)) {
+            tree.call(name, &place);
+        } else {
+            tree.add(name, place, Access::Read);
+        }
+    };
     for path in SYSTEM.into_iter().chain([PROCESSORS]).map(Path::new) {
-        tree.add(path, Access::Read);
+        // What is not there is left out.
+        if let Some(place) = Place::find(path, &writable).ok().filter(|place| place.leashes.is_empty()) {
+            guess(path, place);
+        }
     }
-    for path in reads {
-        judge(plan, path, "the program needs")?;
-        tree.add(path, Access::Read);
+    for (name, place) in reads {
+        guess(&name, place);
     }
-    let private: Vec<PathBuf> = plan.private.iter().map(|path| real(path, "a private folder")).collect::<Result<_, _>>()?;
-    let cwd = real(&plan.cwd, "the working folder")?;
-    if !private.iter().any(|folder| cwd.starts_with(folder)) {
-        judge(plan, &plan.cwd, "the working folder")?;
+    guess(&plan.cwd, cwd);
+    if let Some(place) = tmp {
+        tree.binds.push(Bind { place: Rc::new(place), target: PathBuf::from("/tmp"), access: Access::Write, is_fixed: false });
     }
-    tree.add(&plan.cwd, Access::Read);
-    let granted = plan.confinement.read.iter().map(|path| (path, Access::Read));
-    for (path, access) in granted.chain(plan.confinement.write.iter().map(|path| (path, Access::Write))) {
-        real(path, "granted")?;
-        judge(plan, path, "granted")?;
-        tree.add(path, access);
-    }
-    for path in &plan.private {
-        tree.add(path, Access::Write);
-    }
-    if let Some(tmp) = &plan.tmp {
-        let source = real(tmp, "the folder for temporary files")?;
-        tree.binds.push(Bind { source, target: PathBuf::from("/tmp"), access: Access::Write });
-    }
-    tree.settle(&plan.deny);
+    tree.settle(&plan.deny)?;
     Ok(tree)
 }
 
+impl Bind {
+    /// Where it lies is where it is seen.
+    fn is_in_place(&self) -> bool {
+        self.place.path == self.target
+    }
+}
+
 impl Tree {
-    /// Adds a path, and its own name when a link leads to it. What is not there is left out.
-    fn add(&mut self, path: &Path, access: Access) {
-        let Ok(source) = path.canonicalize() else { return };
-        if source != path {
-            self.links.push((path.to_owned(), source.clone()));
+    /// Adds a place, and its own name when a link leads to it.
+    fn add(&mut self, name: &Path, place: Place, access: Access) {
+        self.call(name, &place);
+        self.binds.push(Bind { target: place.path.clone(), place: Rc::new(place), access, is_fixed: false });
+    }
+
+    fn call(&mut self, name: &Path, place: &Place) {
+        if place.path != name {
+            self.links.push((name.to_owned(), place.path.clone()));
         }
-        self.binds.push(Bind { target: source.clone(), source, access });
     }
 
     /// Whether a path lies in what the process has.
@@ -138,64 +158,63 @@ impl Tree {
     }
 
     /// Puts all in order, leaves out what lies in a part that gives the same, and finds what has to be hidden.
-    fn settle(&mut self, deny: &[PathBuf]) {
+    fn settle(&mut self, deny: &[PathBuf]) -> Result<(), Failure> {
         let mut binds = std::mem::take(&mut self.binds);
         // Of two at one place the one that gives more holds; a granted /tmp before the private one.
-        binds.sort_by(|one, other| {
-            let own = |bind: &Bind| bind.source != bind.target;
-            (&one.target, own(one), other.access).cmp(&(&other.target, own(other), one.access))
-        });
+        let order = |one: &Bind, other: &Bind| {
+            (&one.target, !one.is_in_place(), other.access).cmp(&(&other.target, !other.is_in_place(), one.access))
+        };
+        binds.sort_by(order);
         binds.dedup_by(|later, first| later.target == first.target);
         let folders = deny.iter().filter(|denied| denied.is_dir());
         self.hidden = folders.filter(|denied| binds.iter().any(|bind| denied.starts_with(&bind.target))).cloned().collect();
         self.hidden.sort_unstable();
         self.exposed = self.hidden.iter().filter(|denied| binds.iter().any(|bind| inside(denied, bind))).cloned().collect();
+        let below = |one: &Bind, other: &Bind| one.target != other.target && inside(&one.target, other);
+        let narrowed =
+            |one: &&Bind| one.access == Access::Read && binds.iter().any(|other| other.access == Access::Write && below(one, other));
+        self.narrowed = binds.iter().filter(narrowed).map(|bind| bind.target.clone()).collect();
+        let fixed = self.fixed(&binds)?;
+        binds.extend(fixed);
+        binds.sort_by(order);
         for bind in binds {
             let above = self.binds.iter().rev().find(|above| bind.target.starts_with(&above.target));
             let shown = above.is_some_and(|above| {
                 let hidden = self.hidden.iter().any(|hidden| hidden.starts_with(&above.target) && bind.target.starts_with(hidden));
-                above.access == bind.access && above.source == above.target && bind.source == bind.target && !hidden
+                above.access == bind.access && above.is_in_place() && bind.is_in_place() && !hidden
             });
-            if !shown {
+            if bind.is_fixed || !shown {
                 self.binds.push(bind);
             }
         }
         self.links.sort_unstable();
         self.links.dedup();
+        Ok(())
+    }
+
+    /// The folders between what may be written and what lies deeper in it and may not. A tool that renamed one of them would find
+    /// the latter elsewhere at its next start, and could write it.
+    fn fixed(&self, binds: &[Bind]) -> Result<Vec<Bind>, Failure> {
+        let outermost = self.hidden.iter().filter(|one| !self.hidden.iter().any(|other| *one != other && one.starts_with(other)));
+        let mut fixed: Vec<Bind> = Vec::new();
+        for kept in outermost.chain(&self.narrowed) {
+            let above = binds.iter().rev().find(|bind| bind.target != *kept && kept.starts_with(&bind.target));
+            let Some(above) = above.filter(|above| above.access == Access::Write && above.is_in_place()) else { continue };
+            for folder in kept.ancestors().skip(1).take_while(|folder| *folder != above.target) {
+                if fixed.iter().any(|bind| bind.target == folder) {
+                    continue;
+                }
+                let place = Place::find(folder, &Writable::default()).map_err(|fault| refused("granted", folder, fault))?;
+                if place.path != folder {
+                    return Err(refused("granted", folder, "it is being moved"));
+                }
+                fixed.push(Bind { target: folder.to_owned(), place: Rc::new(place), access: Access::Write, is_fixed: true });
+            }
+        }
+        Ok(fixed)
     }
 }
 
 fn inside(path: &Path, bind: &Bind) -> bool {
-    bind.source == bind.target && path.starts_with(&bind.target)
-}
-
-fn real(path: &Path, what: &str) -> Result<PathBuf, Failure> {
-    let climbs = path.components().any(|part| part == Component::ParentDir);
-    match path.canonicalize() {
-        Ok(real) if path.is_absolute() && !climbs => Ok(real),
-        Ok(_) => Err(refused(what, path, "expected an absolute path without `..`")),
-        Err(fault) => Err(refused(what, path, &fault.to_string())),
-    }
-}
-
-/// Refuses what no plan may have: the daemon's own files, the whole machine, the kernel's folders.
-fn judge(plan: &Plan, path: &Path, what: &str) -> Result<(), Failure> {
-    let Ok(real) = path.canonicalize() else { return Ok(()) };
-    if OWN.iter().any(|own| real == Path::new(own)) || real.starts_with("/proc") {
-        return Err(refused(what, path, "this can't be given to a confined process; name the folders that it needs"));
-    }
-    for denied in &plan.deny {
-        if real.starts_with(denied) {
-            return Err(refused(what, path, "these are the daemon's own files, and no tool gets them"));
-        }
-        if denied.starts_with(&real) && denied.exists() && !denied.is_dir() {
-            let why = format!("the daemon keeps {} there, which no tool gets: name a narrower folder", denied.display());
-            return Err(refused(what, path, &why));
-        }
-    }
-    Ok(())
-}
-
-fn refused(what: &str, path: &Path, why: &str) -> Failure {
-    Failure::Failed { code: FAILED, what: format!("{what}: {}: {why}", path.display()) }
+    bind.is_in_place() && path.starts_with(&bind.target)
 }

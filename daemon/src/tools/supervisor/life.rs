@@ -5,14 +5,14 @@
 mod alive;
 mod birth;
 
-pub(super) use birth::cwd;
-
 use super::super::lock;
 use super::super::process::{Exit, Spawner};
 use super::super::session::{Changed, Opening, Session};
 use super::backoff::{Backoff, Next};
 use super::instance::{How, Instance, Order, Phase, Stop};
 use super::options::Options;
+use super::private;
+use super::written::Written;
 use crate::os::clock;
 use alive::{Alive, Talk};
 use std::pin::Pin;
@@ -25,12 +25,18 @@ use tokio::time::{sleep, timeout};
 /// How long a process whose output is closed may take to end.
 const PARTING: Duration = Duration::from_secs(1);
 
+/// What holds for all servers.
+pub(super) struct Given {
+    pub(super) options: Arc<Options>,
+    pub(super) written: Arc<Written>,
+    pub(super) spawner: Spawner,
+}
+
 /// What an instance needs to live.
 pub(super) struct Life {
     pub(super) instance: Arc<Instance>,
     pub(super) orders: mpsc::UnboundedReceiver<Order>,
-    pub(super) options: Arc<Options>,
-    pub(super) spawner: Spawner,
+    pub(super) given: Given,
     /// Told of each change of a list.
     pub(super) changed: watch::Sender<u64>,
     backoff: Backoff,
@@ -66,12 +72,11 @@ impl Life {
     pub(super) fn new(
         instance: Arc<Instance>,
         orders: mpsc::UnboundedReceiver<Order>,
-        options: Arc<Options>,
-        spawner: Spawner,
+        given: Given,
         changed: watch::Sender<u64>,
         opening: Arc<Mutex<Opening>>,
     ) -> Life {
-        Life { instance, orders, options, spawner, changed, backoff: Backoff::default(), opening }
+        Life { instance, orders, given, changed, backoff: Backoff::default(), opening }
     }
 
     fn remember(&self, opening: Opening) {
@@ -103,7 +108,7 @@ impl Life {
                 Step::Gone(told) => break told,
             };
         };
-        birth::tidy(&self.options, &self.instance).await;
+        private::tidy(&self.given.options, &self.instance).await;
         self.publish(Phase::Gone);
         drop(told);
     }
@@ -156,14 +161,14 @@ impl Life {
     /// One process, from its birth to its end.
     async fn run(&mut self) -> Step {
         self.publish(Phase::Starting);
-        let mut alive = match birth::give(&self.options, &self.spawner, &self.instance).await {
+        let mut alive = match birth::give(&self.given, &self.instance).await {
             Ok(alive) => alive,
             Err(why) => return self.fell(None, why),
         };
         let limit = self.instance.server.times.start;
         let opening = *lock(&self.opening);
         let begun = tokio::select! {
-            begun = timeout(limit, alive.talk(&self.instance, &self.options.pace, opening)) => {
+            begun = timeout(limit, alive.talk(&self.instance, &self.given.options.pace, opening)) => {
                 begun.unwrap_or_else(|_| Err(Cause::Ill(format!("it was not ready within {} s", limit.as_secs_f64()))))
             }
             cause = ordered(&mut self.orders) => Err(cause),
@@ -203,7 +208,7 @@ impl Life {
 
     /// Watches a process that is ready, until it is not to run any more.
     async fn watch(&mut self, alive: &Alive, session: &Arc<Session>, closed: &mut Closed, mut lists: watch::Receiver<Changed>) -> Cause {
-        let pace = self.options.pace;
+        let pace = self.given.options.pace;
         let tidy = sleep(pace.health.min(self.idle_left().unwrap_or(pace.health)));
         let following = Arc::clone(session).follow(alive.changed.clone());
         // One reading of a list, or one question for its health, at a time.
@@ -344,7 +349,7 @@ impl Life {
         if stop.how == How::Drain {
             let mut in_use = self.instance.in_use.subscribe();
             // Calls that are not done by then fail.
-            drop(timeout(self.options.pace.drain, in_use.wait_for(|count| *count == 0)).await);
+            drop(timeout(self.given.options.pace.drain, in_use.wait_for(|count| *count == 0)).await);
         }
         if stop.how == How::Kill {
             alive.kill(&stop.why).await;
@@ -369,7 +374,7 @@ impl Life {
         }
         let ready_for = ready_at.map(|at| now.saturating_sub(at));
         tracing::warn!(server = self.instance.server.name, why, "a tool server ended");
-        match self.backoff.ended(now, ready_for, &self.options.pace, u16::from_le_bytes(dice)) {
+        match self.backoff.ended(now, ready_for, &self.given.options.pace, u16::from_le_bytes(dice)) {
             Next::Rest(time) => Step::Rest(time, why.into()),
             Next::Fail => Step::Wait(Phase::Failed(why.into()), None),
         }

@@ -2,14 +2,14 @@
 
 use super::super::super::framing::Outbox;
 use super::super::super::lock;
-use super::super::super::process::{Birth, Feeder, Process, Spawner, drain};
+use super::super::super::process::{Birth, Feeder, Process, drain};
 use super::super::super::sandbox;
 use super::super::super::session::Changed;
-use super::super::Scope;
 use super::super::instance::Instance;
 use super::super::options::{Options, Resolved};
+use super::super::private;
+use super::Given;
 use super::alive::Alive;
-use crate::tools::server::Server;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::net::unix::pipe::{Receiver, Sender};
@@ -22,14 +22,18 @@ const UNREAD: usize = 2;
 ///
 /// # Errors
 /// Why it could not be started. The text holds no secret.
-pub(super) async fn give(options: &Arc<Options>, spawner: &Spawner, instance: &Instance) -> Result<Alive, String> {
+pub(super) async fn give(given: &Given, instance: &Instance) -> Result<Alive, String> {
+    let Given { options, written, spawner } = given;
     let server = Arc::clone(&instance.server);
-    let resolve = Arc::clone(&options.resolve);
-    let resolved = tokio::task::spawn_blocking(move || resolve(&server)).await.map_err(|fault| fault.to_string())??;
-    let Resolved { env, secrets } = resolved;
+    let (resolve, written, home) = (Arc::clone(&options.resolve), Arc::clone(written), options.home.clone());
+    let ready = tokio::task::spawn_blocking(move || {
+        private::claim(&home, &server)?;
+        Ok::<_, String>((resolve(&server)?, written.note(&server.confinement)?))
+    });
+    let (Resolved { env, secrets }, writable) = ready.await.map_err(|fault| fault.to_string())??;
     let birth = Birth {
         server: instance.server.name.as_str().into(),
-        plan: plan(options, instance, env),
+        plan: plan(options, instance, env, writable),
         aexd: options.aexd.clone(),
         groups: options.groups.clone(),
     };
@@ -57,24 +61,10 @@ pub(super) async fn give(options: &Arc<Options>, spawner: &Spawner, instance: &I
     })
 }
 
-/// The folder of a process's own.
-fn folder(options: &Options, server: &str, scope: Scope) -> PathBuf {
-    let own = options.home.join("private").join(server);
-    match scope {
-        Scope::All => own.join("all"),
-        Scope::Agent(agent) => own.join(format!("agent_{agent}")),
-        Scope::Run(run) => own.join(format!("run_{run}")),
-    }
-}
-
-/// The folder that a process starts in.
-pub(in crate::tools::supervisor) fn cwd(options: &Options, server: &Server, scope: Scope) -> PathBuf {
-    server.cwd.clone().unwrap_or_else(|| folder(options, &server.name, scope).join("work"))
-}
-
-fn plan(options: &Options, instance: &Instance, env: Vec<(String, String)>) -> sandbox::Plan {
+fn plan(options: &Options, instance: &Instance, env: Vec<(String, String)>, mut writable: Vec<PathBuf>) -> sandbox::Plan {
     let server = &instance.server;
-    let own = folder(options, &instance.server.name, instance.scope);
+    writable.push(private::root(&options.home));
+    let own = private::folder(options, &instance.server.name, instance.scope);
     let (home, tmp, work) = (own.join("home"), own.join("tmp"), own.join("work"));
     let mut whole = options.env.clone();
     whole.push(("HOME".to_owned(), home.to_string_lossy().into_owned()));
@@ -86,26 +76,13 @@ fn plan(options: &Options, instance: &Instance, env: Vec<(String, String)>) -> s
         program: Some(server.command.clone()),
         args: server.args.clone(),
         env: whole,
-        cwd: cwd(options, server, instance.scope),
+        cwd: private::cwd(options, server, instance.scope),
         private: vec![home, tmp.clone(), work],
         tmp: Some(tmp),
         deny: options.deny.clone(),
+        writable,
         user_home: options.user_home.clone(),
         group: None,
         confinement: server.confinement.clone(),
-    }
-}
-
-/// Removes what a run's process left: its run is over.
-pub(super) async fn tidy(options: &Options, instance: &Instance) {
-    if matches!(instance.scope, Scope::Run(_)) {
-        let own = folder(options, &instance.server.name, instance.scope);
-        let removed = tokio::task::spawn_blocking(move || match std::fs::remove_dir_all(&own) {
-            Err(fault) if fault.kind() != std::io::ErrorKind::NotFound => {
-                tracing::warn!(%fault, folder = %own.display(), "what a tool left cannot be removed");
-            }
-            _ => {}
-        });
-        drop(removed.await);
     }
 }
