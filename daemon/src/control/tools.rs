@@ -276,7 +276,7 @@ fn words(fault: ChangeFault) -> ErrorObject {
 fn failed(fault: &ToolFault) -> ErrorObject {
     let kind = match fault {
         ToolFault::Unknown { .. } => Fault::NotFound,
-        ToolFault::Disabled { .. } => Fault::Conflict,
+        ToolFault::Disabled { .. } | ToolFault::Changed { .. } => Fault::Conflict,
         ToolFault::Busy { .. } => Fault::Throttled,
         _ => Fault::Unavailable,
     };

@@ -159,6 +159,16 @@ impl Gate {
         Ok(entered)
     }
 
+    /// The caller as it is now: a call may have waited since it entered.
+    ///
+    /// # Errors
+    /// Why it may not call any more.
+    pub fn again(&self, entered: &Entered) -> Result<Arc<AccountView>, Denial> {
+        let now = self.inner.ledger.directory().accounts.get(&entered.view.named.id).map(Arc::clone);
+        let now = now.ok_or_else(|| self.stopped_within(&entered.view))?;
+        now.stopped.clone().map_or(Ok(now), Err)
+    }
+
     fn full(&self, full: &Full) -> Denial {
         Denial::Rate {
             account: self.inner.ledger.directory().name_of(full.account),

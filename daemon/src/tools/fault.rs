@@ -62,6 +62,12 @@ pub enum ToolFault {
         /// Calls that may wait.
         waiting: usize,
     },
+    /// Its program, or what it says of the tool, is another one than when the call was judged.
+    #[error("the tool server `{server}` was changed while the call waited, and nothing was sent to it; try again")]
+    Changed {
+        /// Its name.
+        server: String,
+    },
     /// The arguments are longer than a message may be.
     #[error("the call is too large for the tool server `{server}`: a message may have {limit} bytes")]
     RequestTooLarge {
@@ -153,6 +159,7 @@ impl ToolFault {
             ToolFault::Resting { .. } => "backoff",
             ToolFault::Failed { .. } => "failed",
             ToolFault::Busy { .. } => "busy",
+            ToolFault::Changed { .. } => "changed",
             ToolFault::RequestTooLarge { .. } => "request_too_large",
             ToolFault::Exited { .. } => "exited",
             ToolFault::Stopped { .. } => "stopped",
@@ -175,6 +182,7 @@ impl ToolFault {
             | ToolFault::Resting { .. }
             | ToolFault::Failed { .. }
             | ToolFault::Busy { .. }
+            | ToolFault::Changed { .. }
             | ToolFault::RequestTooLarge { .. }
             | ToolFault::Unavailable { .. } => true,
             ToolFault::Exited { .. }

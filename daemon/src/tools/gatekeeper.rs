@@ -3,10 +3,12 @@
 //! Nothing reaches a server before the gate has weighed the call, and nothing of its result is shown before the gate lets it. A call has a
 //! task of its own, which ends it in the ledger whatever becomes of its caller. Must not: know HTTP or JSON-RPC.
 
+mod attended;
 mod consent;
 mod context;
 mod owners;
 mod pinned;
+mod sent;
 
 pub use context::{GET_PROMPT, READ_RESOURCE};
 
@@ -17,23 +19,21 @@ use super::pins::Pins;
 use super::resolve::Bases;
 use super::server::Server;
 use super::supervisor::{self, Answer, Asked, Call, Progress, Tools};
-use crate::gate::{Active, Entered, Evidence, Gate, ToolEnded, ToolGuard, ToolHold, ToolWanted, ToolsDone, Weighed};
+use crate::gate::{Active, Entered, Gate, ToolGuard, ToolWanted, ToolsDone};
 use crate::ledger::{AccountView, LedgerFault};
 use aex_core::books::AccountKind;
 use aex_core::decision::Denial;
-use aex_core::event::{By, Outcome};
-use aex_core::tool::{self, Arguments, Caller, Consent, Effect, ToolName, ToolResult};
-use aex_proto::value::{Digest, RequestId};
-use consent::Cleared;
+use aex_core::event::By;
+use aex_core::tool::{self, Arguments, Caller, Effect, ToolName};
+use aex_proto::value::RequestId;
+use attended::Attended;
+use consent::Judged;
 use rmcp::model::{InputResponses, JsonObject, Tool};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
-
-/// JSON-RPC errors with which a server says that it did nothing: no such method or tool, no valid request or parameters.
-const NOTHING_DONE: std::ops::RangeInclusive<i32> = -32602..=-32600;
 
 /// A handle on it. Clones share it.
 #[derive(Clone)]
@@ -89,6 +89,12 @@ struct Meant {
     wanted: ToolWanted,
     /// Whether its server has to list it: what only counts as a tool is not listed.
     is_listed: bool,
+}
+
+impl Meant {
+    fn unknown(&self) -> Denial {
+        Denial::UnknownTool { tool: self.asked.clone() }
+    }
 }
 
 /// Why a call gave no result.
@@ -234,139 +240,52 @@ impl Gatekeeper {
         }
     }
 
-    async fn made(&self, entered: Entered, wanted: Wanted, mut left: oneshot::Receiver<()>) -> Result<Made, Unmade> {
-        let (view, request) = (Arc::clone(&entered.view), entered.request);
-        let refused = |denial: Denial| {
-            self.gate.refused(request, Some(&view), &denial, Evidence::default());
-            Unmade::Denied(denial)
-        };
+    async fn made(&self, entered: Entered, wanted: Wanted, left: oneshot::Receiver<()>) -> Result<Made, Unmade> {
+        let mut call = Attended::new(self, entered, left);
         let Wanted { tool, arguments, progress, asks, input } = wanted;
-        // What is meant, as far as names tell: nothing is started for a call that the permissions deny.
-        let Some((server, name)) = self.meant(&view, &tool).await else { return Err(refused(Denial::UnknownTool { tool })) };
-        let mut meant = self.described(&view, request, (tool, server, name), arguments)?;
-        let Cleared { weighed, consent, server } = self.cleared(&view, request, &mut meant, &mut left).await?;
-        let hold = self.held(entered, weighed, consent).await?;
+        let view = Arc::clone(&call.view);
+        let (found, _) = call.wait_on(self.meant(&view, &tool)).await?;
+        let Some((server, name)) = found else { return Err(call.refused(&Denial::UnknownTool { tool })) };
+        let mut meant = self.described(&call, (tool, server, name), arguments)?;
+        let cleared = self.cleared(&mut call, &mut meant).await?;
         let ToolWanted { name, arguments, .. } = meant.wanted;
-        let call = Call {
-            server: server.name.clone(),
-            caller: who(&view),
-            tool: name.tool,
-            arguments: Some(arguments.into_map()),
-            progress,
-            asks,
-            input,
-        };
+        let asked = Call { tool: name.tool, arguments: Some(arguments.into_map()), progress, asks, input };
         let told = |answer: &Answer| match answer {
             Answer::Complete(result) => (result_text(result), result.is_error == Some(true)),
             Answer::InputRequired(wanted) => (result_text(wanted.as_ref()), false),
         };
-        let answer = self.run(hold, &server, &mut left, self.tools.call(call), told).await?;
+        let answer = self.sent(call, cleared, |entry| entry.call(asked), told).await?;
         Ok(Made { server: name.server, answer })
     }
 
     /// A call with its arguments checked.
     fn described(
         &self,
-        view: &AccountView,
-        request: RequestId,
+        call: &Attended,
         (asked, server, name): (String, Arc<Server>, ToolName),
         arguments: JsonObject,
     ) -> Result<Meant, Unmade> {
-        let arguments = Arguments::from_map(arguments).map_err(|why| {
-            let denial = Denial::Malformed { message: why.to_string(), param: Some("arguments".to_owned()) };
-            self.gate.refused(request, Some(view), &denial, Evidence::default());
-            Unmade::Denied(denial)
-        })?;
-        let bases = self.bases(Some(&server), view);
-        // What its server asks for a call is filled in whenever the call is weighed.
+        let arguments = Arguments::from_map(arguments)
+            .map_err(|why| call.refused(&Denial::Malformed { message: why.to_string(), param: Some("arguments".to_owned()) }))?;
+        // What its server has to do with it is filled in whenever the call is weighed.
+        let bases = self.bases(Some(&server), &call.view);
         let wanted = ToolWanted { name, arguments, bases, price: None, log_full: false };
         Ok(Meant { asked, server, wanted, is_listed: true })
     }
 
-    /// What the permissions in force say to a call, and the digest of the rules that ask; one that they deny is refused.
-    async fn weighed(&self, view: &AccountView, request: RequestId, meant: &mut Meant) -> Result<(Weighed, Option<Digest>), Unmade> {
+    /// What the permissions in force say to a call; one that they deny is refused.
+    async fn judged(&self, call: &Attended, meant: &mut Meant) -> Result<Judged, Unmade> {
         let Meant { server, wanted, .. } = meant;
+        wanted.bases = self.bases(Some(server), &call.view);
         wanted.price = server.tool_prices.get(&wanted.name.tool).copied().or(server.price);
         wanted.log_full = server.log_full;
         let active = self.gate.active();
-        let weighed = self.gate.weigh_tool(&active, view, wanted).await.map_err(|denial| {
-            self.gate.refused(request, Some(view), &denial, Evidence::default());
-            Unmade::Denied(denial)
-        })?;
+        let weighed = self.gate.weigh_tool(&active, &call.view, wanted).await.map_err(|denial| call.refused(&denial))?;
         if weighed.verdict.effect == Effect::Deny {
-            return Err(Unmade::Denied(self.gate.refuse_tool(view, request, weighed, None)));
+            return Err(Unmade::Denied(self.gate.refuse_tool(&call.view, call.request, weighed, None)));
         }
         let stated = active.permissions.permissions.asked_by(&weighed.verdict);
-        Ok((weighed, stated))
-    }
-
-    /// Whether the server has the tool, and it can be offered.
-    async fn is_there(&self, view: &AccountView, request: RequestId, meant: &Meant) -> Result<(), Unmade> {
-        let name = &meant.wanted.name;
-        if !meant.is_listed {
-            return Ok(());
-        }
-        let listing = self.listing(&meant.server, &who(view)).await.map_err(Unmade::Failed)?;
-        if listing.tools.iter().any(|tool| tool.name == name.tool) {
-            return Ok(());
-        }
-        let denial = match listing.quarantined.iter().find(|tool| tool.name == name.tool) {
-            Some(bad) => Denial::ToolQuarantined { tool: name.to_string(), why: bad.reason.clone() },
-            None => Denial::UnknownTool { tool: meant.asked.clone() },
-        };
-        self.gate.refused(request, Some(view), &denial, Evidence::default());
-        Err(Unmade::Denied(denial))
-    }
-
-    async fn held(&self, entered: Entered, weighed: Weighed, consent: Option<Consent>) -> Result<ToolHold, Unmade> {
-        self.gate.hold_tool(entered, weighed, consent).await?.map_err(Unmade::Denied)
-    }
-
-    /// Asks the server, and ends the hold by what comes of it. `told`: an answer as text, and whether it is an error.
-    async fn run<T>(
-        &self,
-        hold: ToolHold,
-        server: &Server,
-        left: &mut oneshot::Receiver<()>,
-        asking: impl Future<Output = Result<T, ToolFault>>,
-        told: impl FnOnce(&T) -> (String, bool),
-    ) -> Result<T, Unmade> {
-        let view = Arc::clone(hold.view());
-        let level = self.tools.level(&server.name, &who(&view));
-        let made = tokio::select! {
-            biased;
-            made = asking => made,
-            _ = left => {
-                self.gate.end_tool(hold, ToolEnded::Broken(Outcome::ClientLeft));
-                return Err(Unmade::Failed(ToolFault::Stopped { server: server.name.clone(), why: "its caller has left".to_owned() }));
-            }
-            () = view.stop.raised() => {
-                let denial = self.gate.stopped_within(&view);
-                self.gate.end_tool(hold, ToolEnded::Broken(Outcome::Stopped));
-                return Err(Unmade::Denied(denial));
-            }
-        };
-        let answer = match made {
-            Ok(answer) => answer,
-            Err(fault) => {
-                self.gate.end_tool(hold, ended(&fault));
-                return Err(Unmade::Failed(fault));
-            }
-        };
-        if let Err(fault) = self.gate.may_show(&hold).await {
-            self.gate.end_tool(hold, ToolEnded::Broken(Outcome::ProviderFailed));
-            return Err(Unmade::Unrecorded(fault));
-        }
-        let (text, is_error) = told(&answer);
-        let result = ToolResult {
-            bytes: u64::try_from(text.len()).unwrap_or(u64::MAX),
-            digest: Digest::of(text.as_bytes()),
-            level,
-            is_error,
-            result: server.log_full.then_some(text),
-        };
-        self.gate.end_tool(hold, ToolEnded::Answered(result));
-        Ok(answer)
+        Ok(Judged { weighed, stated })
     }
 
     /// The server and the tool that a name means.
@@ -413,17 +332,6 @@ fn caller(view: &AccountView) -> Caller {
 /// Who calls, as processes are shared.
 fn who(view: &AccountView) -> supervisor::Caller {
     supervisor::Caller { agent: view.agent.id, run: (view.kind == AccountKind::Run).then_some(view.named.id) }
-}
-
-/// What a fault leaves of a call.
-fn ended(fault: &ToolFault) -> ToolEnded {
-    match fault {
-        fault if fault.is_unsent() => ToolEnded::Unsent,
-        ToolFault::Refused { code, .. } if NOTHING_DONE.contains(code) => ToolEnded::Refused,
-        ToolFault::TimedOut { .. } => ToolEnded::Broken(Outcome::Deadline),
-        ToolFault::Exited { .. } | ToolFault::Stopped { .. } => ToolEnded::Broken(Outcome::ProviderLeft),
-        _ => ToolEnded::Broken(Outcome::ProviderFailed),
-    }
 }
 
 /// Maps are written by the order of their keys, so the text is canonical. What a server said as JSON can be said as JSON.

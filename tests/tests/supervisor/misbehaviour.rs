@@ -34,8 +34,8 @@ async fn check(tool: &str, arguments: Value, own: Result<&str, &str>, then: Then
     }
     let shop = Shop::open(vec![bad, small("good")]);
     let (gate, other) = (Gate::new(), Gate::new());
-    let held = shop.tools.call(call("bad", "hold", json!({"path": gate.path()})));
-    let elsewhere = shop.tools.call(call("good", "hold", json!({"path": other.path()})));
+    let held = shop.make(call("bad", "hold", json!({"path": gate.path()})));
+    let elsewhere = shop.make(call("good", "hold", json!({"path": other.path()})));
     let misbehaving = async {
         shop.call("bad", "echo", json!({"text": "ready"})).await.unwrap();
         shop.call("good", "echo", json!({"text": "ready"})).await.unwrap();

@@ -1,7 +1,7 @@
 //! Resources and prompts of servers. They are under the same law as tools: to read one is weighed, recorded and charged as a call of a tool
 //! that is named `resources/read` or `prompts/get`, which rules can mean like any other.
 
-use super::consent::Cleared;
+use super::attended::Attended;
 use super::{Gatekeeper, ToolName, Unmade, result_text, who};
 use crate::gate::{Entered, Evidence};
 use crate::ledger::AccountView;
@@ -152,15 +152,12 @@ impl Gatekeeper {
         let name = ToolName::new(server, tool).ok();
         let (Some(server), Some(name)) = (configured, name) else { return Err(self.unknown(&entered, server)) };
         let (keeper, id) = (self.clone(), entered.request);
-        let asking = |mut left: oneshot::Receiver<()>| async move {
-            let view = Arc::clone(&entered.view);
-            let mut meant = keeper.described(&view, id, (name.to_string(), server, name), arguments)?;
+        let asking = |left: oneshot::Receiver<()>| async move {
+            let mut call = Attended::new(&keeper, entered, left);
+            let mut meant = keeper.described(&call, (name.to_string(), server, name), arguments)?;
             meant.is_listed = false;
-            let Cleared { weighed, consent, server } = keeper.cleared(&view, id, &mut meant, &mut left).await?;
-            let hold = keeper.held(entered, weighed, consent).await?;
-            let who = who(hold.view());
-            let asking = keeper.tools.request(&server.name, &who, request, progress);
-            keeper.run(hold, &server, &mut left, asking, |answer| (result_text(answer), false)).await
+            let cleared = keeper.cleared(&mut call, &mut meant).await?;
+            keeper.sent(call, cleared, |entry| entry.request(request, progress), |answer| (result_text(answer), false)).await
         };
         self.apart(id, asking).await
     }
@@ -206,7 +203,8 @@ impl Gatekeeper {
                         break;
                     }
                     let page = ask(PaginatedRequestParams::default().with_cursor(cursor.clone()));
-                    let (entries, next) = read(tools.request(&server.name, &who, page, None).await.ok()?)?;
+                    let entry = tools.enter(&server.name, &who).await.ok()?;
+                    let (entries, next) = read(entry.request(page, None).await.ok()?)?;
                     all.extend(entries.into_iter().take(MAX_ENTRIES.saturating_sub(all.len())));
                     if next.is_none() || next == cursor {
                         break;

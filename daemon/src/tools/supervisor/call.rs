@@ -29,10 +29,6 @@ pub enum Scope {
 /// A call of a tool. Whoever may make it has been asked before.
 #[derive(Debug)]
 pub struct Call {
-    /// The server.
-    pub server: String,
-    /// Who calls.
-    pub caller: Caller,
     /// The tool, by the server's own name for it.
     pub tool: String,
     /// Its arguments.

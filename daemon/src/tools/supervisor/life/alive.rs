@@ -3,6 +3,7 @@
 use super::super::super::framing::Outbox;
 use super::super::super::lock;
 use super::super::super::process::{Exit, Feeder, Process, Stream};
+use super::super::super::server::Level;
 use super::super::super::session::{Changed, End, Listing, Opening, Pipes, Service, Session};
 use super::super::instance::{Instance, LAST_WORDS};
 use super::super::options::Pace;
@@ -34,6 +35,8 @@ pub(super) struct Alive {
 /// A conversation that has begun.
 pub(super) struct Talk {
     pub(super) session: Arc<Session>,
+    /// How the process is confined.
+    pub(super) level: Level,
     pub(super) service: Service,
     pub(super) changed: watch::Receiver<Changed>,
     pub(super) listing: Listing,
@@ -46,6 +49,7 @@ impl Alive {
     /// What went wrong, in words.
     pub(super) async fn talk(&mut self, instance: &Instance, pace: &Pace, opening: Opening) -> Result<Talk, String> {
         let report = self.process.confined().await.map_err(|fault| fault.to_string())?;
+        let level = report.active;
         lock(&instance.facts).report = Some(report);
         self.is_confined = true;
         let output = self.output.take().ok_or("it has no output")?;
@@ -65,7 +69,7 @@ impl Alive {
         let talk = async {
             let (session, service) = Session::open(&instance.server, pipes, opening).await?;
             let listing = session.list(instance.server.times.start).await.map_err(|fault| fault.to_string())?;
-            Ok(Talk { session: Arc::new(session), service, changed, listing })
+            Ok(Talk { session: Arc::new(session), level, service, changed, listing })
         };
         tokio::select! {
             talk = talk => talk,
