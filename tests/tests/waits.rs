@@ -141,3 +141,25 @@ fn a_caller_that_leaves_while_its_call_waits_has_not_called() {
     until("the refusal", || (shop.events("call.denied").len() == 1).then_some(()));
     shop.is_sound();
 }
+
+#[test]
+fn the_event_of_a_call_says_where_it_goes() {
+    let shop = Workshop::with_server(&all(), "", &narrow());
+    let gate = Gate::new();
+    let (held, waits) = queued(&shop, &gate);
+    shop.configure(|server| server["sandbox"] = json!({"level": "standard", "read": [shop.daemon.scratch()]}));
+    open(&gate);
+    assert_eq!((held.answer().status, waits.answer().status), (200, 200));
+    let in_force = shop.server_is("it is ready", |server| server["state"] == "ready")["sandbox_in_force"].clone();
+    assert_ne!(in_force, "none");
+    // Also of a call that got no answer.
+    assert_eq!(shop.call("shop.do", &json!({"as": "exit", "code": 3})).status, 502);
+    let held = shop.events("call.held");
+    let levels: Vec<&Value> = held.iter().map(|held| &held["tool"]["level"]).collect();
+    assert_eq!(levels, [&json!("none"), &in_force, &in_force]);
+    let pins = &shop.events("tool.pinned")[0]["pins"];
+    let told: Vec<&Value> = held.iter().map(|held| &held["tool"]["definition"]).collect();
+    assert_eq!(told, [&pins["do"], &pins["echo"], &pins["do"]]);
+    assert!(pins["echo"].is_string(), "{pins}");
+    shop.is_sound();
+}

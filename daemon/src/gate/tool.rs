@@ -15,6 +15,7 @@ use aex_core::price::{self, Bound, ModelCard, Terms};
 use aex_core::rate::{Counted, Spent};
 use aex_core::tool::{self, Arguments, Caller, Consent, Effect, NoConsent, ToolCall, ToolDenied, ToolName, ToolResult, Verdict};
 use aex_core::usage::Usage;
+use aex_proto::sandbox::Level;
 use aex_proto::value::{Digest, Pico, RequestId};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -113,7 +114,9 @@ impl Gate {
             arguments: log_full.then(|| text.clone()),
             caller,
             consent: None,
+            definition: None,
             facts,
+            level: None,
             permissions: in_force.snapshot.digest,
             server: name.server.clone(),
             tool: name.tool.clone(),
@@ -280,6 +283,11 @@ impl Weighed {
     #[must_use]
     pub const fn caller(&self) -> &Caller {
         &self.call.caller
+    }
+
+    /// It goes to a process that is confined so and says this of the tool.
+    pub fn goes_to(&mut self, level: Level, definition: Option<Digest>) {
+        (self.call.level, self.call.definition) = (Some(level.name().to_owned()), definition);
     }
 
     /// The call as the ledger knows calls. What it costs does not depend on its size.

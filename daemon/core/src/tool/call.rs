@@ -26,8 +26,14 @@ pub struct ToolCall {
     /// Who let it pass, where a person had to be asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consent: Option<Consent>,
+    /// The digest of what its server says of the tool, as it is trusted; absent where the call was not admitted, or nothing need be said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub definition: Option<Digest>,
     /// What its arguments show.
     pub facts: Facts,
+    /// How the process that it goes to is confined, as the sandbox proved it; absent where the call was not admitted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub level: Option<String>,
     /// The digest of the permissions that held.
     pub permissions: Digest,
     /// The server.
@@ -55,9 +61,6 @@ pub struct ToolResult {
     pub bytes: u64,
     /// The SHA-256 of the result in canonical JSON.
     pub digest: Digest,
-    /// How its process was confined, as the sandbox proved it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub level: Option<String>,
     /// The tool says that it failed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_error: bool,

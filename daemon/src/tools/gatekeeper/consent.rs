@@ -66,6 +66,11 @@ enum Needs {
 }
 
 impl Place {
+    /// The digest of what its process says of the tool.
+    pub(super) fn definition(&self, tool: &str) -> Option<Digest> {
+        self.trusted.as_ref().and_then(|trusted| trusted.digest(tool))
+    }
+
     /// Whether its process says of the tool what it did when it was judged.
     pub(super) fn still_has(&self, tool: &str) -> bool {
         self.trusted.as_ref().is_none_or(|trusted| trusted.still_says(tool, &self.entry.listing()))

@@ -29,8 +29,9 @@ impl Gatekeeper {
         if let Some(over) = Over::of(&self.gate, &view, &mut left) {
             return Err(over.unmade());
         }
-        let Cleared { weighed, consent, place, server } = cleared;
+        let Cleared { mut weighed, consent, place, server } = cleared;
         let name = weighed.name().clone();
+        weighed.goes_to(place.entry.level(), place.definition(&name.tool));
         let hold = self.gate.hold_tool(entered, weighed, consent).await?.map_err(Unmade::Denied)?;
         let unsent = |hold, unmade| {
             self.gate.end_tool(hold, ToolEnded::Unsent);
@@ -42,7 +43,6 @@ impl Gatekeeper {
         if !place.still_has(&name.tool) {
             return unsent(hold, Unmade::Failed(ToolFault::Changed { server: name.server }));
         }
-        let level = place.entry.level();
         let made = tokio::select! {
             biased;
             _ = &mut left => Err((Over::Left, Outcome::ClientLeft)),
@@ -68,7 +68,6 @@ impl Gatekeeper {
         let result = ToolResult {
             bytes: u64::try_from(text.len()).unwrap_or(u64::MAX),
             digest: Digest::of(text.as_bytes()),
-            level: Some(level.name().to_owned()),
             is_error,
             result: server.log_full.then_some(text),
         };
