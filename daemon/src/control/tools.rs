@@ -280,5 +280,5 @@ fn failed(fault: &ToolFault) -> ErrorObject {
         ToolFault::Busy { .. } => Fault::Throttled,
         _ => Fault::Unavailable,
     };
-    ErrorObject::fault(kind, fault.to_string())
+    ErrorObject::fault(kind, fault.in_full())
 }

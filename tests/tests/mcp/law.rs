@@ -92,3 +92,16 @@ fn a_server_that_fails_is_a_result_that_says_so() {
     let missing = client.call("old__do", json!({}));
     assert!(missing.0 && missing.1.starts_with("Error: The tool server `old` refused the request: no tool do"), "{missing:?}");
 }
+
+#[test]
+fn what_a_server_said_of_the_calls_of_others_is_for_administrators() {
+    let daemon = house();
+    let [one, other] = ["one", "other"].map(|name| Mcp::new(&daemon, &daemon.agent(name, &[]), "2025-11-25"));
+    assert!(!one.call("old__do", json!({"as": "say", "text": "one reads /home/one/diary"})).0);
+    let (is_error, text) = other.call("old__do", json!({"as": "exit", "code": 3}));
+    assert!(is_error && text.contains("exited (code 3) during the call"), "{text}");
+    assert!(!text.contains("diary") && text.contains("`aexctl tools logs old` shows what it said last"), "{text}");
+    assert!(!one.call("old__do", json!({"as": "say", "text": "one reads /home/one/diary"})).0);
+    let told = daemon.ctl(["tools", "call", "old.do", r#"{"as":"exit","code":3}"#, "--agent", "other"]);
+    assert!(told.code != 0 && told.stderr.contains("it said last:\none reads /home/one/diary"), "{told:?}");
+}

@@ -63,7 +63,8 @@ async fn a_server_that_does_not_start_fails_after_some_tries_with_its_last_words
     assert_eq!((failed.counters.starts, failed.counters.ends, failed.reason.as_ref()), (6, 6, Some(&reason)));
     let second = shop.call("tool", "echo", json!({})).await.unwrap_err();
     assert_eq!(second, ToolFault::Failed { server: "tool".to_owned(), reason, stderr });
-    assert!(second.to_string().ends_with("`aexctl tools restart tool`; it said last:\nno key"), "{second}");
+    assert!(second.to_string().ends_with("`aexctl tools restart tool`; `aexctl tools logs tool` shows what it said last"), "{second}");
+    assert!(second.in_full().ends_with("; it said last:\nno key"), "{}", second.in_full());
     assert_eq!(shop.instance("tool").unwrap().counters.starts, 6, "a call does not start it");
     let restarted = within("the restart", shop.tools.restart("tool")).await;
     assert_eq!(restarted.map_err(|fault| fault.code()), Err("not_started"));
