@@ -201,6 +201,19 @@ fn what_changed_while_a_call_waited_holds() {
 }
 
 #[test]
+fn a_token_that_is_replaced_while_its_call_waits_calls_no_more() {
+    let shop = Workshop::open(&asking(), "");
+    let call = shop.begin("shop.echo", &json!({}));
+    let id = shop.asked();
+    shop.daemon.ctl(["agent", "rotate-token", "bot"]).ok();
+    ctl(&shop, &["approve", &id]).ok();
+    let answer = call.answer();
+    assert_eq!(answer.status, 401, "{answer}");
+    assert_eq!(shop.events("call.held"), Vec::<Value>::new());
+    shop.is_sound();
+}
+
+#[test]
 fn a_daemon_that_stops_waits_for_nobody() {
     let mut shop = Workshop::open(&asking(), "");
     let call = shop.begin("shop.echo", &json!({}));
