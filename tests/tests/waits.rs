@@ -147,9 +147,13 @@ fn the_event_of_a_call_says_where_it_goes() {
     let shop = Workshop::with_server(&all(), "", &narrow());
     let gate = Gate::new();
     let (held, waits) = queued(&shop, &gate);
-    shop.configure(|server| server["sandbox"] = json!({"level": "standard", "read": [shop.daemon.scratch()]}));
+    let program = aex_tests::daemon::binary("scripted-tool");
+    shop.configure(|server| server["sandbox"] = json!({"level": "standard", "read": [program.parent()]}));
     open(&gate);
-    assert_eq!((held.answer().status, waits.answer().status), (200, 200));
+    for call in [held, waits] {
+        let answer = call.answer();
+        assert_eq!(answer.status, 200, "{answer}");
+    }
     let in_force = shop.server_is("it is ready", |server| server["state"] == "ready")["sandbox_in_force"].clone();
     assert_ne!(in_force, "none");
     // Also of a call that got no answer.

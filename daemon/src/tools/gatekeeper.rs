@@ -3,6 +3,7 @@
 //! Nothing reaches a server before the gate has weighed the call, and nothing of its result is shown before the gate lets it. A call has a
 //! task of its own, which ends it in the ledger whatever becomes of its caller. Must not: know HTTP or JSON-RPC.
 
+mod asks;
 mod attended;
 mod consent;
 mod context;
@@ -10,6 +11,7 @@ mod owners;
 mod pinned;
 mod sent;
 
+pub use asks::Input;
 pub use context::{GET_PROMPT, READ_RESOURCE};
 
 use super::approvals::Approvals;
@@ -28,7 +30,7 @@ use aex_core::tool::{self, Arguments, Caller, Effect, ToolName};
 use aex_proto::value::RequestId;
 use attended::Attended;
 use consent::Judged;
-use rmcp::model::{InputResponses, JsonObject, Tool};
+use rmcp::model::{JsonObject, Tool};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -42,6 +44,7 @@ pub struct Gatekeeper {
     tools: Tools,
     approvals: Approvals,
     pins: Pins,
+    asks: asks::Asks,
     /// The home of the daemon's user: rules' folders may begin with `~/`.
     user_home: Option<PathBuf>,
 }
@@ -68,8 +71,8 @@ pub struct Wanted {
     pub progress: Option<mpsc::Sender<Progress>>,
     /// Where the server's questions go; without it they are denied.
     pub asks: Option<mpsc::Sender<Asked>>,
-    /// What the server asked for in an earlier try, and the state that it gave then.
-    pub input: Option<(InputResponses, Option<String>)>,
+    /// What it answers to questions of the server in an earlier try.
+    pub input: Option<Input>,
 }
 
 /// What a call came to.
@@ -87,6 +90,8 @@ struct Meant {
     asked: String,
     server: Arc<Server>,
     wanted: ToolWanted,
+    /// What it answers to questions of the server.
+    input: Option<Input>,
     /// Whether its server has to list it: what only counts as a tool is not listed.
     is_listed: bool,
 }
@@ -118,7 +123,7 @@ impl Gatekeeper {
     /// Over the gate and the servers.
     #[must_use]
     pub fn new(gate: Gate, tools: Tools, (approvals, pins): (Approvals, Pins), user_home: Option<PathBuf>) -> Gatekeeper {
-        Gatekeeper { gate, tools, approvals, pins, user_home }
+        Gatekeeper { gate, tools, approvals, pins, asks: asks::Asks::default(), user_home }
     }
 
     /// The servers.
@@ -246,15 +251,20 @@ impl Gatekeeper {
         let view = Arc::clone(&call.view);
         let (found, _) = call.wait_on(self.meant(&view, &tool)).await?;
         let Some((server, name)) = found else { return Err(call.refused(&Denial::UnknownTool { tool })) };
-        let mut meant = self.described(&call, (tool, server, name), arguments)?;
+        let mut meant = self.described(&call, (tool, server, name), arguments, input)?;
         let cleared = self.cleared(&mut call, &mut meant).await?;
-        let ToolWanted { name, arguments, .. } = meant.wanted;
-        let asked = Call { tool: name.tool, arguments: Some(arguments.into_map()), progress, asks, input };
+        let Meant { wanted: ToolWanted { name, arguments, .. }, input, .. } = meant;
+        let account = call.view.named.id;
+        let input = input.map(|input| (input.responses, input.state));
+        let asked = Call { tool: name.tool.clone(), arguments: Some(arguments.into_map()), progress, asks, input };
         let told = |answer: &Answer| match answer {
             Answer::Complete(result) => (result_text(result), result.is_error == Some(true)),
             Answer::InputRequired(wanted) => (result_text(wanted.as_ref()), false),
         };
         let answer = self.sent(call, cleared, |entry| entry.call(asked), told).await?;
+        if let Answer::InputRequired(wanted) = &answer {
+            self.asks.asked(account, &name, wanted);
+        }
         Ok(Made { server: name.server, answer })
     }
 
@@ -264,18 +274,30 @@ impl Gatekeeper {
         call: &Attended,
         (asked, server, name): (String, Arc<Server>, ToolName),
         arguments: JsonObject,
+        input: Option<Input>,
     ) -> Result<Meant, Unmade> {
         let arguments = Arguments::from_map(arguments)
             .map_err(|why| call.refused(&Denial::Malformed { message: why.to_string(), param: Some("arguments".to_owned()) }))?;
         // What its server has to do with it is filled in whenever the call is weighed.
         let bases = self.bases(Some(&server), &call.view);
-        let wanted = ToolWanted { name, arguments, bases, price: None, log_full: false };
-        Ok(Meant { asked, server, wanted, is_listed: true })
+        let answers = input.as_ref().map(Input::text);
+        let wanted = ToolWanted { name, arguments, answers, bases, price: None, log_full: false };
+        Ok(Meant { asked, server, wanted, input, is_listed: true })
     }
 
     /// What the permissions in force say to a call; one that they deny is refused.
     async fn judged(&self, call: &Attended, meant: &mut Meant) -> Result<Judged, Unmade> {
-        let Meant { server, wanted, .. } = meant;
+        let Meant { server, wanted, input, .. } = meant;
+        if let Some(input) = input {
+            let unasked = match server.may_ask.any() {
+                false => Some("its configuration does not let it ask"),
+                true => (!self.asks.may_answer(call.view.named.id, &wanted.name, input)).then_some("it did not ask for that, or long ago"),
+            };
+            if let Some(why) = unasked {
+                let message = format!("the tool server `{}` takes no such answer for {}: {why}", server.name, wanted.name);
+                return Err(call.refused(&Denial::Malformed { message, param: Some("inputResponses".to_owned()) }));
+            }
+        }
         wanted.bases = self.bases(Some(server), &call.view);
         wanted.price = server.tool_prices.get(&wanted.name.tool).copied().or(server.price);
         wanted.log_full = server.log_full;

@@ -18,7 +18,10 @@ const PREFIX: &str = "tool:";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ToolCall {
-    /// Its arguments in canonical JSON, where they are recorded whole. Their SHA-256 is the call's `input` in any case.
+    /// What the agent answers to questions of the server, where it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answers: Option<Answers>,
+    /// Its arguments in canonical JSON, where they are recorded whole. The SHA-256 of what the call says ([`said`]) is its `input` in any case.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arguments: Option<String>,
     /// Who calls, by the names that the rules look at.
@@ -40,6 +43,23 @@ pub struct ToolCall {
     pub server: String,
     /// The tool, as its server calls it.
     pub tool: String,
+}
+
+/// What an agent answers to questions of a server: `inputResponses` and `requestState` of MCP 2026-07-28, as far as they are there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Answers {
+    /// The SHA-256 of their object in canonical JSON.
+    pub digest: Digest,
+    /// That, where it is recorded whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+}
+
+/// All that a call says: its arguments, and in a line of their own the answers that it brings, each in canonical JSON.
+#[must_use]
+pub fn said(arguments: &str, answers: Option<&str>) -> String {
+    answers.map_or_else(|| arguments.to_owned(), |answers| format!("{arguments}\n{answers}"))
 }
 
 /// A person's word for a call.
@@ -120,6 +140,16 @@ impl ToolCall {
     #[must_use]
     pub fn name(&self) -> ToolName {
         ToolName { server: self.server.clone(), tool: self.tool.clone() }
+    }
+
+    /// All that it says, where it is recorded whole.
+    #[must_use]
+    pub fn whole(&self) -> Option<String> {
+        let arguments = self.arguments.as_ref()?;
+        match &self.answers {
+            None => Some(said(arguments, None)),
+            Some(answers) => Some(said(arguments, Some(answers.text.as_ref()?))),
+        }
     }
 
     /// Whether a verdict lets it pass, with the consent that it has.

@@ -94,6 +94,7 @@ mod tests {
 
     fn call(tool: &str) -> ToolCall {
         ToolCall {
+            answers: None,
             arguments: None,
             caller: Caller::default(),
             consent: None,

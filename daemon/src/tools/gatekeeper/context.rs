@@ -2,7 +2,7 @@
 //! that is named `resources/read` or `prompts/get`, which rules can mean like any other.
 
 use super::attended::Attended;
-use super::{Gatekeeper, ToolName, Unmade, result_text, who};
+use super::{Gatekeeper, Input, ToolName, Unmade, result_text, who};
 use crate::gate::{Entered, Evidence};
 use crate::ledger::AccountView;
 use crate::tools::supervisor::{Listing, Progress};
@@ -115,8 +115,9 @@ impl Gatekeeper {
         progress: Option<mpsc::Sender<Progress>>,
     ) -> Result<ServerResult, Unmade> {
         let arguments = JsonObject::from_iter([("uri".to_owned(), Value::from(params.uri.as_str()))]);
+        let input = Input::of(params.input_responses.clone(), params.request_state.clone());
         let request = ClientRequest::ReadResourceRequest(ReadResourceRequest::new(params));
-        self.asked(entered, (server, READ_RESOURCE), arguments, request, progress).await
+        self.asked(entered, (server, READ_RESOURCE), (arguments, input), request, progress).await
     }
 
     /// Gets a prompt by its name for agents: its server, and the answer.
@@ -135,8 +136,9 @@ impl Gatekeeper {
         let mut arguments = JsonObject::from_iter([("name".to_owned(), Value::from(name.tool.as_str()))]);
         arguments.extend(params.arguments.clone().map(|told| ("arguments".to_owned(), Value::Object(told))));
         params.name.clone_from(&name.tool);
+        let input = Input::of(params.input_responses.clone(), params.request_state.clone());
         let request = ClientRequest::GetPromptRequest(GetPromptRequest::new(params));
-        let answer = self.asked(entered, (&name.server, GET_PROMPT), arguments, request, progress).await?;
+        let answer = self.asked(entered, (&name.server, GET_PROMPT), (arguments, input), request, progress).await?;
         Ok((name.server, answer))
     }
 
@@ -144,7 +146,7 @@ impl Gatekeeper {
         &self,
         entered: Entered,
         (server, tool): (&str, &'static str),
-        arguments: JsonObject,
+        (arguments, input): (JsonObject, Option<Input>),
         request: ClientRequest,
         progress: Option<mpsc::Sender<Progress>>,
     ) -> Result<ServerResult, Unmade> {
@@ -154,10 +156,16 @@ impl Gatekeeper {
         let (keeper, id) = (self.clone(), entered.request);
         let asking = |left: oneshot::Receiver<()>| async move {
             let mut call = Attended::new(&keeper, entered, left);
-            let mut meant = keeper.described(&call, (name.to_string(), server, name), arguments)?;
+            let mut meant = keeper.described(&call, (name.to_string(), server, name), arguments, input)?;
             meant.is_listed = false;
             let cleared = keeper.cleared(&mut call, &mut meant).await?;
-            keeper.sent(call, cleared, |entry| entry.request(request, progress), |answer| (result_text(answer), false)).await
+            let (account, name) = (call.view.named.id, meant.wanted.name);
+            let answer =
+                keeper.sent(call, cleared, |entry| entry.request(request, progress), |answer| (result_text(answer), false)).await?;
+            if let ServerResult::InputRequiredResult(wanted) = &answer {
+                keeper.asks.asked(account, &name, wanted);
+            }
+            Ok(answer)
         };
         self.apart(id, asking).await
     }

@@ -38,7 +38,7 @@ pub struct Call {
     /// Where the server's questions go; without it they are denied.
     pub asks: Option<mpsc::Sender<Asked>>,
     /// What the server asked for in an earlier try, and the state that it gave then.
-    pub input: Option<(InputResponses, Option<String>)>,
+    pub input: Option<(Option<InputResponses>, Option<String>)>,
 }
 
 /// What a call came to.

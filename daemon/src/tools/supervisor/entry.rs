@@ -56,7 +56,7 @@ impl Entry {
         let mut params = CallToolRequestParams::new(tool);
         params.arguments = arguments;
         if let Some((responses, request_state)) = input {
-            params.input_responses = Some(responses);
+            params.input_responses = responses;
             params.request_state = request_state;
         }
         let request = ClientRequest::CallToolRequest(CallToolRequest::new(params));
