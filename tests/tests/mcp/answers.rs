@@ -1,6 +1,7 @@
 //! Answers to questions of servers: none but those that were asked for, and seen by whoever judges the call.
 
 use aex_proto::value::Digest;
+use aex_tests::ledger::until;
 use aex_tests::mcp::{Mcp, NEWEST, said};
 use aex_tests::workshop::Workshop;
 use serde_json::{Value, json};
@@ -67,5 +68,24 @@ fn a_server_that_may_ask_is_given_what_it_asked_for_by_whom_it_asked() {
     assert!(text.contains(r#""requestState":"state""#) && text.contains("/etc/shadow"), "{text}");
     assert_eq!(answers["digest"], Digest::of(text.as_bytes()).to_string());
     assert_eq!(held["input"], Digest::of(format!("{arguments}\n{text}").as_bytes()).to_string());
+    shop.is_sound();
+}
+
+#[test]
+fn a_person_who_is_asked_sees_the_answers() {
+    let shop = shop("ask", &json!({"elicitation": true}));
+    let client = Mcp::new(&shop.daemon, &shop.token, NEWEST);
+    let approve = || shop.daemon.ctl(["approvals", "approve", &shop.asked()]).ok();
+    let mut first = client.begin(1, "tools/call", json!({"name": "shop__do", "arguments": {"as": "need"}}));
+    approve();
+    assert_eq!(first.answer().expect("an answer").json()["result"]["resultType"], "input_required");
+    let mut second = client.begin(2, "tools/call", answered("shop__do", "who", &json!("state")));
+    let waits = shop.waiting(1)[0].clone();
+    let shown = waits["answers"].as_str().unwrap_or_default();
+    assert!(shown.contains("/etc/shadow") && shown.contains(r#""requestState":"state""#), "{waits}");
+    assert!(shop.daemon.ctl(["approvals", "list"]).ok().stdout.contains("and answers its server {\"inputResponses\""), "{waits}");
+    approve();
+    assert!(said(&second.answer().expect("an answer").json()["result"]).1.contains("/etc/shadow"));
+    until("both calls", || (shop.events("call.settled").len() == 2).then_some(()));
     shop.is_sound();
 }

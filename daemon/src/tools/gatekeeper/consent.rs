@@ -16,12 +16,9 @@ use crate::tools::fault::ToolFault;
 use aex_core::books::AccountKind;
 use aex_core::decision::Denial;
 use aex_core::event::By;
-use aex_core::tool::{Consent, Effect, NoConsent, shown};
+use aex_core::tool::{Consent, Effect, NoConsent};
 use aex_proto::value::Digest;
 use std::sync::Arc;
-
-/// What a person is shown of a call's arguments, in bytes.
-const MAX_SHOWN: usize = 8 << 10;
 
 /// A call that may pass, at its place.
 pub(super) struct Cleared {
@@ -156,8 +153,6 @@ impl Gatekeeper {
         let Judged { weighed, stated } = judged;
         let view = Arc::clone(&call.view);
         let limit = self.gate.active().config.settings.approval_timeout.value;
-        let text = serde_json::Value::Object(meant.wanted.arguments.map().clone()).to_string();
-        let (arguments, is_cut) = shown(&text, MAX_SHOWN);
         let asked_at = clock::wall();
         let waiting = Waiting {
             request: call.request,
@@ -165,9 +160,10 @@ impl Gatekeeper {
             agent: view.agent.name.clone(),
             run: (view.kind == AccountKind::Run).then_some(view.named.id),
             tool: weighed.name().clone(),
-            arguments,
-            is_cut,
+            arguments: serde_json::Value::Object(meant.wanted.arguments.map().clone()).to_string(),
+            answers: meant.wanted.answers.clone(),
             bytes: weighed.bytes(),
+            input: weighed.input(),
             by: weighed.verdict.by.clone(),
             stated,
             asked_at,
