@@ -69,7 +69,7 @@ fn params(flags: &cli::Run) -> RunOpen {
 fn start(flags: &cli::Run, opened: &RunOpened, signals: &Signals) -> Result<Pid, Failure> {
     let Some((program, arguments)) = flags.command.split_first() else { return Err(Failure::new("there is no command")) };
     let mut command = Command::new(program);
-    command.args(arguments).env_clear().envs(environment::of(std::env::vars_os(), opened));
+    command.args(arguments).env_clear().envs(environment::of(program, std::env::vars_os(), opened));
     let child = spawn::with_mask(&mut command, signals.before()).spawn().map_err(|fault| {
         // As env(1): 127 when there is no such command, 126 when it cannot be executed.
         let status = if fault.kind() == ErrorKind::NotFound { 127 } else { 126 };

@@ -58,7 +58,7 @@ async fn serve(source: Source, active: Active) -> anyhow::Result<()> {
     let (started_at, started_boot_us) = (clock::wall(), clock::boot_us());
     let facts = Arc::new(Facts { listen: listener.local_addr()?, home: paths.home.clone(), started_at, started_boot_us });
     let gate = Gate::open(ledger.clone(), source, active).await.context("opening the gate")?;
-    let keeper = tools::open::open(&gate).context("starting the tool servers")?;
+    let keeper = tools::open::open(&gate).await.context("starting the tool servers")?;
     tokio::spawn(keeper.clone().look_on());
     tokio::spawn(keeper.clone().end_with_owners());
     // A large ledger takes a while to count; nobody has to wait for it but who asks before it is done.

@@ -217,13 +217,19 @@ impl Gate {
         done.map_err(|refused| LedgerFault::Broken(refused.to_string()))
     }
 
-    /// Records an event that changes nothing in the books.
+    /// Records an event that changes nothing in the books; its number.
     ///
     /// # Errors
     /// When the ledger cannot be written.
-    pub async fn note(&self, event: Event) -> Result<(), LedgerFault> {
+    pub async fn note(&self, event: Event) -> Result<i64, LedgerFault> {
         let noted = self.inner.ledger.admin(move |writer| writer.note(&event).map(Ok)).await?;
         noted.map_err(|refused| LedgerFault::Broken(refused.to_string()))
+    }
+
+    /// The newest request's id: every later one is greater.
+    #[must_use]
+    pub fn last_request(&self) -> RequestId {
+        RequestId::new(self.inner.ledger.epoch(), self.inner.requests.load(Ordering::Relaxed))
     }
 
     /// A new request's id.

@@ -45,8 +45,14 @@ impl Scene {
     /// Begins a stream and reads until so many characters of text came.
     #[track_caller]
     pub fn begin_stream(&self, chars: usize) -> Connection {
+        self.begin_stream_of(&message_with(&json!({"stream": true})), chars)
+    }
+
+    /// The same of another message.
+    #[track_caller]
+    pub fn begin_stream_of(&self, message: &Value, chars: usize) -> Connection {
         let mut connection = Connection::open(&self.daemon.url());
-        connection.post_json("/v1/messages", &self.token, &message_with(&json!({"stream": true})));
+        connection.post_json("/v1/messages", &self.token, message);
         assert_eq!(connection.head().expect("a head").status, 200);
         let mut seen = 0;
         while seen < chars {
@@ -86,6 +92,12 @@ models:
     pricing: {{input_micro: 3, cached_input_per_mtok: \"0.30\", cache_write_per_mtok: \"3.75\", output_micro: 15}}
     limits: {{max_tokens: 1000, context_tokens: 10000}}
     capabilities: {{tools: true, vision: true}}
+  thinker:
+    provider: claude
+    provider_model: thinker
+    pricing: {{input_micro: 3, output_micro: 15}}
+    limits: {{max_tokens: 1000}}
+    capabilities: {{reasoning: true}}
   m2:
     provider: claude
     provider_model: m2

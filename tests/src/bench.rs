@@ -13,6 +13,7 @@ mod sample;
 mod start;
 mod table;
 mod target;
+mod tools;
 
 pub use self::driver::{Load, drive};
 pub use self::mock::{Shape, serve};

@@ -133,6 +133,41 @@ fn a_lasting_yes_holds_until_it_is_revoked_or_its_rule_changes() {
 }
 
 #[test]
+fn a_lasting_yes_is_forgotten_with_the_ledger_that_tells_of_it() {
+    let mut shop = Workshop::open(&asking(), "");
+    let call = shop.begin("shop.echo", &json!({"text": "kept"}));
+    ctl(&shop, &["approve", &shop.asked(), "--always"]).ok();
+    is_said(&call.answer(), "kept");
+    let backup = shop.daemon.scratch().join("backup.db").display().to_string();
+    shop.daemon.ctl(["backup", &backup]).ok();
+    let carol = shop.daemon.agent("carol", &[]);
+    let call = shop.begin_as(&carol, "shop.echo", &json!({"text": "lost"}));
+    ctl(&shop, &["approve", &shop.asked(), "--always"]).ok();
+    is_said(&call.answer(), "lost");
+    shop.daemon.stop();
+    shop.daemon.ctl(["restore", &backup, "--accept-loss"]).ok();
+    shop.daemon.run();
+    is_said(&shop.call("shop.echo", &json!({"text": "told"})), "told");
+    // She has the number that carol had.
+    let mallory = shop.daemon.agent("mallory", &[]);
+    let call = shop.begin_as(&mallory, "shop.echo", &json!({}));
+    ctl(&shop, &["deny", &shop.asked()]).ok();
+    is_denied(&call.answer(), "A person denied");
+    shop.is_sound();
+    // Of a new ledger, nobody has said anything.
+    shop.daemon.stop();
+    for file in ["ledger.db", "ledger.db-wal", "ledger.db-shm"] {
+        std::fs::remove_file(shop.daemon.home().join(file)).ok();
+    }
+    shop.daemon.run();
+    let bot = shop.daemon.agent("bot", &[]);
+    let call = shop.begin_as(&bot, "shop.echo", &json!({}));
+    ctl(&shop, &["deny", &shop.asked()]).ok();
+    is_denied(&call.answer(), "A person denied");
+    shop.is_sound();
+}
+
+#[test]
 fn a_damaged_file_of_lasting_answers_has_everything_asked_for_and_is_left_as_it_is() {
     let mut shop = Workshop::open(&asking(), "");
     let call = shop.begin("shop.echo", &json!({"text": "one"}));

@@ -5,6 +5,7 @@
 use aex_core::policy::Changed;
 use aex_core::usage::Bucket;
 use aex_tests::anthropic::{Scene, message, message_with, post};
+use aex_tests::ask;
 use aex_tests::client::{self, Connection, End};
 use aex_tests::ledger::{audited, last, settled_and_audited};
 use aex_tests::provider::{At, Ended, How, KEY, Script, Usage};
@@ -176,6 +177,29 @@ fn a_client_that_leaves_a_stream_pays_for_its_input_and_what_was_relayed() {
         assert_eq!((call.story().as_str(), counted), ("estimated client_left", (5, 12)));
         settled_and_audited(&scene.daemon, &scene.provider);
     }
+}
+
+#[test]
+fn a_left_stream_of_a_model_that_thinks_costs_what_it_may_have_thought_unseen() {
+    let scene = Scene::new();
+    let rows = [
+        (json!({}), 12),
+        (json!({"thinking": null}), 12),
+        (json!({"thinking": {"type": "disabled"}}), 12),
+        (json!({"thinking": {"type": "enabled", "budget_tokens": 30}}), 42),
+        (json!({"thinking": {"type": "enabled", "budget_tokens": 49}}), 50),
+        (json!({"thinking": {"type": "adaptive"}}), 50),
+        (json!({"thinking": {"type": "later"}}), 50),
+    ];
+    for (number, (changes, output)) in rows.into_iter().enumerate() {
+        scene.provider.script(Script::hold_after(3));
+        let thinker = message_with(&json!({"model": "thinker", "stream": true}));
+        scene.begin_stream_of(&ask::with(thinker, &changes), 12).close();
+        scene.provider.wait_for_bills(number + 1);
+        let call = last(&scene.daemon);
+        assert_eq!((call.story().as_str(), call.quantity(Bucket::Output)), ("estimated client_left", output), "{changes}");
+    }
+    settled_and_audited(&scene.daemon, &scene.provider);
 }
 
 #[test]

@@ -3,12 +3,17 @@
 use aex_proto::run::RunOpened;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::path::Path;
+
+const ANTHROPIC_API_KEY: &str = "ANTHROPIC_API_KEY";
 
 /// Variables in which SDKs look for a provider's key or address; the configuration's own come from the daemon.
-const TAKEN_AWAY: [&str; 55] = [
+const TAKEN_AWAY: [&str; 62] = [
     "AI21_API_KEY",
+    "AIDER_ANTHROPIC_API_KEY",
+    "AIDER_OPENAI_API_KEY",
     "AI_GATEWAY_API_KEY",
-    "ANTHROPIC_API_KEY",
+    ANTHROPIC_API_KEY,
     "ANTHROPIC_AUTH_TOKEN",
     "ANTHROPIC_CUSTOM_HEADERS",
     "AWS_BEARER_TOKEN_BEDROCK",
@@ -17,6 +22,11 @@ const TAKEN_AWAY: [&str; 55] = [
     "AZURE_OPENAI_API_KEY",
     "CEREBRAS_API_KEY",
     "CLAUDE_CODE_OAUTH_TOKEN",
+    // With one of these Claude Code calls a cloud instead of the address that it is given.
+    "CLAUDE_CODE_USE_BEDROCK",
+    "CLAUDE_CODE_USE_FOUNDRY",
+    "CLAUDE_CODE_USE_VERTEX",
+    "CODEX_ACCESS_TOKEN",
     "CODEX_API_KEY",
     "COHERE_API_KEY",
     "CO_API_KEY",
@@ -45,6 +55,7 @@ const TAKEN_AWAY: [&str; 55] = [
     "OPENAI_ADMIN_KEY",
     "OPENAI_API_BASE",
     "OPENAI_API_KEY",
+    "OPENAI_CUSTOM_HEADERS",
     "OPENAI_ORGANIZATION",
     "OPENAI_ORG_ID",
     "OPENAI_PROJECT_ID",
@@ -63,8 +74,11 @@ const TAKEN_AWAY: [&str; 55] = [
     "ZHIPUAI_API_KEY",
 ];
 
-/// Ours, without every provider's key, with the run's token and addresses.
-pub(super) fn of(ours: impl Iterator<Item = (OsString, OsString)>, opened: &RunOpened) -> BTreeMap<OsString, OsString> {
+/// Claude Code asks its user at each start whether it may use a key of the environment; the token is enough for it.
+const ASKS_ABOUT_KEYS: &str = "claude";
+
+/// Ours, without every provider's key, with the run's token and addresses. `program`: the command's first word.
+pub(super) fn of(program: &OsStr, ours: impl Iterator<Item = (OsString, OsString)>, opened: &RunOpened) -> BTreeMap<OsString, OsString> {
     let configured = |name: &OsString| opened.provider_key_variables.iter().any(|variable| name == variable.as_str());
     let known = |name: &OsString| TAKEN_AWAY.iter().any(|variable| name == variable);
     let mut environment: BTreeMap<OsString, OsString> = ours.filter(|(name, _)| !configured(name) && !known(name)).collect();
@@ -72,13 +86,15 @@ pub(super) fn of(ours: impl Iterator<Item = (OsString, OsString)>, opened: &RunO
     let (origin, openai) = (opened.origin.as_str(), opened.openai_base_url.as_str());
     let run = opened.run.to_string();
     let given = variables(origin, openai, token).into_iter().chain([("AEX_RUN_ID", run.as_str())]);
+    let is_taken = Path::new(program).file_name() != Some(OsStr::new(ASKS_ABOUT_KEYS));
+    let given = given.filter(|(name, _)| is_taken || *name != ANTHROPIC_API_KEY);
     environment.extend(given.map(|(name, value)| (OsString::from(name), OsString::from(value))));
     spare_the_proxy(&mut environment, origin);
     environment
 }
 
 /// What leads SDKs to the daemon.
-pub(crate) fn variables<'a>(origin: &'a str, openai: &'a str, token: &'a str) -> [(&'static str, &'a str); 9] {
+pub(crate) fn variables<'a>(origin: &'a str, openai: &'a str, token: &'a str) -> [(&'static str, &'a str); 12] {
     [
         ("OPENAI_BASE_URL", openai),
         ("OPENAI_API_KEY", token),
@@ -87,8 +103,13 @@ pub(crate) fn variables<'a>(origin: &'a str, openai: &'a str, token: &'a str) ->
         // Groq's SDK adds /openai/v1, Anthropic's /v1, to the origin.
         ("GROQ_BASE_URL", origin),
         ("GROQ_API_KEY", token),
+        // LiteLLM's name for it.
+        ("GROQ_API_BASE", openai),
         ("ANTHROPIC_BASE_URL", origin),
         ("ANTHROPIC_AUTH_TOKEN", token),
+        // Many know no other.
+        (ANTHROPIC_API_KEY, token),
+        ("CODEX_API_KEY", token),
         // The agents SDK sends traces to OpenAI itself, with the key that it finds.
         ("OPENAI_AGENTS_DISABLE_TRACING", "1"),
     ]
@@ -138,7 +159,11 @@ mod tests {
     }
 
     fn child(ours: &[&str]) -> Vec<String> {
-        let child = of(ours.iter().map(|name| (OsString::from(name), OsString::from("old"))), &opened());
+        child_of("python3", ours)
+    }
+
+    fn child_of(program: &str, ours: &[&str]) -> Vec<String> {
+        let child = of(OsStr::new(program), ours.iter().map(|name| (OsString::from(name), OsString::from("old"))), &opened());
         child.iter().map(|(name, value)| format!("{}={}", name.to_string_lossy(), value.to_string_lossy())).collect()
     }
 
@@ -152,14 +177,19 @@ mod tests {
             "GEMINI_API_KEY",
             "OPENAI_API_BASE",
             "OPENAI_BASE_URL",
+            "CLAUDE_CODE_USE_BEDROCK",
+            "OPENAI_CUSTOM_HEADERS",
             "OTHER_API_KEY",
         ]);
         let wanted = [
             "AEX_AGENT_TOKEN=aex_t",
             "AEX_BASE_URL=http://127.0.0.1:9000",
             "AEX_RUN_ID=run_17",
+            "ANTHROPIC_API_KEY=aex_t",
             "ANTHROPIC_AUTH_TOKEN=aex_t",
             "ANTHROPIC_BASE_URL=http://127.0.0.1:9000",
+            "CODEX_API_KEY=aex_t",
+            "GROQ_API_BASE=http://127.0.0.1:9000/v1",
             "GROQ_API_KEY=aex_t",
             "GROQ_BASE_URL=http://127.0.0.1:9000",
             "OPENAI_AGENTS_DISABLE_TRACING=1",
@@ -169,6 +199,15 @@ mod tests {
             "PATH=old",
         ];
         assert_eq!(child, wanted);
+    }
+
+    #[test]
+    fn claude_code_is_not_made_to_ask_about_a_key() {
+        for (program, has) in [("claude", false), ("/usr/local/bin/claude", false), ("claude.py", true), ("sh", true)] {
+            let child = child_of(program, &["ANTHROPIC_API_KEY"]);
+            assert_eq!(child.contains(&"ANTHROPIC_API_KEY=aex_t".to_owned()), has, "{program}");
+            assert!(child.contains(&"ANTHROPIC_AUTH_TOKEN=aex_t".to_owned()) && !child.contains(&"ANTHROPIC_API_KEY=old".to_owned()));
+        }
     }
 
     #[test]

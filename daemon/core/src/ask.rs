@@ -29,6 +29,10 @@ pub struct Ask {
     /// A tool choice is stated: `tool_choice` or `function_call` is present and not null.
     #[serde(default, skip_serializing_if = "is_false")]
     pub function_calling: bool,
+    /// Tokens of output that a model which thinks may write unseen, at most, as far as the request says it: 0 where it may not think.
+    /// Absent: up to its limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hidden_tokens: Option<u64>,
     /// Tools that the provider itself runs, by type: each costs extra.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hosted_tools: Vec<String>,

@@ -141,9 +141,9 @@ impl Ended {
                 None => Ending::worst_case(Outcome::NoUsage, Some(*status)),
             },
             Ended::Relayed { outcome, status, relayed, usage } => {
-                let used = seen(*relayed, usage.as_ref(), bound, card, terms);
-                // What a model thinks is charged in full, whatever was relayed.
-                let relayed = (!card.reasoning).then_some(*relayed);
+                let used = seen(*relayed, usage.as_ref(), bound, terms);
+                // Where it may have written anything unseen, the charge does not rest on what was relayed.
+                let relayed = terms.hidden.map(|_| *relayed);
                 estimated(Why { outcome: *outcome, relayed, status: *status }, &used, card, terms)
             }
             Ended::Refused { status } => Ending::Release { reason: Released::Refused, status: Some(*status) },
@@ -164,16 +164,17 @@ impl Ended {
 /// counts in full, whatever the bound. Of input that nobody reported one step counts: that the tools of the provider made the model
 /// read it again is not known, and before any output the request is all that it had read.
 ///
-/// A model that thinks before it answers may have used what nobody saw: it is charged in full.
-fn seen(relayed: Relayed, reported: Option<&Usage>, bound: &Bound, card: &ModelCard, terms: &Terms) -> Usage {
+/// A model that thinks before it answers may have used what nobody saw: that is charged as far as the request lets it.
+fn seen(relayed: Relayed, reported: Option<&Usage>, bound: &Bound, terms: &Terms) -> Usage {
     let mut usage = reported.cloned().unwrap_or_default();
     if usage.input_tokens() == 0 {
         let begun = relayed.bytes > 0 || reported.is_some();
         let step = terms.step.map_or(bound.input_tokens, |step| if begun { step.any } else { step.first });
         usage.add(Bucket::Input, step.min(bound.input_tokens));
     }
-    let unseen = if card.reasoning { bound.output_tokens } else { relayed.counts().min(bound.output_tokens) };
-    usage.add(Bucket::Output, unseen.saturating_sub(usage.output_tokens()));
+    let hidden = terms.hidden.unwrap_or(bound.output_tokens);
+    let written = relayed.counts().saturating_add(hidden).min(bound.output_tokens);
+    usage.add(Bucket::Output, written.saturating_sub(usage.output_tokens()));
     // Tools may have run that an earlier report does not have.
     usage.told.clear();
     usage
@@ -256,8 +257,12 @@ mod tests {
         }
     }
 
+    fn terms(thinks: bool) -> Terms {
+        Terms { hidden: (!thinks).then_some(0), ..Terms::default() }
+    }
+
     fn check(ended: &Ended, reasoning: bool, state: Option<Settled>, lines: &[Line]) {
-        match ended.ending(&BOUND, &card(reasoning), &Terms::default(), true) {
+        match ended.ending(&BOUND, &card(reasoning), &terms(reasoning), true) {
             Ending::Settle { state: got, lines: charged, .. } => assert_eq!((Some(got), charged.as_slice()), (state, lines), "{ended:?}"),
             Ending::Release { .. } => assert_eq!(state, None, "{ended:?}"),
         }
@@ -311,7 +316,7 @@ mod tests {
 
     #[test]
     fn an_estimate_tells_the_output_that_it_rests_on() {
-        let told = |ended: &Ended, reasoning| match ended.ending(&BOUND, &card(reasoning), &Terms::default(), true) {
+        let told = |ended: &Ended, reasoning| match ended.ending(&BOUND, &card(reasoning), &terms(reasoning), true) {
             Ending::Settle { relayed, .. } => relayed,
             Ending::Release { .. } => panic!("{ended:?}"),
         };
@@ -324,8 +329,18 @@ mod tests {
     }
 
     #[test]
-    fn thoughts_that_nobody_saw_are_charged_in_full() {
+    fn thoughts_that_nobody_saw_are_charged_as_far_as_the_request_lets_the_model_think() {
         check(&left(3, None), true, Some(Settled::Estimated), &[input(100), output(50)]);
+        for (thinks, hidden, tokens) in
+            [(true, Some(0), 3), (true, Some(20), 23), (true, Some(999), 50), (true, None, 50), (false, None, 3)]
+        {
+            let card = card(thinks);
+            let ask = Ask { hidden_tokens: hidden, messages: 1, choices: 1, ..Ask::default() };
+            let terms = Terms { step: None, ..Terms::of(&ask, &card) };
+            let Ending::Settle { lines, relayed, .. } = left(3, None).ending(&BOUND, &card, &terms, true) else { panic!("{hidden:?}") };
+            assert_eq!(lines, [input(100), output(tokens)], "{hidden:?}");
+            assert_eq!(relayed.is_some(), !thinks || hidden.is_some(), "{hidden:?}");
+        }
     }
 
     #[test]
@@ -373,7 +388,7 @@ mod tests {
     #[test]
     fn a_report_that_is_silent_on_tools_is_charged_for_all_calls_that_they_may_make() {
         let tool = ToolName::new("web_search").unwrap();
-        let terms = Terms { step: None, tier: None, tools: vec![HostedCalls { tool, calls: 2, unit: Pico::new(100) }] };
+        let terms = Terms { step: None, tier: None, hidden: Some(0), tools: vec![HostedCalls { tool, calls: 2, unit: Pico::new(100) }] };
         let mut searching = card(false);
         let price = searching.price.as_mut().unwrap();
         price.tools.insert("web_search".to_owned(), ToolPrice { max_calls: None, per_call: Pico::new(100) });

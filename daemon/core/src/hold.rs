@@ -47,11 +47,13 @@ impl Durability {
         }
     }
 
-    /// Whether somebody will wait for the flush of a hold, so that it had better begin at once.
+    /// Whether somebody will wait for the flush of a hold, so that it had better begin at once. `is_free`: of a tool's call that costs
+    /// nothing, whose result waits for no flush.
     #[must_use]
-    pub const fn awaits_flush(self) -> bool {
+    pub const fn awaits_flush(self, is_free: bool) -> bool {
         match self {
-            Durability::Overlap | Durability::Full => true,
+            Durability::Full => true,
+            Durability::Overlap => !is_free,
             Durability::Normal => false,
         }
     }

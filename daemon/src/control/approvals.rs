@@ -117,13 +117,14 @@ pub(super) async fn approve(control: &Control, by: By, wanted: ApprovalApprove) 
     let (waiting, way) = approvals.take(wanted.id).ok_or_else(|| nothing_waits(wanted.id))?;
     let stated = waiting.stated.filter(|_| wanted.always);
     let answer = if stated.is_some() { Answered::Always } else { Answered::Approved };
-    record(control, &waiting, answer, &by, wanted.reason).await?;
+    let event = record(control, &waiting, answer, &by, wanted.reason).await?;
     let remembered = match stated {
         Some(stated) => {
             let Waiting { account, agent, by: rule, tool, .. } = waiting.as_ref();
-            let (agent, rule, tool) = (agent.clone(), rule.rule.clone(), tool.clone());
-            let lasting = Lasting { account: *account, agent, at: crate::os::clock::wall(), by: by.clone(), rule, stated, tool };
-            approvals.remember(lasting).await
+            let (account, agent, rule, tool) = (*account, agent.clone(), rule.rule.clone(), tool.clone());
+            let ledger = name(control).await?;
+            let at = crate::os::clock::wall();
+            approvals.remember(Lasting { account, agent, at, by: by.clone(), event, ledger, rule, stated, tool }).await
         }
         None => Ok(()),
     };
@@ -167,12 +168,21 @@ pub(super) async fn revoke(control: &Control, by: By, wanted: ApprovalRevoke) ->
         rule: found.rule.clone(),
         stated: Some(found.stated),
         tool: found.tool.to_string(),
+        // No call that begins from now on passes by it.
+        until: Some(control.gate.last_request()),
     };
     control.gate.note(event.into()).await.map_err(|fault| broken(&fault))?;
     Ok(lasting(&found))
 }
 
-async fn record(control: &Control, waiting: &Waiting, answer: Answered, by: &By, reason: Option<String>) -> Answer<()> {
+/// The ledger's name.
+#[expect(clippy::redundant_closure_for_method_calls, reason = "the method alone is not general enough over lifetimes")]
+async fn name(control: &Control) -> Answer<String> {
+    control.gate.ledger().read_at_once(|reader| reader.name()).await.map_err(|fault| broken(&fault))
+}
+
+/// The number of its event.
+async fn record(control: &Control, waiting: &Waiting, answer: Answered, by: &By, reason: Option<String>) -> Answer<i64> {
     let event = ApprovalGiven {
         account: waiting.account,
         answer,
@@ -182,6 +192,7 @@ async fn record(control: &Control, waiting: &Waiting, answer: Answered, by: &By,
         rule: waiting.by.rule.clone(),
         stated: waiting.stated,
         tool: waiting.tool.to_string(),
+        until: None,
     };
     control.gate.note(event.into()).await.map_err(|fault| broken(&fault))
 }

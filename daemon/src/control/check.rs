@@ -1,5 +1,6 @@
 //! What is wrong with models, prices and providers, before a call finds out. Spends nothing.
 
+use super::daemon::counted;
 use super::models::key_state;
 use crate::config::{Config, Provider, ProviderKind};
 use crate::gate::Active;
@@ -7,6 +8,7 @@ use crate::proxy;
 use crate::tools::sandbox::{self, Level, Report};
 use crate::wire::denial::UpstreamFault;
 use aex_core::price::{ModelCard, Price};
+use aex_core::tool::Effect;
 use aex_proto::check::{Checked, Finding};
 use aex_proto::model::KeyState;
 use aex_proto::value::Pico;
@@ -25,10 +27,11 @@ const ABSURD: i64 = 50;
 /// Below a thousandth of a USD per million tokens, a price for one token was written where one for a million is expected.
 const CHEAP: Pico = Pico::new(1_000);
 
-/// Models and providers, then what tools can be confined to.
+/// Models and providers, then what tools can be confined to, and what a person's word is worth.
 pub async fn check(active: &Active) -> Checked {
     let mut checked = catalog(active).await;
     checked.findings.push(sandbox().await);
+    checked.findings.extend(approvals(active));
     checked
 }
 
@@ -46,6 +49,17 @@ async fn sandbox() -> Finding {
         Ok(Err(failure)) => Finding::error("sandbox", failure.to_string(), fix),
         Err(fault) => Finding::error("sandbox", fault.to_string(), fix),
     }
+}
+
+/// What keeps a call from being approved by whoever made it; nothing where no rule asks.
+fn approvals(active: &Active) -> Option<Finding> {
+    let rules = &active.permissions.permissions.spec().rules;
+    let asking = rules.iter().filter(|rule| rule.effect == Effect::Ask).count();
+    (asking > 0).then(|| {
+        let rules = counted(u64::try_from(asking).unwrap_or(u64::MAX), "rule");
+        let told = "a process that the sandbox confines cannot answer; for any other process of this user within a run that is a fence, not a wall";
+        Finding::ok("approvals", format!("{rules} of permissions.json ask a person: {told}"))
+    })
 }
 
 fn strict(report: &Report) -> String {

@@ -75,7 +75,9 @@ fn spawn(gate: &Gate, paths: &Paths) -> (watch::Sender<bool>, JoinHandle<()>) {
         started_at: clock::wall(),
         started_boot_us: clock::boot_us(),
     };
-    (shutdown, tokio::spawn(serve(listener, crate::tools::open::open(gate).unwrap(), Arc::new(facts), over)))
+    let gate = gate.clone();
+    let serving = async move { serve(listener, crate::tools::open::open(&gate).await.unwrap(), Arc::new(facts), over).await };
+    (shutdown, tokio::spawn(serving))
 }
 
 #[tokio::test]

@@ -53,6 +53,6 @@ impl Gate {
     async fn record_tools(&self, registry: &Registry, by: Option<By>, done: ToolsDone) -> Result<(), LedgerFault> {
         let ToolsDone { action, servers } = done;
         let changed = ToolsChanged { action, by, registry: registry.digest(), servers };
-        self.note(changed.into()).await
+        self.note(changed.into()).await.map(drop)
     }
 }

@@ -22,7 +22,7 @@ impl Gate {
     /// When the ledger cannot commit: the provider must not be asked then.
     pub async fn will_change_stored(&self, event: Event) -> Result<(), LedgerFault> {
         match self.ledger().admin(move |writer| writer.note(&event).map(Ok)).await? {
-            Ok(()) => Ok(()),
+            Ok(_) => Ok(()),
             Err(_) => Err(LedgerFault::Unavailable),
         }
     }

@@ -418,12 +418,12 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Records an event that changes nothing in the books.
+    /// Records an event that changes nothing in the books; its number.
     ///
     /// # Errors
     /// When the ledger cannot be written.
-    pub fn note(&mut self, event: &Event) -> Result<(), LedgerFault> {
-        self.append(event).map(drop)
+    pub fn note(&mut self, event: &Event) -> Result<i64, LedgerFault> {
+        self.append(event)
     }
 
     /// Keeps a text that events will name.

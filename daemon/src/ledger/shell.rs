@@ -148,7 +148,7 @@ impl Shell<'_> {
                 failpoint::reached("ledger.after_commit");
                 // An admin action waits for the disk whatever the durability.
                 let is_awaited = |answer: &Answer| match answer {
-                    Answer::Held(_, placed) => placed.is_ok() && self.durability.awaits_flush(),
+                    Answer::Held { placed, is_free, .. } => placed.is_ok() && self.durability.awaits_flush(*is_free),
                     Answer::Admin(_) => true,
                 };
                 self.committed(answers.iter().any(is_awaited));
@@ -249,7 +249,7 @@ impl Shell<'_> {
 
     fn tell(&self, answer: Answer) {
         match answer {
-            Answer::Held(reply, placed) => {
+            Answer::Held { reply, placed, .. } => {
                 // A receiver that has gone means that the runtime is going down: the row is ended at the next start.
                 drop(reply.send(placed.map(|deadline| Held { commit: self.commits, deadline })));
             }

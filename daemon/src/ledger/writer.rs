@@ -76,6 +76,13 @@ pub struct HoldCall {
     pub tool_card: Option<Arc<Snapshot>>,
 }
 
+impl HoldCall {
+    /// A call of a tool that costs nothing: no money is promised, so nothing waits for the disk.
+    fn is_free(&self) -> bool {
+        self.tool.is_some() && self.amount == Pico::ZERO
+    }
+}
+
 /// A hold that was placed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Held {
@@ -160,7 +167,7 @@ impl ToSql for Text<'_> {
 
 /// What is told after the commit.
 pub(super) enum Answer {
-    Held(oneshot::Sender<Result<Held, Denial>>, Result<Stamp, Denial>),
+    Held { reply: oneshot::Sender<Result<Held, Denial>>, placed: Result<Stamp, Denial>, is_free: bool },
     Admin(AfterCommit),
 }
 
@@ -255,8 +262,9 @@ impl Writer<'_> {
     fn job(&mut self, job: Job, kept: &mut Vec<Job>) -> Result<Option<Answer>, LedgerFault> {
         match job {
             Job::Hold(call, reply) => {
+                let is_free = call.is_free();
                 let placed = self.hold(*call)?;
-                Ok(Some(Answer::Held(reply, placed)))
+                Ok(Some(Answer::Held { reply, placed, is_free }))
             }
             Job::End(call) => {
                 let done = self.end(&call);

@@ -8,10 +8,10 @@ use crate::tokenizer;
 use crate::wire::said::Said;
 use tokio::runtime::Handle;
 
-/// Whether the texts of a stream are to be kept for a count. What a model that thinks used is charged in full, whatever was said.
+/// Whether the texts of a stream are to be kept for a count. Where a model may think unseen up to its limit, that is charged, whatever was said.
 pub(super) fn may_count(active: &Active, hold: &Hold) -> bool {
     let card = &hold.card.card;
-    active.config.settings.tokenizer.value && card.tokenizer.is_some() && !card.reasoning
+    active.config.settings.tokenizer.value && card.tokenizer.is_some() && hold.terms.hidden.is_some()
 }
 
 /// Settles a stream that broke off: at once, or in a task when there is something to count. That task may end, or never begin, at any

@@ -6,6 +6,7 @@
 mod calls;
 mod changes;
 mod gateway;
+mod listeners;
 mod told;
 mod uri;
 
@@ -27,6 +28,7 @@ use axum::response::{IntoResponse, Response as Page};
 use bytes::Bytes;
 use calls::Calls;
 use gateway::Gateway;
+use listeners::{Listeners, Listening};
 use rmcp::model::{ErrorCode, ProtocolVersion};
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
@@ -39,6 +41,8 @@ use std::time::Duration;
 const MAX_MESSAGE: usize = 4 << 20;
 /// How long a message may take to arrive.
 const MESSAGE_LASTS: Duration = Duration::from_secs(30);
+/// Opens a stream that tells of changes.
+const LISTEN: &str = "subscriptions/listen";
 /// JSON-RPC's code for a server's own errors (JSON-RPC 2.0, 5.1).
 const REFUSED: ErrorCode = ErrorCode(-32000);
 /// From this revision on there is no stream beside the answers.
@@ -48,6 +52,7 @@ const NO_STREAM: ProtocolVersion = ProtocolVersion::V_2026_07_28;
 pub(super) struct Mcp {
     service: StreamableHttpService<Gateway, NeverSessionManager>,
     calls: Calls,
+    listeners: Listeners,
 }
 
 /// Who sent a message, for whoever serves it.
@@ -57,6 +62,8 @@ struct Caller {
     token: Arc<str>,
     peer: IpAddr,
     to: Addressee,
+    /// The place of a stream that stays open.
+    _listening: Option<Arc<Listening>>,
 }
 
 impl Mcp {
@@ -70,7 +77,7 @@ impl Mcp {
             .with_json_response(true)
             .with_max_request_body_bytes(MAX_MESSAGE);
         let service = StreamableHttpService::new(move || Ok(gateway.clone()), Arc::new(NeverSessionManager::default()), config);
-        Mcp { service, calls }
+        Mcp { service, calls, listeners: Listeners::default() }
     }
 }
 
@@ -95,17 +102,33 @@ async fn answered(here: &Here, peer: IpAddr, request: Request, to: Addressee) ->
         Ok((view, _)) => view,
         Err(denial) => return deny(&here.gate, None, &denial, to),
     };
-    let caller = Caller { view, token: token.unwrap_or_default(), peer, to };
+    let mut caller = Caller { view, token: token.unwrap_or_default(), peer, to, _listening: None };
     match &caller.view.stopped {
         // Of a message it is told in the form that its method has.
         _ if !streams => message(here, caller, request).await,
         Some(denial) => deny(&here.gate, Some(&caller.view), denial, to),
-        None => changes::stream(here, caller),
+        None => match listening(here, &mut caller) {
+            Ok(()) => changes::stream(here, caller),
+            Err(page) => *page,
+        },
+    }
+}
+
+/// Gives a caller a place for a stream that stays open.
+fn listening(here: &Here, caller: &mut Caller) -> Result<(), Box<Page>> {
+    let connections = here.gate.active().config.settings.max_connections.value;
+    caller._listening = here.mcp.listeners.enter(caller.view.agent.id, connections);
+    match caller._listening {
+        Some(_) => Ok(()),
+        None => {
+            let says = "Too many streams wait for changes: close some, or ask for the lists again when they are needed.";
+            Err(Box::new(error(StatusCode::TOO_MANY_REQUESTS, REFUSED, says)))
+        }
     }
 }
 
 /// One message, which is a request or a notification.
-async fn message(here: &Here, caller: Caller, request: Request) -> Page {
+async fn message(here: &Here, mut caller: Caller, request: Request) -> Page {
     let (mut head, body) = request.into_parts();
     let refused = |denial: &Denial| deny(&here.gate, Some(&caller.view), denial, caller.to);
     let malformed = |message: String| Denial::Malformed { message, param: None };
@@ -118,7 +141,13 @@ async fn message(here: &Here, caller: Caller, request: Request) -> Page {
         Ok(read) => read,
         Err(why) => return refused(&malformed(why)),
     };
-    if read.get("method").and_then(Value::as_str) == Some("notifications/cancelled") {
+    let method = read.get("method").and_then(Value::as_str).unwrap_or_default();
+    if method == LISTEN
+        && let Err(page) = listening(here, &mut caller)
+    {
+        return *page;
+    }
+    if method == "notifications/cancelled" {
         // Every message is a connection of its own to the SDK, so it could not know which call is meant.
         here.mcp.calls.cancel(caller.view.named.id, &read["params"]["requestId"]);
         return StatusCode::ACCEPTED.into_response();

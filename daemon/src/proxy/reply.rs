@@ -72,16 +72,21 @@ pub(super) fn refusal(refusal: &Refusal, to: Addressee) -> Response<Reply> {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         headers.insert(RETRY_AFTER_MS, HeaderValue::from(millis));
     }
-    // Anthropic's SDKs show this header as the request's id.
-    if to.shape == Shape::Anthropic
-        && let Ok(id) = HeaderValue::from_str(&to.request.to_string())
-    {
-        headers.insert("request-id", id);
-    }
+    tell_request(&mut headers, to);
     if refusal.no_retry {
         headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
     }
     whole(StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), headers, refusal.body(to), to.request)
+}
+
+/// Anthropic's SDKs show this header as the request's id; where no provider set one, it is ours.
+pub(super) fn tell_request(headers: &mut HeaderMap, to: Addressee) {
+    if to.shape == Shape::Anthropic
+        && !headers.contains_key("request-id")
+        && let Ok(id) = HeaderValue::from_str(&to.request.to_string())
+    {
+        headers.insert("request-id", id);
+    }
 }
 
 /// An answer whose body is there.

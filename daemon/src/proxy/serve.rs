@@ -222,7 +222,7 @@ async fn relay(gate: &Gate, active: &Active, hold: Hold, message: &Message, answ
         let on_disconnect = active.config.settings.on_disconnect.value;
         let stores = message.request.stores;
         let streamed = Streamed { dialect: message.dialect, to, stores, status: head.status.as_u16(), source, editor, on_disconnect };
-        let headers = answered(&head, &hold);
+        let headers = answered(&head, &hold, to);
         let relaying = Relaying::new(gate, hold, &message.line, streamed);
         return Tried::Over(reply::respond(head.status, headers, Reply::Stream(Box::new(relaying)), to.request));
     }
@@ -252,7 +252,7 @@ fn succeed(gate: &Gate, active: &Active, hold: Hold, message: &Message, head: &h
         None => body,
     };
     let ended = Ended::plain(status, read.usage, read.relayed_output_bytes);
-    let mut headers = answered(head, &hold);
+    let mut headers = answered(head, &hold, to);
     let streamed = is_unstreamed(&hold).then(|| message.dialect.as_stream(&body, message.request.asks_for_usage())).flatten();
     let body = streamed.map_or(body, |events| {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
@@ -290,7 +290,7 @@ fn decline(gate: &Gate, hold: Hold, message: &Message, head: &http::response::Pa
     let status = head.status.as_u16();
     let ended = Ended::declined(status, || message.dialect.answer(&body).is_some_and(|answer| answer.is_error));
     let cause = matches!(ended, Ended::Refused { .. }).then(|| Cause::of_refusal(status, &head.headers)).flatten().filter(|_| again);
-    let (answer, card) = (reply::whole(head.status, answered(head, &hold), body, message.to.request), Arc::clone(&hold.card));
+    let (answer, card) = (reply::whole(head.status, answered(head, &hold, message.to), body, message.to.request), Arc::clone(&hold.card));
     let entered = settle_and_go_on(gate, hold, ended);
     match cause {
         Some(cause) => Tried::Unserved(Box::new(Unserved { answer, entered, card, cause })),
@@ -299,8 +299,9 @@ fn decline(gate: &Gate, hold: Hold, message: &Message, head: &http::response::Pa
 }
 
 /// An answer's headers for the client, with the model that served it.
-fn answered(head: &http::response::Parts, hold: &Hold) -> HeaderMap {
+fn answered(head: &http::response::Parts, hold: &Hold, to: Addressee) -> HeaderMap {
     let mut headers = headers::to_client(&head.headers);
+    reply::tell_request(&mut headers, to);
     if let Some(model) = &hold.card.shown {
         headers.insert(reply::MODEL, model.clone());
     }

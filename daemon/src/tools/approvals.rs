@@ -100,6 +100,10 @@ pub struct Lasting {
     pub at: Stamp,
     /// Who gave it.
     pub by: By,
+    /// The event that tells of it. The ledger may be another's by now, or have been set back behind it.
+    pub event: i64,
+    /// The ledger's name.
+    pub ledger: String,
     /// The rule that asked.
     pub rule: String,
     /// What all rules said that asked. When they say something else, it does not hold.
@@ -132,14 +136,10 @@ pub struct Turn {
 }
 
 impl Approvals {
-    /// Reads the lasting ones.
+    /// With this file, of which nothing holds before [`Approvals::load`].
     #[must_use]
-    pub fn open(path: PathBuf) -> Approvals {
-        let lasting = load(&path);
-        if let Err(why) = &lasting {
-            tracing::error!(why, "lasting approvals cannot be used: every call that a rule asks for waits for a person");
-        }
-        let state = Mutex::new(State { waiting: BTreeMap::new(), lasting });
+    pub fn new(path: PathBuf) -> Approvals {
+        let state = Mutex::new(State { waiting: BTreeMap::new(), lasting: Err("they have not been read yet".to_owned()) });
         Approvals(Arc::new(Inner { path, state, writing: tokio::sync::Mutex::default(), changed: watch::Sender::new(0) }))
     }
 
@@ -237,23 +237,49 @@ impl Approvals {
         let _one_at_a_time = self.0.writing.lock().await;
         let mut always = self.lasting()?;
         change(&mut always);
-        let (path, kept) = (self.0.path.clone(), Kept { version: 1, always: always.clone() });
-        let written = tokio::task::spawn_blocking(move || keep::write(&path, &kept)).await;
-        written.map_err(|fault| fault.to_string())?.map_err(|fault| format!("{}: {fault}", self.0.path.display()))?;
+        self.write(always.clone()).await?;
         lock(&self.0.state).lasting = Ok(always);
         Ok(())
     }
 
-    /// Looks at a file again that could not be used.
-    pub async fn mend(&self) {
+    /// Reads the file, unless it is in use. `told`: leaves the words that the ledger tells of; the others are taken out of the file, too.
+    pub async fn load<F>(&self, told: impl FnOnce(Vec<Lasting>) -> F + Send)
+    where
+        F: Future<Output = Result<Vec<Lasting>, String>> + Send,
+    {
         let _one_at_a_time = self.0.writing.lock().await;
         if self.lasting().is_ok() {
             return;
         }
-        let path = self.0.path.clone();
-        if let Ok(lasting) = tokio::task::spawn_blocking(move || load(&path)).await {
-            lock(&self.0.state).lasting = lasting;
+        let lasting = self.read(told).await;
+        if let Err(why) = &lasting {
+            tracing::error!(why, "lasting approvals cannot be used: every call that a rule asks for waits for a person");
         }
+        lock(&self.0.state).lasting = lasting;
+    }
+
+    async fn read<F>(&self, told: impl FnOnce(Vec<Lasting>) -> F + Send) -> Result<Vec<Lasting>, String>
+    where
+        F: Future<Output = Result<Vec<Lasting>, String>> + Send,
+    {
+        let path = self.0.path.clone();
+        let all = tokio::task::spawn_blocking(move || load(&path)).await.map_err(|fault| fault.to_string())??;
+        if all.is_empty() {
+            return Ok(all);
+        }
+        let count = all.len();
+        let left = told(all).await?;
+        if left.len() < count {
+            tracing::warn!(count = count - left.len(), "lasting approvals are forgotten of which the ledger does not tell");
+            self.write(left.clone()).await?;
+        }
+        Ok(left)
+    }
+
+    async fn write(&self, always: Vec<Lasting>) -> Result<(), String> {
+        let (path, kept) = (self.0.path.clone(), Kept { version: 1, always });
+        let written = tokio::task::spawn_blocking(move || keep::write(&path, &kept)).await;
+        written.map_err(|fault| fault.to_string())?.map_err(|fault| format!("{}: {fault}", self.0.path.display()))
     }
 }
 
@@ -309,8 +335,15 @@ mod tests {
 
     fn open() -> (tempfile::TempDir, Approvals) {
         let folder = tempfile::tempdir().unwrap();
-        let approvals = Approvals::open(folder.path().join("approvals.json"));
+        let approvals = Approvals::new(folder.path().join("approvals.json"));
         (folder, approvals)
+    }
+
+    /// Of a ledger that tells of all words.
+    async fn load(path: &std::path::Path) -> Approvals {
+        let approvals = Approvals::new(path.to_owned());
+        approvals.load(|all| async { Ok(all) }).await;
+        approvals
     }
 
     #[test]
@@ -355,31 +388,49 @@ mod tests {
 
     #[tokio::test]
     async fn a_lasting_word_is_bound_to_agent_tool_and_rules_and_a_damaged_file_holds_none() {
-        let (folder, approvals) = open();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("approvals.json");
+        let approvals = load(&path).await;
         let call = waiting(1, 3);
         let (account, tool) = (call.account, call.tool.clone());
-        let lasting =
-            Lasting { account, agent: call.agent, at: call.asked_at, by: BY, rule: call.by.rule, stated: Digest::ZERO, tool: tool.clone() };
+        let lasting = Lasting {
+            account,
+            agent: call.agent,
+            at: call.asked_at,
+            by: BY,
+            event: 9,
+            ledger: "here".to_owned(),
+            rule: call.by.rule,
+            stated: Digest::ZERO,
+            tool: tool.clone(),
+        };
         approvals.remember(lasting.clone()).await.unwrap();
         approvals.remember(lasting.clone()).await.unwrap();
-        let path = folder.path().join("approvals.json");
-        let again = Approvals::open(path.clone());
+        let again = load(&path).await;
         assert_eq!(again.lasting(), Ok(vec![lasting.clone()]));
         let other = ToolName { tool: "u".to_owned(), ..tool.clone() };
         assert_eq!(again.lasting_by(account, &tool, Digest::ZERO), Some(BY));
         assert_eq!(again.lasting_by(AccountId::new(4), &tool, Digest::ZERO), None);
         assert_eq!(again.lasting_by(account, &other, Digest::ZERO), None);
         assert_eq!(again.lasting_by(account, &tool, Digest::of(b"changed")), None);
+        // What the ledger does not tell of is forgotten, in the file too; where it cannot be asked, nothing holds.
+        let unheard = Approvals::new(path.clone());
+        unheard.load(|_| async { Err("no ledger".to_owned()) }).await;
+        assert_eq!((unheard.lasting(), unheard.lasting_by(account, &tool, Digest::ZERO)), (Err("no ledger".to_owned()), None));
+        let untold = Approvals::new(path.clone());
+        untold.load(|_| async { Ok(Vec::new()) }).await;
+        assert_eq!((untold.lasting(), load(&path).await.lasting()), (Ok(Vec::new()), Ok(Vec::new())));
+        again.remember(lasting.clone()).await.unwrap();
         again.forget(lasting.id()).await.unwrap();
         assert_eq!(again.lasting_by(account, &tool, Digest::ZERO), None);
         std::fs::write(&path, "{\"version\":1,\"always\":").unwrap();
-        let damaged = Approvals::open(path.clone());
+        let damaged = load(&path).await;
         assert!(damaged.lasting().is_err() && damaged.may_last().is_err());
         assert_eq!(damaged.lasting_by(account, &tool, Digest::ZERO), None);
         assert!(damaged.remember(lasting).await.is_err());
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\"version\":1,\"always\":");
         std::fs::remove_file(&path).unwrap();
-        damaged.mend().await;
+        damaged.load(|all| async { Ok(all) }).await;
         assert_eq!(damaged.lasting(), Ok(Vec::new()));
     }
 }

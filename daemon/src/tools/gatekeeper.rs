@@ -7,6 +7,7 @@ mod asks;
 mod attended;
 mod consent;
 mod context;
+mod lasting;
 mod owners;
 mod pinned;
 mod sent;
@@ -156,7 +157,7 @@ impl Gatekeeper {
     /// All that is wrong with the new one, as text.
     pub async fn reload(&self, by: Option<By>) -> Result<Arc<Active>, String> {
         let active = self.gate.reload(by).await?;
-        self.approvals.mend().await;
+        self.load_approvals().await;
         self.pins.mend().await;
         self.follow(active)
     }

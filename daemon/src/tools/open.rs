@@ -20,13 +20,15 @@ const PASSED: [&str; 4] = ["PATH", "LANG", "LC_ALL", "TZ"];
 ///
 /// # Errors
 /// When the system gives no random bytes, or no thread for a server that begins at once.
-pub fn open(gate: &Gate) -> io::Result<Gatekeeper> {
+pub async fn open(gate: &Gate) -> io::Result<Gatekeeper> {
     let source = gate.source();
     let user_home = source.environment.get("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
     let tools = Tools::new(options(source, user_home.clone())?, servers(&gate.active()))?;
     let folder = source.paths.home.join("tools");
-    let trust = (Approvals::open(folder.join("approvals.json")), Pins::open(folder.join("pins.json")));
-    Ok(Gatekeeper::new(gate.clone(), tools, trust, user_home))
+    let trust = (Approvals::new(folder.join("approvals.json")), Pins::open(folder.join("pins.json")));
+    let keeper = Gatekeeper::new(gate.clone(), tools, trust, user_home);
+    keeper.load_approvals().await;
+    Ok(keeper)
 }
 
 /// The servers of a configuration.

@@ -37,6 +37,7 @@ members! {
     "audio" => Audio,
     "temperature" => Temperature,
     "extra_body" => ExtraBody,
+    "reasoning_effort" => ReasoningEffort,
 }
 
 impl Member for Field {
@@ -68,6 +69,7 @@ impl Member for Field {
             Field::Audio => reader.ask.audio_out |= stated(scanner)?,
             Field::Temperature => reader.temperature(scanner)?,
             Field::ExtraBody => extra_body(reader, scanner)?,
+            Field::ReasoningEffort => reader.effort(scanner)?,
         }
         Ok(())
     }

@@ -56,7 +56,7 @@ impl Shape {
     #[must_use]
     pub fn at(path: &str) -> Shape {
         let is_below = |root: &str| path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-        if is_below("/v1/messages") { Shape::Anthropic } else { Shape::OpenAi }
+        if is_below("/v1/messages") || is_below("/messages") { Shape::Anthropic } else { Shape::OpenAi }
     }
 }
 
@@ -130,8 +130,9 @@ impl Dialect {
             "/v1/completions" => Some(Dialect::Completions),
             "/v1/embeddings" => Some(Dialect::Embeddings),
             // Below `/openai` they are nobody's.
-            "/v1/messages" if path.starts_with("/v1") => Some(Dialect::Messages),
-            "/v1/messages/count_tokens" if path.starts_with("/v1") => Some(Dialect::CountTokens),
+            // A base URL that ends in /v1 is what some clients of Anthropic take for granted, whatever they are given.
+            "/v1/messages" | "/messages" if !path.starts_with("/openai") => Some(Dialect::Messages),
+            "/v1/messages/count_tokens" | "/messages/count_tokens" if !path.starts_with("/openai") => Some(Dialect::CountTokens),
             "/v1/responses" => Some(Dialect::Responses),
             _ => None,
         }
@@ -308,6 +309,9 @@ mod tests {
         row("/openai/v1/embeddings", Some(Dialect::Embeddings));
         row("/v1/messages", Some(Dialect::Messages));
         row("/v1/messages/count_tokens", Some(Dialect::CountTokens));
+        row("/messages", Some(Dialect::Messages));
+        row("/messages/count_tokens", Some(Dialect::CountTokens));
+        row("/openai/messages", None);
         row("/openai/v1/messages", None);
         row("/v1/messages/batches", None);
         for path in ["/v1/chat/completions/", "/chat/completions", "/openai/openai/v1/chat/completions", "/openaiv1/chat/completions", ""] {
@@ -344,6 +348,7 @@ mod tests {
         for (path, shape) in [
             ("/v1/messages", Shape::Anthropic),
             ("/v1/messages/batches", Shape::Anthropic),
+            ("/messages", Shape::Anthropic),
             ("/v1/messagesx", Shape::OpenAi),
             ("/v1/chat/completions", Shape::OpenAi),
             ("/", Shape::OpenAi),

@@ -12,7 +12,7 @@ pub(super) mod unstream;
 
 use super::content::each;
 use super::costly::asked_for;
-use super::json::{Kind, Scanner};
+use super::json::{Kind, Number, Scanner};
 use super::member::{Member, members};
 use super::request::{self, Malformed, Reader, Request, shortened, stated};
 use super::text::Text;
@@ -57,6 +57,7 @@ members! {
     "compaction" => Compaction,
     "thread" => Thread,
     "cache_control" => CacheControl,
+    "thinking" => Thinking,
 }
 
 impl Member for Field {
@@ -97,6 +98,7 @@ impl Member for Field {
                 reader.ask.attachments += u64::from(stated(scanner)?);
             }
             Field::CacheControl => blocks::cache_control(scanner, &mut reader.ask)?,
+            Field::Thinking => reader.ask.hidden_tokens = thinking(scanner)?,
         }
         Ok(())
     }
@@ -104,6 +106,10 @@ impl Member for Field {
     fn finish(reader: &mut Reader) -> Result<(), Malformed> {
         if !reader.has(Field::Messages) {
             return Err(Malformed::field("messages", "is missing"));
+        }
+        // Without the member nothing is thought.
+        if !reader.has(Field::Thinking) {
+            reader.ask.hidden_tokens = Some(0);
         }
         reader.ask.service_tier = price::tier(reader.tiers.iter().map(Option::as_deref));
         Ok(())
@@ -120,6 +126,41 @@ fn word(scanner: &mut Scanner<'_>, name: &str) -> Result<Option<String>, Malform
         Kind::Text => Ok(Some(shortened(&scanner.text()?.unescape()))),
         _ => Err(Malformed::field(name, "must be a string")),
     }
+}
+
+/// `thinking`: how much of it there may be at most; `None` where the model decides.
+fn thinking(scanner: &mut Scanner<'_>) -> Result<Option<u64>, Malformed> {
+    match scanner.kind()? {
+        Kind::Null => {
+            scanner.pass()?;
+            return Ok(Some(0));
+        }
+        Kind::Object => {}
+        _ => return Err(Malformed::field("thinking", "must be an object")),
+    }
+    let (mut kind, mut budget) = (None, None);
+    let mut open = scanner.object()?;
+    while let Some(member) = scanner.key(&mut open)? {
+        if member.is("type") && scanner.kind()? == Kind::Text {
+            if kind.replace(shortened(&scanner.text()?.unescape())).is_some() {
+                return Err(Malformed::field("thinking.type", "stands twice"));
+            }
+        } else if member.is("budget_tokens") && scanner.kind()? == Kind::Number {
+            let Number::Natural(tokens) = scanner.number()? else {
+                return Err(Malformed::field("thinking.budget_tokens", "must be a whole number"));
+            };
+            if budget.replace(tokens).is_some() {
+                return Err(Malformed::field("thinking.budget_tokens", "stands twice"));
+            }
+        } else {
+            scanner.pass()?;
+        }
+    }
+    Ok(match kind.as_deref() {
+        Some("disabled") => Some(0),
+        Some("enabled") => budget,
+        _ => None,
+    })
 }
 
 /// `container`: the id of one that is there, or skills that the provider shall load into one.

@@ -316,6 +316,15 @@ impl Reader {
         Ok(())
     }
 
+    /// How hard an OpenAI model is to think: `none` is not at all.
+    pub(super) fn effort(&mut self, scanner: &mut Scanner<'_>) -> Result<(), Malformed> {
+        if scanner.kind()? == Kind::Text {
+            self.ask.hidden_tokens = (&*scanner.text()?.unescape() == "none").then_some(0);
+            return Ok(());
+        }
+        Ok(scanner.pass()?)
+    }
+
     pub(super) fn service_tier(&mut self, scanner: &mut Scanner<'_>) -> Result<(), Malformed> {
         let kind = scanner.kind()?;
         let start = scanner.at();

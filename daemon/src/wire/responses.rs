@@ -27,7 +27,6 @@ const KNOWN: &[&str] = &[
     "prompt_cache_key",
     "prompt_cache_options",
     "prompt_cache_retention",
-    "reasoning",
     "safety_identifier",
     "text",
     "top_logprobs",
@@ -63,6 +62,7 @@ members! {
     "store" => Store,
     "moderation" => Moderation,
     "context_management" => ContextManagement,
+    "reasoning" => Reasoning,
 }
 
 impl Member for Field {
@@ -96,6 +96,7 @@ impl Member for Field {
             Field::Moderation => costly(reader, scanner, "moderation")?,
             Field::ContextManagement => costly(reader, scanner, "context_management")?,
             Field::Background => background(scanner)?,
+            Field::Reasoning => reasoning(reader, scanner)?,
             Field::Store => reader.stores = flag(scanner, "store")?.unwrap_or(true),
         }
         Ok(())
@@ -143,6 +144,25 @@ fn conversation(scanner: &mut Scanner<'_>) -> Result<(), Malformed> {
 fn background(scanner: &mut Scanner<'_>) -> Result<(), Malformed> {
     if flag(scanner, "background")? == Some(true) {
         return Err(Malformed::field("background", "must be false: an answer that is made later would be billed when nobody meters it"));
+    }
+    Ok(())
+}
+
+/// How hard the model is to think.
+fn reasoning(reader: &mut Reader, scanner: &mut Scanner<'_>) -> Result<(), Malformed> {
+    if scanner.kind()? != Kind::Object {
+        return Ok(scanner.pass()?);
+    }
+    let mut met = false;
+    let mut open = scanner.object()?;
+    while let Some(member) = scanner.key(&mut open)? {
+        if !member.is("effort") {
+            scanner.pass()?;
+        } else if std::mem::replace(&mut met, true) {
+            return Err(Malformed::field("reasoning.effort", "stands twice"));
+        } else {
+            reader.effort(scanner)?;
+        }
     }
     Ok(())
 }

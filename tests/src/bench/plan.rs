@@ -28,6 +28,8 @@ pub enum Group {
     Open,
     /// From exec to the first answer, and idle memory
     Start,
+    /// Calls of a tool without a price
+    Tools,
 }
 
 impl Group {
@@ -40,6 +42,7 @@ impl Group {
             Group::Prompt => "A prompt of 100 KB, 1 connection",
             Group::Open => "Open streams, a chunk each 100 ms",
             Group::Start => "Start and rest",
+            Group::Tools => "Calls of a tool without a price, one after the other",
         }
     }
 }

@@ -14,6 +14,7 @@ use super::sample::Report;
 use super::start::{self, Start};
 use super::table;
 use super::target::{Kind, Stage, Target};
+use super::tools::{ToolRow, Tools};
 
 /// For what a daemon still does when its last client has its answer.
 const SETTLE: Duration = Duration::from_millis(60);
@@ -73,6 +74,7 @@ pub(super) struct Findings {
     pub(super) nginx: bool,
     pub(super) rows: Vec<Row>,
     pub(super) start: Option<Start>,
+    pub(super) tools: Vec<ToolRow>,
     pub(super) audits: Vec<Result<String, String>>,
     pub(super) others: f64,
     pub(super) stolen: f64,
@@ -88,6 +90,8 @@ pub fn run(options: &Options) -> Result<bool> {
     let stage = Stage::set(&kinds(&options.durability)?)?;
     let machine = Machine::look(stage.folder()).context("look at the machine")?;
     let start = groups.contains(&Group::Start).then(|| start::measure(&stage.mock)).transpose()?;
+    let mut tools = groups.contains(&Group::Tools).then(Tools::start).transpose()?;
+    let mut tool_rows = Vec::new();
     let mut rows = Vec::new();
     let mut flushes = vec![flush_ms(stage.folder())?];
     let scenarios = scenarios(&groups, options.streams);
@@ -95,12 +99,16 @@ pub fn run(options: &Options) -> Result<bool> {
         for scenario in &scenarios {
             rows.extend(compare(&stage, scenario, options, round)?);
         }
+        if let Some(tools) = &mut tools {
+            tool_rows.extend(tools.round(round, Duration::from_secs_f64(options.secs))?);
+        }
         flushes.push(flush_ms(stage.folder())?);
     }
+    drop(tools);
     let audits = stage.targets.iter().filter_map(Target::audit).collect();
     let nginx = stage.has(Kind::Nginx);
     let (others, stolen) = stage.strike(machine.cores)?;
-    let findings = Findings { machine, flush_ms: flushes, nginx, rows, start, audits, others, stolen };
+    let findings = Findings { machine, flush_ms: flushes, nginx, rows, start, tools: tool_rows, audits, others, stolen };
     if let Some(path) = &options.json {
         std::fs::write(path, serde_json::to_vec_pretty(&findings)?).with_context(|| format!("write {}", path.display()))?;
     }

@@ -6,6 +6,7 @@ use super::plan::Group;
 use super::run::{Findings, Row};
 use super::sample::median;
 use super::target::Kind;
+use super::tools::{ToolRow, Way};
 
 type Cell = (&'static str, fn(&Line<'_>) -> String);
 
@@ -53,7 +54,7 @@ fn cells(group: Group) -> Vec<Cell> {
         Group::Stream => cells.extend([&RATE[..], &LATENCY, &FIRST, &[CPU, CHUNK]].concat()),
         Group::Latency => cells.extend([&LATENCY[..], &FIRST, &[CPU]].concat()),
         Group::Open => cells.extend([&OPEN[..], &[CHUNK]].concat()),
-        Group::Start => {}
+        Group::Start | Group::Tools => {}
     }
     cells.extend(REST);
     cells
@@ -125,10 +126,10 @@ pub(super) fn print(findings: &Findings, groups: &[Group], rounds: usize, out: &
     }
     for group in groups {
         writeln!(out, "\n## {}\n", group.title())?;
-        if *group == Group::Start {
-            start(findings, out)?;
-        } else {
-            table(&findings.rows, *group, out)?;
+        match group {
+            Group::Start => start(findings, out)?,
+            Group::Tools => tools(&findings.tools, out)?,
+            _ => table(&findings.rows, *group, out)?,
         }
     }
     machine(findings, out)
@@ -170,6 +171,21 @@ fn start(findings: &Findings, out: &mut impl Write) -> Result<()> {
     writeln!(out, "| exec → first 200 ms | of that, to ready ms | idle MB | idle CPU µs a second |\n|---:|---:|---:|---:|")?;
     let idle = count(start.idle_kib) / 1024.0;
     writeln!(out, "| {:.1} | {:.1} | {idle:.1} | {:.0} |", start.first_answer_ms, start.ready_ms, start.idle_cpu_us)
+}
+
+fn tools(all: &[ToolRow], out: &mut impl Write) -> Result<()> {
+    writeln!(out, "| way | p50 µs | p99 µs | added p50 µs | CPU µs of aexd | calls |\n|---|---:|---:|---:|---:|---:|")?;
+    for way in Way::ALL {
+        let rows: Vec<&ToolRow> = all.iter().filter(|row| row.way == way).collect();
+        let middle = |value: fn(&ToolRow) -> f64, digits| number(median(rows.iter().map(|row| value(row))), digits);
+        let bare = |row: &ToolRow| all.iter().find(|other| other.way == Way::Pipes && other.round == row.round);
+        let pairs = rows.iter().filter_map(|row| Some(f64::from(row.latency_us.p50) - f64::from(bare(row)?.latency_us.p50)));
+        let (p50, p99) = (middle(|row| row.latency_us.p50.into(), 0), middle(|row| row.latency_us.p99.into(), 0));
+        let (added, cpu) = (number(median(pairs).filter(|_| way != Way::Pipes), 0), middle(|row| row.cpu_us, 1));
+        let (cpu, calls) = (if way == Way::Pipes { "–" } else { cpu.as_str() }, rows.iter().map(|row| row.latency_us.count).sum::<usize>());
+        writeln!(out, "| {} | {p50} | {p99} | {added} | {cpu} | {calls} |", way.name())?;
+    }
+    Ok(())
 }
 
 fn machine(findings: &Findings, out: &mut impl Write) -> Result<()> {

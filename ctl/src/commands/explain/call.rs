@@ -235,6 +235,8 @@ fn ended(end: &Ended, page: &mut Page) {
     page.fact("the charge is", meaning(&end.state));
     if let Some(relayed) = end.relayed {
         page.fact("output relayed", measured(relayed));
+    } else if end.state == "estimated" && end.outcome == "client_left" {
+        page.fact("output relayed", "not looked at: the model may have thought unseen, up to the bound");
     }
     if !end.lines.is_empty() {
         page.head("Charge");

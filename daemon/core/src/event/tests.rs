@@ -94,6 +94,7 @@ fn a_body_is_canonical_and_is_read_back() {
         rule: "r".to_owned(),
         stated: Some(Digest::ZERO),
         tool: "s.t".to_owned(),
+        until: None,
     };
     let pins = BTreeMap::from([("t".to_owned(), Digest::ZERO)]);
     let pinned = ToolPinned { by: Some(by.clone()), pins, server: "s".to_owned(), what: PinChange::FirstUse };

@@ -28,6 +28,9 @@ pub struct ApprovalGiven {
     pub stated: Option<Digest>,
     /// `SERVER.TOOL`.
     pub tool: String,
+    /// The newest request when a lasting yes was taken back: it lets no later one pass.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<RequestId>,
 }
 
 /// What a person answers.

@@ -55,7 +55,7 @@ pub struct ModelCard {
     pub provider: String,
     /// The name that is sent to the provider.
     pub provider_model: String,
-    /// It thinks before it answers. Tells; enforces nothing.
+    /// It may think before it answers, unseen: a stream that breaks off may have cost what nobody saw ([`crate::ask::Ask::hidden_tokens`]).
     pub reasoning: bool,
     /// How it cuts a text into tokens, where that is public and known for certain.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -82,6 +82,8 @@ pub struct Terms {
     pub tier: Option<String>,
     /// Input of one step of the model; `None`: as many as the bound has.
     pub step: Option<Step>,
+    /// Output that may have been written unseen; `None`: as much as the bound has.
+    pub hidden: Option<u64>,
     /// Tools that the provider may have run, and how often at most.
     pub tools: Vec<HostedCalls>,
 }
@@ -92,7 +94,8 @@ impl Terms {
     pub fn of(ask: &Ask, card: &ModelCard) -> Terms {
         let sent = &*super::without_dropped(ask, card);
         let tools = card.price.as_ref().and_then(|price| super::hosted::calls(sent, price).ok()).unwrap_or_default();
-        Terms { step: Some(Step::of(sent, card, !tools.is_empty())), tier: asked(ask).map(str::to_owned), tools }
+        let hidden = if card.reasoning { ask.hidden_tokens } else { Some(0) };
+        Terms { step: Some(Step::of(sent, card, !tools.is_empty())), tier: asked(ask).map(str::to_owned), hidden, tools }
     }
 }
 

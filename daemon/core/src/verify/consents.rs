@@ -1,6 +1,6 @@
 //! What people let pass: a call with a person's consent needs the event of that person's answer before it.
 //!
-//! A lasting yes may be taken back while a call that it lets pass is on its way, so it counts from then on for ever.
+//! A lasting yes that is taken back lets calls pass that were on their way, and none that began later.
 
 use super::checkpoint::pairs;
 use super::{Audit, Place};
@@ -16,6 +16,9 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) struct Consents {
     /// Lasting ones: the agent, the tool, what the rules say that asked.
     lasting: BTreeSet<(AccountId, String, Digest)>,
+    /// Those that were taken back, with the newest request of that time.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", with = "pairs")]
+    ended: BTreeMap<(AccountId, String, Digest), RequestId>,
     /// Those of calls that have not been admitted yet.
     #[serde(with = "pairs")]
     once: BTreeMap<RequestId, (AccountId, String, By)>,
@@ -23,18 +26,20 @@ pub(super) struct Consents {
 
 impl Consents {
     pub(super) fn is_empty(&self) -> bool {
-        self.lasting.is_empty() && self.once.is_empty()
+        self.lasting.is_empty() && self.ended.is_empty() && self.once.is_empty()
     }
 
     /// Leaves those of some accounts.
     pub(super) fn within(&mut self, below: &BTreeSet<AccountId>) {
         self.lasting.retain(|(account, _, _)| below.contains(account));
+        self.ended.retain(|(account, _, _), _| below.contains(account));
         self.once.retain(|_, (account, _, _)| below.contains(account));
     }
 
     /// Forgets what waited in a daemon that is no more.
     pub(super) fn begin(&mut self) {
         self.once.clear();
+        self.ended.clear();
     }
 
     /// An admitted call needs its answer no more.
@@ -60,20 +65,33 @@ impl Consents {
             let is_given = given.is_some_and(|(account, named, by)| (*account, named, by) == (agent, &tool, &consent.by));
             return if is_given { Ok(()) } else { Err("with the consent of a person, which no event tells of".to_owned()) };
         }
-        let is_given = stated.is_some_and(|stated| self.lasting.contains(&(agent, tool, stated)));
+        let is_given = stated.is_some_and(|stated| {
+            let word = (agent, tool, stated);
+            self.lasting.contains(&word) || self.ended.get(&word).is_some_and(|until| request <= *until)
+        });
         if is_given { Ok(()) } else { Err("with a lasting consent, which no event tells of for the rules that ask".to_owned()) }
     }
 }
 
 impl Audit {
     pub(super) fn approval(&mut self, place: Place, given: ApprovalGiven) {
-        let ApprovalGiven { account, answer, by, request, stated, tool, .. } = given;
+        let ApprovalGiven { account, answer, by, request, stated, tool, until, .. } = given;
         let is_known = self.tree.path(account).first().is_some_and(|node| node.row.kind == crate::books::AccountKind::Agent);
         self.found.integrity.check(is_known, || format!("{place}: a call of account {account} is answered, which is no agent"));
         let fits = (answer == Answered::Revoked) == request.is_none() && (answer != Answered::Always || stated.is_some());
         self.found.integrity.check(fits, || format!("{place}: an answer of the kind `{}` does not say what it is for", answer.name()));
-        if let (Answered::Always, Some(stated)) = (answer, stated) {
-            self.consents.lasting.insert((account, tool.clone(), stated));
+        if let Some(stated) = stated {
+            let word = (account, tool.clone(), stated);
+            match (answer, until) {
+                (Answered::Always, _) => {
+                    self.consents.ended.remove(&word);
+                    self.consents.lasting.insert(word);
+                }
+                (Answered::Revoked, Some(until)) if self.consents.lasting.remove(&word) => {
+                    self.consents.ended.insert(word, until);
+                }
+                _ => {}
+            }
         }
         if let (Answered::Always | Answered::Approved, Some(request)) = (answer, request) {
             self.consents.once.insert(request, (account, tool, by));
@@ -136,6 +154,12 @@ mod tests {
         assert!(gave(AGENT, "t", Some(stated)));
         assert!(!gave(AGENT, "t", Some(Digest::ZERO)) && !gave(AGENT, "t", None));
         assert!(!gave(AccountId::new(4), "t", Some(stated)) && !gave(AGENT, "u", Some(stated)));
+        let mut revoked = consents.clone();
+        revoked.ended.insert((AGENT, "s.t".to_owned(), stated), request());
+        revoked.lasting.clear();
+        let later = RequestId::new(1, 3);
+        let begun = |request| revoked.gave(request, AGENT, &call("t"), &lasting, Some(stated)).is_ok();
+        assert!(begun(request()) && begun(RequestId::new(1, 1)) && !begun(later));
         // A start forgets what waited, and not what lasts; another's state has none of it.
         consents.once.insert(request(), (AGENT, "s.t".to_owned(), BY));
         let text = crate::canon::text(&consents);

@@ -66,7 +66,7 @@ impl Gatekeeper {
     /// When the ledger cannot be written.
     pub async fn record_pins(&self, server: &str, by: Option<By>, told: Told) -> Result<(), LedgerFault> {
         let Told { what, pins } = told;
-        self.gate.note(ToolPinned { by, pins, server: server.to_owned(), what }.into()).await
+        self.gate.note(ToolPinned { by, pins, server: server.to_owned(), what }.into()).await.map(drop)
     }
 
     /// Looks at each list that servers give, so that a change is known before somebody calls. Never ends by itself.

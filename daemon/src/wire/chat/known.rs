@@ -18,7 +18,6 @@ pub(super) const KNOWN: &[&str] = &[
     "prompt_cache_key",
     "prompt_cache_options",
     "prompt_cache_retention",
-    "reasoning_effort",
     "reasoning_format",
     "response_format",
     "safety_identifier",

@@ -149,6 +149,8 @@ impl Refusal {
             Shape::OpenAi => {}
             // The budget: see `Shape::Codex`.
             Shape::Codex if self.status == 402 => self.status = 429,
+            // It repeats what is refused with another status, whatever the headers say, and shows the message of this one.
+            Shape::Codex if self.no_retry && matches!(self.status, 403..=499) => self.status = 400,
             Shape::Codex => {}
             Shape::Anthropic => (self.status, self.kind) = anthropic(self.status, self.code),
         }

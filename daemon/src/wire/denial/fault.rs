@@ -97,12 +97,17 @@ pub enum Misdirected {
     LongTarget,
 }
 
+/// What is said of a path that is not served.
+const UNSERVED: &str = "aexd does not serve this path: what it cannot meter is refused. It serves chat/completions, completions, \
+                        embeddings, responses, messages and models below /v1; clients of OpenAI's API take a base URL that ends in /v1, \
+                        those of Anthropic's mostly one without it.";
+
 /// A misdirected request as an answer.
 #[must_use]
 pub fn misdirected(cause: Misdirected, to: Addressee) -> Refusal {
     let refusal = |status, code, message: &str| Refusal::lasting(status, INVALID_REQUEST, code, message.to_owned());
     match cause {
-        Misdirected::UnknownPath => refusal(404, "unknown_url", "aexd does not serve this path."),
+        Misdirected::UnknownPath => refusal(404, "unknown_url", UNSERVED),
         Misdirected::WrongMethod => refusal(405, "method_not_supported", "aexd does not serve this method on this path."),
         Misdirected::WebSocket => refusal(426, "upgrade_required", "aexd speaks no WebSocket: send the request over HTTP/1.1."),
         Misdirected::LongTarget => refusal(414, "uri_too_long", "The path of the request is too long."),

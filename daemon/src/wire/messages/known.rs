@@ -15,7 +15,6 @@ pub(super) const KNOWN: &[&str] = &[
     "output_format",
     "stop_sequences",
     // Its `budget_tokens` are within `max_tokens`.
-    "thinking",
     "top_k",
     "top_p",
     "user_profile_id",

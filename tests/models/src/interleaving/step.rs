@@ -232,7 +232,7 @@ fn settle(config: &Config, world: &mut World, number: usize) {
     let mut rows = world.rows().clone();
     let ending = match end {
         Queued::Unknown if config.has(Fault::ReleaseOnTimeout) => Ending::of_dead(false),
-        end => end.ended().ending(&BOUND, &card(), &Terms::default(), true),
+        end => end.ended().ending(&BOUND, &card(), &Terms { hidden: Some(0), ..Terms::default() }, true),
     };
     if rows.holds.contains_key(&number) {
         write_end(config, &mut rows, number, &ending);

@@ -224,7 +224,8 @@ impl House {
     fn end(&mut self, at: usize, ended: &Ended) {
         let call = &mut self.calls[at];
         call.stage = Stage::Over;
-        let ending = ended.ending(&call.bound, &self.cards[call.model], &Terms::default(), self.gateway_errors_charged);
+        let ending =
+            ended.ending(&call.bound, &self.cards[call.model], &Terms { hidden: Some(0), ..Terms::default() }, self.gateway_errors_charged);
         self.queue.push(Job::End(call.number, ending));
     }
 
