@@ -117,19 +117,19 @@ fn bare(calls: usize) {
     child.wait().unwrap();
 }
 
-fn call(server: &str) -> Call {
+async fn call(tools: &Tools, server: &str) {
     let arguments = json!({"a": 2, "b": 3}).as_object().cloned();
-    let (server, tool) = (server.to_owned(), "calculate_sum".to_owned());
-    Call { server, caller: CALLER, tool, arguments, progress: None, asks: None, input: None }
+    let call = Call { tool: "calculate_sum".to_owned(), arguments, progress: None, asks: None, input: None };
+    tools.enter(server, &CALLER).await.unwrap().call(call).await.unwrap();
 }
 
 async fn supervised(home: &Path, calls: usize) {
     let tools = Tools::new(options(home), vec![server("mock", MOCK, &[])]).unwrap();
-    tools.call(call("mock")).await.unwrap();
+    call(&tools, "mock").await;
     let mut times = Vec::with_capacity(calls);
     for _ in 0..calls {
         let begun = clock::mono();
-        tools.call(call("mock")).await.unwrap();
+        call(&tools, "mock").await;
         times.push(clock::mono().saturating_sub(begun));
     }
     told("through the supervisor", times);

@@ -42,11 +42,16 @@ pub struct Approval {
     pub tool: String,
     /// Its arguments as JSON, as far as they are shown.
     pub arguments: String,
-    /// Bytes of all arguments.
+    /// What it answers to questions of the server, as far as that is shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answers: Option<String>,
+    /// Bytes of all that it says.
     pub arguments_bytes: u64,
-    /// Not all of them are shown.
+    /// Not all of it is shown: `approval.show` does that, and `approval.approve` needs to be told that it was.
     #[serde(default)]
     pub is_cut: bool,
+    /// The digest of all that it says, which its events name.
+    pub input: Digest,
     /// The rule that asks.
     pub rule: String,
     /// Where it stands: `permissions.json:12`.
@@ -89,6 +94,29 @@ pub struct Person {
     pub uid: u32,
 }
 
+/// `approval.show`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApprovalShow {
+    /// The call.
+    pub id: RequestId,
+    /// Where in its text to begin, as `next` named it; 0: at the beginning.
+    #[serde(default)]
+    pub from: u64,
+}
+
+/// Reply of `approval.show`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApprovalShown {
+    /// The call.
+    pub approval: Approval,
+    /// A piece of all that it says: its arguments, and in a line of their own its answers, as a terminal may show them.
+    pub text: String,
+    /// Where the next piece begins; absent: this is the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<u64>,
+}
+
 /// `approval.approve`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -98,6 +126,9 @@ pub struct ApprovalApprove {
     /// The same for all later calls of this agent to this tool for which the same rules ask.
     #[serde(default)]
     pub always: bool,
+    /// The beginning of its `input`, at least 8 hex digits: whoever approves has seen all of it. Needed where the list does not show all.
+    #[serde(default)]
+    pub seen: Option<String>,
     /// Why, for the event.
     #[serde(default)]
     pub reason: Option<String>,

@@ -200,6 +200,8 @@ methods! {
 
     /// Calls of tools that wait for a person, and what passes without a question.
     Read "approval.list" ApprovalList(approval::ApprovalQuery) -> approval::ApprovalList;
+    /// All that a call says which waits.
+    Read "approval.show" ApprovalShow(approval::ApprovalShow) -> approval::ApprovalShown;
     /// Lets a call pass that waits.
     Write "approval.approve" ApprovalApprove(approval::ApprovalApprove) -> approval::ApprovalAnswered;
     /// Denies a call that waits.

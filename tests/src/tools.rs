@@ -45,8 +45,12 @@ impl Shop {
 
     /// Calls a tool, within the test's patience.
     pub async fn call(&self, server: &str, tool: &str, arguments: Value) -> Result<String, ToolFault> {
-        let call = call(server, tool, arguments);
-        said(within("a call", self.tools.call(call)).await)
+        said(within("a call", self.make(call(server, tool, arguments))).await)
+    }
+
+    /// Makes a call as it is written.
+    pub async fn make(&self, asked: Asked) -> Result<Answer, ToolFault> {
+        make(&self.tools, asked).await
     }
 
     /// How the first instance of a server is.
@@ -166,13 +170,33 @@ pub fn secret(value: &str) -> EnvValue {
     EnvValue(vec![EnvPart::Env(value.to_owned())])
 }
 
+/// A call, and where it goes.
+#[derive(Debug)]
+pub struct Asked {
+    /// The server.
+    pub server: String,
+    /// Who calls.
+    pub caller: Caller,
+    /// The call.
+    pub call: Call,
+}
+
 /// A call by the agent.
-pub fn call(server: &str, tool: &str, arguments: Value) -> Call {
+pub fn call(server: &str, tool: &str, arguments: Value) -> Asked {
     let arguments = match arguments {
         Value::Object(arguments) => Some(arguments),
         _ => None,
     };
-    Call { server: server.to_owned(), caller: AGENT, tool: tool.to_owned(), arguments, progress: None, asks: None, input: None }
+    let call = Call { tool: tool.to_owned(), arguments, progress: None, asks: None, input: None };
+    Asked { server: server.to_owned(), caller: AGENT, call }
+}
+
+/// Makes a call, as the gatekeeper does once it may be made.
+///
+/// # Errors
+/// Why there is no answer.
+pub async fn make(tools: &Tools, asked: Asked) -> Result<Answer, ToolFault> {
+    tools.enter(&asked.server, &asked.caller).await?.call(asked.call).await
 }
 
 /// The text of an answer.

@@ -55,6 +55,22 @@ impl Workshop {
         Self { daemon, token, _provider: provider }
     }
 
+    /// Changes the server's entry of mcp.json, and has it hold.
+    #[track_caller]
+    pub fn configure(&self, change: impl FnOnce(&mut Value)) {
+        let path = self.daemon.home().join("config/mcp.json");
+        let mut file: Value = serde_json::from_slice(&std::fs::read(&path).expect("read mcp.json")).expect("mcp.json");
+        change(&mut file["mcpServers"][SERVER]);
+        std::fs::write(&path, file.to_string()).expect("write mcp.json");
+        self.daemon.rpc("model.reload", &json!({}));
+    }
+
+    /// Waits until the server is as it should be, by its line of `tools list`.
+    #[track_caller]
+    pub fn server_is(&self, what: &str, is_it: impl Fn(&Value) -> bool) -> Value {
+        until(what, || Some(self.daemon.rpc("tool.list", &json!({}))["servers"][0].take()).filter(&is_it))
+    }
+
     /// Where the scripted server finds more tools whenever it is asked for its list.
     #[must_use]
     pub fn definitions(&self) -> PathBuf {

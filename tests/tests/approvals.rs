@@ -239,6 +239,45 @@ fn what_changed_while_a_call_waited_holds() {
 }
 
 #[test]
+fn a_token_that_is_replaced_while_its_call_waits_calls_no_more() {
+    let shop = Workshop::open(&asking(), "");
+    let call = shop.begin("shop.echo", &json!({}));
+    let id = shop.asked();
+    shop.daemon.ctl(["agent", "rotate-token", "bot"]).ok();
+    ctl(&shop, &["approve", &id]).ok();
+    let answer = call.answer();
+    assert_eq!(answer.status, 401, "{answer}");
+    assert_eq!(shop.events("call.held"), Vec::<Value>::new());
+    shop.is_sound();
+}
+
+#[test]
+fn a_call_that_the_list_cuts_is_approved_by_who_has_seen_all_of_it() {
+    let shop = Workshop::open(&asking(), "");
+    let call = shop.begin("shop.echo", &json!({"a": "x".repeat(3 << 20), "path": "/etc/\u{200b}shadow", "text": "long"}));
+    let id = shop.asked();
+    let listed = ctl(&shop, &["list"]).ok().stdout;
+    assert!(!listed.contains("shadow") && listed.contains("… of 3145") && listed.contains(&format!("approvals show {id}")), "{listed}");
+    for words in
+        [&["approve", &id][..], &["approve", &id, "--always"], &["approve", &id, "--seen", "00000000"], &["approve", &id, "--seen", ""]]
+    {
+        let refused = ctl(&shop, words);
+        assert!(refused.code != 0 && refused.stderr.contains(&format!("hint: aexctl approvals show {id}")), "{words:?} {refused:?}");
+    }
+    let shown = ctl(&shop, &["show", &id]).ok().stdout;
+    assert!(shown.contains(r#""path":"/etc/\u{200b}shadow""#), "all of it is shown");
+    let next = shown.trim_end().rsplit_once("aexctl approvals ").expect("what to do next").1.to_owned();
+    let words: Vec<&str> = next.split(' ').collect();
+    assert_eq!(words[..3], ["approve", &id, "--seen"]);
+    ctl(&shop, &words).ok();
+    is_said(&call.answer(), "long");
+    assert_eq!(ctl(&shop, &["show", &id]).code, 4);
+    let held = &shop.events("call.held")[0]["input"];
+    assert!(held.as_str().is_some_and(|input| input.starts_with(words[3])), "{held}");
+    shop.is_sound();
+}
+
+#[test]
 fn a_daemon_that_stops_waits_for_nobody() {
     let mut shop = Workshop::open(&asking(), "");
     let call = shop.begin("shop.echo", &json!({}));

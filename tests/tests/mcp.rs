@@ -2,6 +2,8 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
+#[path = "mcp/answers.rs"]
+mod answers;
 #[path = "mcp/context.rs"]
 mod context;
 #[path = "mcp/door.rs"]

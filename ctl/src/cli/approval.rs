@@ -15,6 +15,11 @@ pub(crate) enum Approvals {
         #[arg(long)]
         always: bool,
     },
+    /// Show all that a call says
+    Show {
+        /// The call, as `approvals list` shows it
+        id: RequestId,
+    },
     /// Let a call pass
     Approve {
         /// The call, as `approvals list` shows it
@@ -22,6 +27,9 @@ pub(crate) enum Approvals {
         /// And all later calls of this agent to this tool, while the same rules ask
         #[arg(long)]
         always: bool,
+        /// What `approvals show` names when it has shown all: needed where the list does not
+        #[arg(long, value_name = "DIGEST")]
+        seen: Option<String>,
         #[command(flatten)]
         why: Reason,
     },

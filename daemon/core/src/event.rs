@@ -1,5 +1,4 @@
 //! What the ledger records: one type per kind of event. Its canonical JSON is the body that the chain covers.
-//!
 //! Fields are declared in alphabetical order, so that serialising one gives canonical JSON. Fields may be added as optional
 //! ones; none may be removed, renamed or given another meaning: old ledgers must verify for ever.
 
@@ -114,6 +113,9 @@ events! {
         /// What the policy's rules looked at; absent where there are none.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         facts: Option<Facts>,
+        /// The digest of what a call of a tool says (`ToolCall`), when it is one and got that far.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        input: Option<Digest>,
         /// The digest of the policy that held.
         policy: Digest,
         /// The request.
@@ -298,8 +300,7 @@ events! {
         /// The zone in which windows are counted.
         zone: String,
     }
-    /// The ledger was put back from a backup. The next start counts on from what is known of the ledger that it replaced, so
-    /// that no request has the id of one that is lost.
+    /// The ledger was put back from a backup. The next start counts on from the one that it replaced: no id of a lost request comes again.
     LedgerRestored "ledger.restored" {
         /// Who did it.
         #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -22,7 +22,7 @@ mod shown;
 mod spec;
 
 pub use arguments::{Arguments, MAX_BYTES, MAX_DEPTH, Malformed};
-pub use call::{Consent, NoConsent, ToolCall, ToolDenied, ToolResult, card, counted_as};
+pub use call::{Answers, Consent, NoConsent, ToolCall, ToolDenied, ToolResult, card, counted_as, said};
 pub use capability::is_capable;
 pub use condition::Conditions;
 pub use decide::{Caller, DecidedBy, Facts, Priced, Rated, Verdict};

@@ -7,10 +7,10 @@ use super::connection::{After, Lines};
 use super::fault::{Answer, broken, unfit};
 use crate::tools::approvals::{Approvals, Lasting, Waiting, Word};
 use aex_core::event::{Answered, ApprovalGiven, By};
-use aex_core::tool::shown;
+use aex_core::tool::{said, shown};
 use aex_proto::approval::{
-    Approval, ApprovalAnswered, ApprovalApprove, ApprovalDeny, ApprovalList, ApprovalQuery, ApprovalRevoke, ApprovalWanted,
-    Lasting as LastingTold, Person, ToolWaits,
+    Approval, ApprovalAnswered, ApprovalApprove, ApprovalDeny, ApprovalList, ApprovalQuery, ApprovalRevoke, ApprovalShow, ApprovalShown,
+    ApprovalWanted, Lasting as LastingTold, Person, ToolWaits,
 };
 use aex_proto::frame;
 use aex_proto::method::{ApprovalWanted as Wanted, ToolWaits as CallWaits};
@@ -18,8 +18,15 @@ use aex_proto::rpc::{ErrorObject, Fault, Request};
 use aex_proto::run::RunId;
 use aex_proto::value::RequestId;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use tokio::sync::watch;
 
+/// What the list shows of a call's arguments, and of its answers, in bytes.
+const MAX_SHOWN: usize = 8 << 10;
+/// A piece of all that a call says, in bytes.
+const PIECE: usize = 1 << 20;
+/// Hex digits of a call's digest that are enough.
+const MIN_SEEN: usize = 8;
 /// Hex digits of an id that are enough.
 const MIN_PREFIX: usize = 4;
 /// Names of rules and tools, and reasons, are shown so far, in bytes.
@@ -88,8 +95,42 @@ pub(super) async fn told_to_caller<T>(approvals: &Approvals, request: RequestId,
     }
 }
 
+pub(super) fn show(control: &Control, wanted: &ApprovalShow) -> Answer<ApprovalShown> {
+    let waiting = find(control, wanted.id)?;
+    let all = |text: &str| shown(text, usize::MAX).0;
+    let text = said(&all(&waiting.arguments), waiting.answers.as_deref().map(all).as_deref());
+    let from = usize::try_from(wanted.from).unwrap_or(usize::MAX);
+    let rest = text.get(from..).ok_or_else(|| unfit("no piece of the call begins there"))?;
+    let most = rest.len().min(PIECE);
+    // No letter has more than four bytes.
+    let end = (0..4).map(|back| most.saturating_sub(back)).find(|end| rest.is_char_boundary(*end)).unwrap_or(0);
+    let piece = rest.split_at(end).0;
+    let end = from.saturating_add(piece.len());
+    let next = (end < text.len()).then(|| u64::try_from(end).unwrap_or(u64::MAX));
+    Ok(ApprovalShown { approval: told(&waiting), text: piece.to_owned(), next })
+}
+
+fn find(control: &Control, id: RequestId) -> Answer<Arc<Waiting>> {
+    let waiting = control.gatekeeper.approvals().waiting().into_iter().find(|waiting| waiting.request == id);
+    waiting.ok_or_else(|| nothing_waits(id))
+}
+
+/// Whether a person who lets a call pass has seen all of it.
+fn was_seen(waiting: &Waiting, seen: Option<&str>) -> Answer<()> {
+    let Approval { is_cut, arguments_bytes, .. } = told(waiting);
+    let why = match seen {
+        Some(seen) if seen.len() < MIN_SEEN => format!("`seen` needs the first {MIN_SEEN} hex digits of what was shown at least"),
+        Some(seen) if waiting.input.to_string().starts_with(&seen.to_ascii_lowercase()) => return Ok(()),
+        Some(_) => "this is not the call that was shown".to_owned(),
+        None if is_cut => format!("this call says more than lists show: {arguments_bytes} bytes; look at all of it first"),
+        None => return Ok(()),
+    };
+    Err(ErrorObject::fault(Fault::Conflict, why).hint(format!("aexctl approvals show {}", waiting.request)))
+}
+
 pub(super) async fn approve(control: &Control, by: By, wanted: ApprovalApprove) -> Answer<ApprovalAnswered> {
     let approvals = control.gatekeeper.approvals();
+    was_seen(&*find(control, wanted.id)?, wanted.seen.as_deref())?;
     if wanted.always {
         approvals.may_last().map_err(|why| ErrorObject::fault(Fault::Conflict, format!("no approval can last: {why}")))?;
         let waiting = approvals.waiting().into_iter().find(|waiting| waiting.request == wanted.id);
@@ -103,10 +144,11 @@ pub(super) async fn approve(control: &Control, by: By, wanted: ApprovalApprove) 
     let event = record(control, &waiting, answer, &by, wanted.reason).await?;
     let remembered = match stated {
         Some(stated) => {
-            let Waiting { account, agent, asked_at: _, by: rule, tool, .. } = (*waiting).clone();
+            let Waiting { account, agent, by: rule, tool, .. } = waiting.as_ref();
+            let (account, agent, rule, tool) = (*account, agent.clone(), rule.rule.clone(), tool.clone());
             let ledger = name(control).await?;
             let at = crate::os::clock::wall();
-            approvals.remember(Lasting { account, agent, at, by: by.clone(), event, ledger, rule: rule.rule, stated, tool }).await
+            approvals.remember(Lasting { account, agent, at, by: by.clone(), event, ledger, rule, stated, tool }).await
         }
         None => Ok(()),
     };
@@ -189,14 +231,19 @@ fn text(text: &str) -> String {
 
 fn told(waiting: &Waiting) -> Approval {
     let by = &waiting.by;
+    let (arguments, is_cut) = shown(&waiting.arguments, MAX_SHOWN);
+    let answers = waiting.answers.as_deref().map(|answers| shown(answers, MAX_SHOWN));
+    let is_cut = is_cut || answers.as_ref().is_some_and(|(_, is_cut)| *is_cut);
     Approval {
         id: waiting.request,
         agent: waiting.agent.clone(),
         run: waiting.run.map(RunId::new),
         tool: text(&waiting.tool.to_string()),
-        arguments: waiting.arguments.clone(),
+        arguments,
+        answers: answers.map(|(answers, _)| answers),
         arguments_bytes: waiting.bytes,
-        is_cut: waiting.is_cut,
+        is_cut,
+        input: waiting.input,
         rule: text(&by.rule),
         place: by.line.map_or_else(|| by.file.clone(), |line| format!("{}:{line}", by.file)),
         reason: by.reason.as_deref().map(text),

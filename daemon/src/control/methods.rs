@@ -101,6 +101,7 @@ async fn dispatch(control: &Control, (by, lines): (By, &Lines), verb: Verb, requ
             };
             reply::<m::ApprovalList, _>(request, list).await
         }
+        Verb::ApprovalShow => reply::<m::ApprovalShow, _>(request, async |wanted| approvals::show(control, &wanted)).await,
         Verb::ApprovalApprove => {
             reply::<m::ApprovalApprove, _>(request, async |wanted| approvals::approve(control, by, wanted).await).await
         }

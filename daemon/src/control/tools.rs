@@ -279,9 +279,9 @@ fn words(fault: ChangeFault) -> ErrorObject {
 fn failed(fault: &ToolFault) -> ErrorObject {
     let kind = match fault {
         ToolFault::Unknown { .. } => Fault::NotFound,
-        ToolFault::Disabled { .. } => Fault::Conflict,
+        ToolFault::Disabled { .. } | ToolFault::Changed { .. } => Fault::Conflict,
         ToolFault::Busy { .. } => Fault::Throttled,
         _ => Fault::Unavailable,
     };
-    ErrorObject::fault(kind, fault.to_string())
+    ErrorObject::fault(kind, fault.in_full())
 }

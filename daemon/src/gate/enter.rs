@@ -44,6 +44,8 @@ pub struct Entered {
     pub view: Arc<AccountView>,
     /// The request.
     pub request: RequestId,
+    /// The token that it came with; none where an administrator calls for the account.
+    token: Option<TokenHash>,
     /// The idempotency key that it came with.
     pub(super) ticket: Option<Arc<Ticket>>,
 }
@@ -75,7 +77,10 @@ impl Gate {
     }
 
     fn look_up(&self, token: Option<&str>) -> Result<(Arc<AccountView>, bool), AuthCause> {
-        let hash = TokenHash::of(token.ok_or(AuthCause::Missing)?).map_err(|_| AuthCause::Malformed)?;
+        self.known(&TokenHash::of(token.ok_or(AuthCause::Missing)?).map_err(|_| AuthCause::Malformed)?)
+    }
+
+    fn known(&self, hash: &TokenHash) -> Result<(Arc<AccountView>, bool), AuthCause> {
         let directory = self.inner.ledger.directory();
         let token = directory.tokens.get(hash.bytes()).ok_or(AuthCause::Unknown)?;
         let now = clock::wall();
@@ -126,7 +131,8 @@ impl Gate {
         if read_only {
             return Err(Refused { denial: Denial::ReadOnlyToken, view: Some(view) });
         }
-        self.enter_known(view, request)
+        let token = token.and_then(|token| TokenHash::of(token).ok());
+        self.enter_known(view, token, request)
     }
 
     /// The same for an agent whom an administrator calls for, without its token.
@@ -136,10 +142,10 @@ impl Gate {
     pub fn enter_account(&self, account: AccountId, request: RequestId) -> Result<Entered, Refused> {
         let view = self.inner.ledger.directory().accounts.get(&account).map(Arc::clone);
         let unknown = || Refused { denial: Denial::Unauthenticated { cause: AuthCause::Unknown }, view: None };
-        self.enter_known(view.ok_or_else(unknown)?, request)
+        self.enter_known(view.ok_or_else(unknown)?, None, request)
     }
 
-    fn enter_known(&self, view: Arc<AccountView>, request: RequestId) -> Result<Entered, Refused> {
+    fn enter_known(&self, view: Arc<AccountView>, token: Option<TokenHash>, request: RequestId) -> Result<Entered, Refused> {
         let refused = |denial| Refused { denial, view: Some(Arc::clone(&view)) };
         if let Some(stopped) = &view.stopped {
             return Err(refused(stopped.clone()));
@@ -152,11 +158,28 @@ impl Gate {
         if let Err(full) = entered {
             return Err(refused(self.full(&full)));
         }
-        let entered = Entered { gate: self.clone(), view: Arc::clone(&view), request, ticket: None };
+        let entered = Entered { gate: self.clone(), view: Arc::clone(&view), request, token, ticket: None };
         if self.inner.live.is_draining() {
             return Err(refused(Denial::Draining));
         }
         Ok(entered)
+    }
+
+    /// The caller as it is now, whose token has to be good still: a call may have waited since it entered.
+    ///
+    /// # Errors
+    /// Why it may not call any more.
+    pub fn again(&self, entered: &Entered) -> Result<Arc<AccountView>, Denial> {
+        let now = self.inner.ledger.directory().accounts.get(&entered.view.named.id).map(Arc::clone);
+        let now = now.ok_or_else(|| self.stopped_within(&entered.view))?;
+        if let Some(stopped) = &now.stopped {
+            return Err(stopped.clone());
+        }
+        match entered.token.as_ref().map(|token| self.known(token)) {
+            Some(Err(cause)) => Err(Denial::Unauthenticated { cause }),
+            Some(Ok((_, true))) => Err(Denial::ReadOnlyToken),
+            Some(Ok((_, false))) | None => Ok(now),
+        }
     }
 
     fn full(&self, full: &Full) -> Denial {

@@ -27,6 +27,8 @@ pub struct Evidence<'a> {
     pub card: Option<Digest>,
     /// What the policy's rules looked at.
     pub facts: Option<&'a Facts>,
+    /// The digest of what a call of a tool says.
+    pub input: Option<Digest>,
     /// The policy in force.
     pub policy: Option<&'a Arc<Snapshot>>,
     /// The call of a tool.
@@ -188,6 +190,7 @@ impl Gate {
                 card: evidence.card,
                 denial: denial.clone(),
                 facts: evidence.facts.cloned(),
+                input: evidence.input,
                 policy: match (evidence.policy, view) {
                     (Some(policy), _) => policy.digest,
                     (None, view) => view.map_or(Digest::ZERO, |view| view.policy_digest),

@@ -13,8 +13,9 @@ use aex_core::ended::Ended;
 use aex_core::event::Outcome;
 use aex_core::price::{self, Bound, ModelCard, Terms};
 use aex_core::rate::{Counted, Spent};
-use aex_core::tool::{self, Arguments, Caller, Consent, Effect, NoConsent, ToolCall, ToolDenied, ToolName, ToolResult, Verdict};
+use aex_core::tool::{self, Answers, Arguments, Caller, Consent, Effect, NoConsent, ToolCall, ToolDenied, ToolName, ToolResult, Verdict};
 use aex_core::usage::Usage;
+use aex_proto::sandbox::Level;
 use aex_proto::value::{Digest, Pico, RequestId};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -39,6 +40,8 @@ pub struct ToolWanted {
     pub name: ToolName,
     /// Its arguments.
     pub arguments: Arguments,
+    /// What it answers to questions of the server, in canonical JSON.
+    pub answers: Option<String>,
     /// Where the paths among them begin.
     pub bases: Bases,
     /// What its server's configuration asks for a call.
@@ -102,24 +105,29 @@ impl Gate {
     pub async fn weigh_tool(&self, active: &Active, view: &AccountView, wanted: &ToolWanted) -> Result<Weighed, Denial> {
         let policy = active.policy_of(view)?;
         let caller = Caller { agent: view.agent.name.clone(), groups: view.groups.clone() };
-        let ToolWanted { name, arguments, bases, price, log_full } = wanted;
+        let ToolWanted { name, arguments, answers, bases, price, log_full } = wanted;
         let in_force = &active.permissions;
         let resolved = resolve(in_force.permissions.questions(&caller, name, arguments), bases.clone()).await;
         let facts = in_force.permissions.observe(&caller, name, arguments, &resolved);
         let verdict = in_force.permissions.decide(&caller, name, &facts).within(&policy.effective.fields, name);
         // `serde_json` writes maps by the order of their keys: the text is canonical.
         let text = serde_json::Value::Object(arguments.map().clone()).to_string();
+        let said = tool::said(&text, answers.as_deref());
+        let answered = |answers: &String| Answers { digest: Digest::of(answers.as_bytes()), text: log_full.then(|| answers.clone()) };
         let call = ToolCall {
-            arguments: log_full.then(|| text.clone()),
+            answers: answers.as_ref().map(answered),
+            arguments: log_full.then_some(text),
             caller,
             consent: None,
+            definition: None,
             facts,
+            level: None,
             permissions: in_force.snapshot.digest,
             server: name.server.clone(),
             tool: name.tool.clone(),
         };
         let price = verdict.price.as_ref().map(|priced| priced.price).or(*price);
-        let (input, bytes) = (Digest::of(text.as_bytes()), u64::try_from(text.len()).unwrap_or(u64::MAX));
+        let (input, bytes) = (Digest::of(said.as_bytes()), u64::try_from(said.len()).unwrap_or(u64::MAX));
         Ok(Weighed { verdict, call, name: name.clone(), input, bytes, price, policy: Arc::clone(&policy.snapshot) })
     }
 
@@ -135,6 +143,7 @@ impl Gate {
         let evidence = Evidence {
             ask: Some(&ask),
             card: card.map(|card| card.snapshot.digest),
+            input: Some(weighed.input),
             policy: Some(&weighed.policy),
             tool: Some(&weighed.call),
             tool_card: card.map(|card| &card.snapshot),
@@ -282,12 +291,23 @@ impl Weighed {
         &self.call.caller
     }
 
+    /// It goes to a process that is confined so and says this of the tool.
+    pub fn goes_to(&mut self, level: Level, definition: Option<Digest>) {
+        (self.call.level, self.call.definition) = (Some(level.name().to_owned()), definition);
+    }
+
     /// The call as the ledger knows calls. What it costs does not depend on its size.
     fn ask(&self) -> Ask {
         Ask { choices: 1, model: tool::counted_as(&self.name), tool_names: Vec::new(), text_chars: 0, body_bytes: 0, ..Ask::default() }
     }
 
-    /// Bytes of its arguments.
+    /// The digest of what it says.
+    #[must_use]
+    pub const fn input(&self) -> Digest {
+        self.input
+    }
+
+    /// Bytes of what it says.
     #[must_use]
     pub const fn bytes(&self) -> u64 {
         self.bytes

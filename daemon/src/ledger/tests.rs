@@ -100,7 +100,7 @@ impl House {
         let Err(denial) = self.ledger.hold(Box::new(call.clone())).await.unwrap() else { return Some(key) };
         let (kept, rule, request) = (call.policy, denial.rule().into_owned(), key.request);
         let (ask, card) = (Some(call.ask), Some(call.card));
-        let denied = CallDenied { tool: None, account, ask, card, denial, facts: None, policy: kept.digest, request, rule };
+        let denied = CallDenied { tool: None, account, ask, card, denial, facts: None, input: None, policy: kept.digest, request, rule };
         self.ledger.record(denied.into(), [Some(kept), None]).unwrap();
         None
     }

@@ -129,7 +129,7 @@ fn told(result: &CallToolResult, to: Addressee) -> Value {
 /// The status of a fault, and whether another try may find the server well.
 fn status(fault: &ToolFault) -> (u16, bool) {
     match fault {
-        ToolFault::Busy { .. } | ToolFault::Resting { .. } | ToolFault::Unavailable { .. } => (503, true),
+        ToolFault::Busy { .. } | ToolFault::Changed { .. } | ToolFault::Resting { .. } | ToolFault::Unavailable { .. } => (503, true),
         ToolFault::NotStarted { .. } | ToolFault::Failed { .. } | ToolFault::Disabled { .. } | ToolFault::Unknown { .. } => (503, false),
         ToolFault::RequestTooLarge { .. } => (413, false),
         // It may have taken effect: nothing is called twice on its own.

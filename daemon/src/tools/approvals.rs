@@ -56,12 +56,14 @@ pub struct Waiting {
     pub run: Option<AccountId>,
     /// The tool.
     pub tool: ToolName,
-    /// Its arguments, as a person is shown them.
+    /// Its arguments in canonical JSON.
     pub arguments: String,
-    /// Not all of them are shown.
-    pub is_cut: bool,
-    /// Bytes of all of them.
+    /// What it answers to questions of the server, likewise.
+    pub answers: Option<String>,
+    /// Bytes of all that it says.
     pub bytes: u64,
+    /// The digest of that.
+    pub input: Digest,
     /// The rule that asks.
     pub by: DecidedBy,
     /// What all rules say that ask; `None`: no word for it lasts.
@@ -321,8 +323,9 @@ mod tests {
             run: None,
             tool: ToolName { server: "s".to_owned(), tool: "t".to_owned() },
             arguments: "{}".to_owned(),
-            is_cut: false,
+            answers: None,
             bytes: 2,
+            input: Digest::of(b"{}"),
             by: DecidedBy { file: "p".to_owned(), line: Some(1), reason: None, rule: "r".to_owned(), unclear: None },
             stated: Some(Digest::ZERO),
             asked_at: Stamp::new(0),

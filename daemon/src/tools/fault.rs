@@ -6,8 +6,8 @@ use super::process::Exit;
 use std::time::Duration;
 use thiserror::Error;
 
-/// A call, or a list, that got no answer from its server. Its text names what happened and what can be done; it holds no secret, but may hold
-/// the last lines of the server's standard error.
+/// A call, or a list, that got no answer from its server. Its text names what happened and what can be done, and is for any agent: what the
+/// server wrote on standard error, which may be about the calls of others, is for administrators ([`ToolFault::in_full`]).
 #[derive(Clone, Debug, Error, PartialEq)]
 pub enum ToolFault {
     /// No such server is configured.
@@ -23,7 +23,7 @@ pub enum ToolFault {
         server: String,
     },
     /// It could not be started.
-    #[error("the tool server `{server}` could not be started: {reason}{}", after(.stderr))]
+    #[error("the tool server `{server}` could not be started: {reason}{}", logged(.server, .stderr))]
     NotStarted {
         /// Its name.
         server: String,
@@ -43,7 +43,7 @@ pub enum ToolFault {
         retry_in: Duration,
     },
     /// It ended too often.
-    #[error("the tool server `{server}` has failed ({reason}) and is not started again until `aexctl tools restart {server}`{}", after(.stderr))]
+    #[error("the tool server `{server}` has failed ({reason}) and is not started again until `aexctl tools restart {server}`{}", logged(.server, .stderr))]
     Failed {
         /// Its name.
         server: String,
@@ -62,6 +62,12 @@ pub enum ToolFault {
         /// Calls that may wait.
         waiting: usize,
     },
+    /// Its program, or what it says of the tool, is another one than when the call was judged.
+    #[error("the tool server `{server}` was changed while the call waited, and nothing was sent to it; try again")]
+    Changed {
+        /// Its name.
+        server: String,
+    },
     /// The arguments are longer than a message may be.
     #[error("the call is too large for the tool server `{server}`: a message may have {limit} bytes")]
     RequestTooLarge {
@@ -71,7 +77,7 @@ pub enum ToolFault {
         limit: usize,
     },
     /// The server ended in mid-call.
-    #[error("the tool server `{server}` {exit} during the call; it is not known whether the call took effect{}", after(.stderr))]
+    #[error("the tool server `{server}` {exit} during the call; it is not known whether the call took effect{}", logged(.server, .stderr))]
     Exited {
         /// Its name.
         server: String,
@@ -143,6 +149,19 @@ pub enum ToolFault {
 }
 
 impl ToolFault {
+    /// The same with the last lines of the server's standard error. They may tell of the calls of other agents.
+    #[must_use]
+    pub fn in_full(&self) -> String {
+        match self {
+            ToolFault::NotStarted { stderr, .. } | ToolFault::Failed { stderr, .. } | ToolFault::Exited { stderr, .. }
+                if !stderr.is_empty() =>
+            {
+                format!("{self}; it said last:\n{}", stderr.join("\n"))
+            }
+            _ => self.to_string(),
+        }
+    }
+
     /// A word for events, metrics and programs.
     #[must_use]
     pub fn code(&self) -> &'static str {
@@ -153,6 +172,7 @@ impl ToolFault {
             ToolFault::Resting { .. } => "backoff",
             ToolFault::Failed { .. } => "failed",
             ToolFault::Busy { .. } => "busy",
+            ToolFault::Changed { .. } => "changed",
             ToolFault::RequestTooLarge { .. } => "request_too_large",
             ToolFault::Exited { .. } => "exited",
             ToolFault::Stopped { .. } => "stopped",
@@ -175,6 +195,7 @@ impl ToolFault {
             | ToolFault::Resting { .. }
             | ToolFault::Failed { .. }
             | ToolFault::Busy { .. }
+            | ToolFault::Changed { .. }
             | ToolFault::RequestTooLarge { .. }
             | ToolFault::Unavailable { .. } => true,
             ToolFault::Exited { .. }
@@ -188,8 +209,8 @@ impl ToolFault {
     }
 }
 
-fn after(stderr: &[String]) -> String {
-    if stderr.is_empty() { String::new() } else { format!("; it said last:\n{}", stderr.join("\n")) }
+fn logged(server: &str, stderr: &[String]) -> String {
+    if stderr.is_empty() { String::new() } else { format!("; `aexctl tools logs {server}` shows what it said last") }
 }
 
 fn seconds(time: &Duration) -> String {

@@ -3,13 +3,17 @@
 //! Nothing reaches a server before the gate has weighed the call, and nothing of its result is shown before the gate lets it. A call has a
 //! task of its own, which ends it in the ledger whatever becomes of its caller. Must not: know HTTP or JSON-RPC.
 
+mod asks;
+mod attended;
 mod consent;
 mod context;
 mod lasting;
 mod meant;
 mod owners;
 mod pinned;
+mod sent;
 
+pub use asks::Input;
 pub use context::{GET_PROMPT, READ_RESOURCE};
 
 use super::approvals::Approvals;
@@ -19,23 +23,21 @@ use super::pins::Pins;
 use super::resolve::Bases;
 use super::server::Server;
 use super::supervisor::{self, Answer, Asked, Call, Progress, Tools};
-use crate::gate::{Active, Entered, Evidence, Gate, ToolEnded, ToolGuard, ToolHold, ToolWanted, ToolsDone, Weighed};
+use crate::gate::{Active, Entered, Gate, ToolGuard, ToolWanted, ToolsDone};
 use crate::ledger::{AccountView, LedgerFault};
 use aex_core::books::AccountKind;
 use aex_core::decision::Denial;
-use aex_core::event::{By, Outcome};
-use aex_core::tool::{self, Arguments, Caller, Consent, Effect, ToolName, ToolResult};
-use aex_proto::value::{Digest, RequestId};
-use consent::Cleared;
+use aex_core::event::By;
+use aex_core::tool::{self, Arguments, Caller, Effect, ToolName};
+use aex_proto::value::RequestId;
+use attended::Attended;
+use consent::Judged;
 use meant::Meaning;
-use rmcp::model::{InputResponses, JsonObject, Tool};
+use rmcp::model::{JsonObject, Tool};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
-
-/// JSON-RPC errors with which a server says that it did nothing: no such method or tool, no valid request or parameters.
-const NOTHING_DONE: std::ops::RangeInclusive<i32> = -32602..=-32600;
 
 /// A handle on it. Clones share it.
 #[derive(Clone)]
@@ -44,6 +46,7 @@ pub struct Gatekeeper {
     tools: Tools,
     approvals: Approvals,
     pins: Pins,
+    asks: asks::Asks,
     /// The home of the daemon's user: rules' folders may begin with `~/`.
     user_home: Option<PathBuf>,
 }
@@ -71,8 +74,8 @@ pub struct Wanted {
     pub progress: Option<mpsc::Sender<Progress>>,
     /// Where the server's questions go; without it they are denied.
     pub asks: Option<mpsc::Sender<Asked>>,
-    /// What the server asked for in an earlier try, and the state that it gave then.
-    pub input: Option<(InputResponses, Option<String>)>,
+    /// What it answers to questions of the server in an earlier try.
+    pub input: Option<Input>,
 }
 
 /// What a call came to.
@@ -90,8 +93,16 @@ struct Meant {
     asked: String,
     server: Arc<Server>,
     wanted: ToolWanted,
+    /// What it answers to questions of the server.
+    input: Option<Input>,
     /// Whether its server has to list it: what only counts as a tool is not listed.
     is_listed: bool,
+}
+
+impl Meant {
+    fn unknown(&self) -> Denial {
+        Denial::UnknownTool { tool: self.asked.clone() }
+    }
 }
 
 /// Why a call gave no result.
@@ -115,7 +126,7 @@ impl Gatekeeper {
     /// Over the gate and the servers.
     #[must_use]
     pub fn new(gate: Gate, tools: Tools, (approvals, pins): (Approvals, Pins), user_home: Option<PathBuf>) -> Gatekeeper {
-        Gatekeeper { gate, tools, approvals, pins, user_home }
+        Gatekeeper { gate, tools, approvals, pins, asks: asks::Asks::default(), user_home }
     }
 
     /// The servers.
@@ -238,154 +249,85 @@ impl Gatekeeper {
         }
     }
 
-    async fn made(&self, entered: Entered, wanted: Wanted, mut left: oneshot::Receiver<()>) -> Result<Made, Unmade> {
-        let (view, request) = (Arc::clone(&entered.view), entered.request);
-        let refused = |denial: Denial| {
-            self.gate.refused(request, Some(&view), &denial, Evidence::default());
-            Unmade::Denied(denial)
-        };
+    async fn made(&self, entered: Entered, wanted: Wanted, left: oneshot::Receiver<()>) -> Result<Made, Unmade> {
+        let mut call = Attended::new(self, entered, left);
         let Wanted { tool, arguments, progress, asks, input } = wanted;
+        let view = Arc::clone(&call.view);
         // What is meant, as far as names tell: nothing is started for a call that the permissions deny.
-        let mut meant = match self.meant(&view, &tool).await {
-            Meaning::Tool(server, name) => self.described(&view, request, (tool, server, name), arguments)?,
+        let (meaning, _) = call.wait_on(self.meant(&view, &tool)).await?;
+        let mut meant = match meaning {
+            Meaning::Tool(server, name) => self.described(&call, (tool, server, name), arguments, input)?,
             Meaning::Disabled(server, name) => {
                 let fault = ToolFault::Disabled { server: server.name.clone() };
-                let mut meant = self.described(&view, request, (tool.clone(), server, name), arguments)?;
-                self.weighed(&view, request, &mut meant).await?;
-                drop(refused(Denial::UnknownTool { tool }));
+                let mut meant = self.described(&call, (tool.clone(), server, name), arguments, input)?;
+                self.judged(&call, &mut meant).await?;
+                drop(call.refused(&Denial::UnknownTool { tool }));
                 return Err(Unmade::Failed(fault));
             }
             Meaning::Nothing(denied) => {
                 if let Some((server, name)) = denied {
-                    let mut meant = self.described(&view, request, (tool.clone(), server, name), arguments)?;
-                    self.weighed(&view, request, &mut meant).await?;
+                    let mut meant = self.described(&call, (tool.clone(), server, name), arguments, input)?;
+                    self.judged(&call, &mut meant).await?;
                 }
-                return Err(refused(Denial::UnknownTool { tool }));
+                return Err(call.refused(&Denial::UnknownTool { tool }));
             }
         };
-        let Cleared { weighed, consent, server } = self.cleared(&view, request, &mut meant, &mut left).await?;
-        let hold = self.held(entered, weighed, consent).await?;
-        let ToolWanted { name, arguments, .. } = meant.wanted;
-        let call = Call {
-            server: server.name.clone(),
-            caller: who(&view),
-            tool: name.tool,
-            arguments: Some(arguments.into_map()),
-            progress,
-            asks,
-            input,
-        };
+        let cleared = self.cleared(&mut call, &mut meant).await?;
+        let Meant { wanted: ToolWanted { name, arguments, .. }, input, .. } = meant;
+        let account = call.view.named.id;
+        let input = input.map(|input| (input.responses, input.state));
+        let asked = Call { tool: name.tool.clone(), arguments: Some(arguments.into_map()), progress, asks, input };
         let told = |answer: &Answer| match answer {
             Answer::Complete(result) => (result_text(result), result.is_error == Some(true)),
             Answer::InputRequired(wanted) => (result_text(wanted.as_ref()), false),
         };
-        let answer = self.run(hold, &server, &mut left, self.tools.call(call), told).await?;
+        let answer = self.sent(call, cleared, |entry| entry.call(asked), told).await?;
+        if let Answer::InputRequired(wanted) = &answer {
+            self.asks.asked(account, &name, wanted);
+        }
         Ok(Made { server: name.server, answer })
     }
 
     /// A call with its arguments checked.
     fn described(
         &self,
-        view: &AccountView,
-        request: RequestId,
+        call: &Attended,
         (asked, server, name): (String, Arc<Server>, ToolName),
         arguments: JsonObject,
+        input: Option<Input>,
     ) -> Result<Meant, Unmade> {
-        let arguments = Arguments::from_map(arguments).map_err(|why| {
-            let denial = Denial::Malformed { message: why.to_string(), param: Some("arguments".to_owned()) };
-            self.gate.refused(request, Some(view), &denial, Evidence::default());
-            Unmade::Denied(denial)
-        })?;
-        let bases = self.bases(Some(&server), view);
-        // What its server asks for a call is filled in whenever the call is weighed.
-        let wanted = ToolWanted { name, arguments, bases, price: None, log_full: false };
-        Ok(Meant { asked, server, wanted, is_listed: true })
+        let arguments = Arguments::from_map(arguments)
+            .map_err(|why| call.refused(&Denial::Malformed { message: why.to_string(), param: Some("arguments".to_owned()) }))?;
+        // What its server has to do with it is filled in whenever the call is weighed.
+        let bases = self.bases(Some(&server), &call.view);
+        let answers = input.as_ref().map(Input::text);
+        let wanted = ToolWanted { name, arguments, answers, bases, price: None, log_full: false };
+        Ok(Meant { asked, server, wanted, input, is_listed: true })
     }
 
-    /// What the permissions in force say to a call, and the digest of the rules that ask; one that they deny is refused.
-    async fn weighed(&self, view: &AccountView, request: RequestId, meant: &mut Meant) -> Result<(Weighed, Option<Digest>), Unmade> {
-        let Meant { server, wanted, .. } = meant;
+    /// What the permissions in force say to a call; one that they deny is refused.
+    async fn judged(&self, call: &Attended, meant: &mut Meant) -> Result<Judged, Unmade> {
+        let Meant { server, wanted, input, .. } = meant;
+        if let Some(input) = input {
+            let unasked = match server.may_ask.any() {
+                false => Some("its configuration does not let it ask"),
+                true => (!self.asks.may_answer(call.view.named.id, &wanted.name, input)).then_some("it did not ask for that, or long ago"),
+            };
+            if let Some(why) = unasked {
+                let message = format!("the tool server `{}` takes no such answer for {}: {why}", server.name, wanted.name);
+                return Err(call.refused(&Denial::Malformed { message, param: Some("inputResponses".to_owned()) }));
+            }
+        }
+        wanted.bases = self.bases(Some(server), &call.view);
         wanted.price = server.tool_prices.get(&wanted.name.tool).copied().or(server.price);
         wanted.log_full = server.log_full;
         let active = self.gate.active();
-        let weighed = self.gate.weigh_tool(&active, view, wanted).await.map_err(|denial| {
-            self.gate.refused(request, Some(view), &denial, Evidence::default());
-            Unmade::Denied(denial)
-        })?;
+        let weighed = self.gate.weigh_tool(&active, &call.view, wanted).await.map_err(|denial| call.refused(&denial))?;
         if weighed.verdict.effect == Effect::Deny {
-            return Err(Unmade::Denied(self.gate.refuse_tool(view, request, weighed, None)));
+            return Err(Unmade::Denied(self.gate.refuse_tool(&call.view, call.request, weighed, None)));
         }
         let stated = active.permissions.permissions.asked_by(&weighed.verdict);
-        Ok((weighed, stated))
-    }
-
-    /// Whether the server has the tool, and it can be offered.
-    async fn is_there(&self, view: &AccountView, request: RequestId, meant: &Meant) -> Result<(), Unmade> {
-        let name = &meant.wanted.name;
-        if !meant.is_listed {
-            return Ok(());
-        }
-        let listing = self.listing(&meant.server, &who(view)).await.map_err(Unmade::Failed)?;
-        if listing.tools.iter().any(|tool| tool.name == name.tool) {
-            return Ok(());
-        }
-        let denial = match listing.quarantined.iter().find(|tool| tool.name == name.tool) {
-            Some(bad) => Denial::ToolQuarantined { tool: name.to_string(), why: bad.reason.clone() },
-            None => Denial::UnknownTool { tool: meant.asked.clone() },
-        };
-        self.gate.refused(request, Some(view), &denial, Evidence::default());
-        Err(Unmade::Denied(denial))
-    }
-
-    async fn held(&self, entered: Entered, weighed: Weighed, consent: Option<Consent>) -> Result<ToolHold, Unmade> {
-        self.gate.hold_tool(entered, weighed, consent).await?.map_err(Unmade::Denied)
-    }
-
-    /// Asks the server, and ends the hold by what comes of it. `told`: an answer as text, and whether it is an error.
-    async fn run<T>(
-        &self,
-        hold: ToolHold,
-        server: &Server,
-        left: &mut oneshot::Receiver<()>,
-        asking: impl Future<Output = Result<T, ToolFault>>,
-        told: impl FnOnce(&T) -> (String, bool),
-    ) -> Result<T, Unmade> {
-        let view = Arc::clone(hold.view());
-        let level = self.tools.level(&server.name, &who(&view));
-        let made = tokio::select! {
-            biased;
-            made = asking => made,
-            _ = left => {
-                self.gate.end_tool(hold, ToolEnded::Broken(Outcome::ClientLeft));
-                return Err(Unmade::Failed(ToolFault::Stopped { server: server.name.clone(), why: "its caller has left".to_owned() }));
-            }
-            () = view.stop.raised() => {
-                let denial = self.gate.stopped_within(&view);
-                self.gate.end_tool(hold, ToolEnded::Broken(Outcome::Stopped));
-                return Err(Unmade::Denied(denial));
-            }
-        };
-        let answer = match made {
-            Ok(answer) => answer,
-            Err(fault) => {
-                self.gate.end_tool(hold, ended(&fault));
-                return Err(Unmade::Failed(fault));
-            }
-        };
-        if let Err(fault) = self.gate.may_show(&hold).await {
-            self.gate.end_tool(hold, ToolEnded::Broken(Outcome::ProviderFailed));
-            return Err(Unmade::Unrecorded(fault));
-        }
-        let (text, is_error) = told(&answer);
-        let result = ToolResult {
-            bytes: u64::try_from(text.len()).unwrap_or(u64::MAX),
-            digest: Digest::of(text.as_bytes()),
-            level,
-            is_error,
-            result: server.log_full.then_some(text),
-        };
-        self.gate.end_tool(hold, ToolEnded::Answered(result));
-        Ok(answer)
+        Ok(Judged { weighed, stated })
     }
 }
 
@@ -397,17 +339,6 @@ fn caller(view: &AccountView) -> Caller {
 /// Who calls, as processes are shared.
 fn who(view: &AccountView) -> supervisor::Caller {
     supervisor::Caller { agent: view.agent.id, run: (view.kind == AccountKind::Run).then_some(view.named.id) }
-}
-
-/// What a fault leaves of a call.
-fn ended(fault: &ToolFault) -> ToolEnded {
-    match fault {
-        fault if fault.is_unsent() => ToolEnded::Unsent,
-        ToolFault::Refused { code, .. } if NOTHING_DONE.contains(code) => ToolEnded::Refused,
-        ToolFault::TimedOut { .. } => ToolEnded::Broken(Outcome::Deadline),
-        ToolFault::Exited { .. } | ToolFault::Stopped { .. } => ToolEnded::Broken(Outcome::ProviderLeft),
-        _ => ToolEnded::Broken(Outcome::ProviderFailed),
-    }
 }
 
 /// Maps are written by the order of their keys, so the text is canonical. What a server said as JSON can be said as JSON.

@@ -60,9 +60,52 @@ struct State {
 type Pinned = BTreeMap<String, BTreeMap<String, Pin>>;
 
 struct Screened {
-    raw: Arc<Listing>,
     trust: Trust,
-    outcome: Arc<Listing>,
+    outcome: Trusted,
+}
+
+/// A list of a server as far as it is trusted. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Trusted {
+    /// The list: what is not trusted is in quarantine.
+    pub listing: Arc<Listing>,
+    /// The digests of the definitions that are trusted, by tool.
+    digests: Arc<BTreeMap<String, Digest>>,
+    raw: Arc<Listing>,
+}
+
+/// A list that was looked at, until that is kept.
+pub struct Looked {
+    trusted: Trusted,
+    /// What is to be recorded before.
+    pub told: Vec<Told>,
+    name: String,
+    trust: Trust,
+    _one_at_a_time: tokio::sync::OwnedMutexGuard<()>,
+}
+
+impl Trusted {
+    /// Of a list that could not be looked at: nothing.
+    #[must_use]
+    pub fn nothing(raw: &Arc<Listing>) -> Trusted {
+        let reason = || "its definition could not be looked at".to_owned();
+        let bad = raw.tools.iter().map(|tool| Quarantined { name: tool.name.to_string(), reason: reason() });
+        let listing = Listing { tools: Vec::new(), quarantined: raw.quarantined.iter().cloned().chain(bad).collect(), ..(**raw).clone() };
+        Trusted { listing: Arc::new(listing), digests: Arc::default(), raw: Arc::clone(raw) }
+    }
+
+    /// The digest of a tool's definition; `None`: it is not trusted.
+    #[must_use]
+    pub fn digest(&self, tool: &str) -> Option<Digest> {
+        self.digests.get(tool).copied()
+    }
+
+    /// Whether a list says of a tool what this one does.
+    #[must_use]
+    pub fn still_says(&self, tool: &str, listing: &Arc<Listing>) -> bool {
+        let said = || listing.tools.iter().find(|listed| listed.name == tool).map(|listed| definition(listed).digest());
+        Arc::ptr_eq(&self.raw, listing) || self.digest(tool).is_some_and(|digest| said() == Some(digest))
+    }
 }
 
 /// What is trusted of a tool.
@@ -190,30 +233,48 @@ impl Pins {
         of.map(|((_, tool), pending)| (tool.clone(), pending.reason.clone())).collect()
     }
 
-    /// The list of a server as far as it is trusted, and what is to be recorded. Tools that were never seen are pinned by it.
-    pub async fn screen(&self, server: &Server, raw: Arc<Listing>) -> (Arc<Listing>, Vec<Told>) {
-        if let Some(outcome) = self.known(server, &raw) {
-            return (outcome, Vec::new());
+    /// The list of a server as far as it is trusted, and what is to be recorded. Tools that were never seen are pinned by it. Who looks at
+    /// the same list meanwhile waits until this is kept.
+    pub async fn screen(&self, server: &Server, raw: Arc<Listing>) -> Looked {
+        let one_at_a_time = Arc::clone(&self.0.changing).lock_owned().await;
+        let (name, trust) = (server.name.clone(), server.trust);
+        let looked = |(trusted, told)| Looked { trusted, told, name, trust, _one_at_a_time: one_at_a_time };
+        if let Some(trusted) = self.known(server, &raw) {
+            return looked((trusted, Vec::new()));
         }
-        let (looked_at, server) = (Arc::clone(&raw), server.clone());
-        let look = move |pins: &Pins| match pins.known(&server, &looked_at) {
-            Some(outcome) => (outcome, Vec::new()),
-            None => pins.look(&server, &looked_at),
-        };
-        self.change(look).await.unwrap_or_else(|| (Arc::new(nothing(&raw)), Vec::new()))
+        let (pins, server, listed) = (self.clone(), server.clone(), Arc::clone(&raw));
+        let screened = tokio::task::spawn_blocking(move || pins.look(&server, &listed)).await;
+        // A panic in between: nothing of the list is trusted.
+        looked(screened.unwrap_or_else(|_| (Trusted::nothing(&raw), Vec::new())))
     }
 
-    /// What became of a list, if that is known.
+    /// Keeps what came of a list: what is to be recorded is recorded.
     #[must_use]
-    pub fn known(&self, server: &Server, raw: &Arc<Listing>) -> Option<Arc<Listing>> {
+    pub fn keep(&self, looked: Looked) -> Trusted {
+        let Looked { trusted, name, trust, .. } = looked;
+        let mut state = lock(&self.0.state);
+        let kept = state.screened.entry(name).or_default();
+        if kept.iter().any(|kept| kept.trust == trust && Arc::ptr_eq(&kept.outcome.raw, &trusted.raw)) {
+            return trusted;
+        }
+        if kept.len() >= MAX_SCREENED {
+            kept.remove(0);
+        }
+        kept.push(Screened { trust, outcome: trusted.clone() });
+        trusted
+    }
+
+    /// What came of a list, where that is kept.
+    #[must_use]
+    pub fn known(&self, server: &Server, raw: &Arc<Listing>) -> Option<Trusted> {
         let state = lock(&self.0.state);
         let mut screened = state.screened.get(&server.name)?.iter();
-        let found = screened.find(|screened| Arc::ptr_eq(&screened.raw, raw) && screened.trust == server.trust)?;
-        Some(Arc::clone(&found.outcome))
+        let found = screened.find(|screened| Arc::ptr_eq(&screened.outcome.raw, raw) && screened.trust == server.trust)?;
+        Some(found.outcome.clone())
     }
 
     /// Reads, hashes and writes: not for a thread that serves.
-    fn look(&self, server: &Server, raw: &Arc<Listing>) -> (Arc<Listing>, Vec<Told>) {
+    fn look(&self, server: &Server, raw: &Arc<Listing>) -> (Trusted, Vec<Told>) {
         let pinned = lock(&self.0.state).pins.clone();
         let (mut pinned, problem) = match pinned {
             Ok(pinned) => (pinned, None),
@@ -221,6 +282,7 @@ impl Pins {
         };
         let own = pinned.get(&server.name);
         let (mut good, mut bad, mut fresh) = (Vec::new(), Vec::new(), BTreeMap::new());
+        let mut trusted = BTreeMap::new();
         let (mut changed, mut unapproved) = (BTreeMap::new(), BTreeMap::new());
         for tool in &raw.tools {
             let definition = definition(tool);
@@ -232,7 +294,10 @@ impl Pins {
             };
             match (&problem, own.and_then(|own| own.get(&name))) {
                 (Some(problem), _) => quarantine(problem.clone()),
-                (None, Some(pin)) if pin.digest == digest => good.push(tool.clone()),
+                (None, Some(pin)) if pin.digest == digest => {
+                    trusted.insert(name, digest);
+                    good.push(tool.clone());
+                }
                 (None, Some(_)) => {
                     changed.insert(name, digest);
                     quarantine("its server describes it in another way than before".to_owned());
@@ -242,6 +307,7 @@ impl Pins {
                     quarantine("nobody has approved it yet".to_owned());
                 }
                 (None, None) => {
+                    trusted.insert(name.clone(), digest);
                     fresh.insert(name, Pin { at: clock::wall(), definition: whole, digest });
                     good.push(tool.clone());
                 }
@@ -268,6 +334,7 @@ impl Pins {
                         let definition = definition(&tool);
                         let (digest, bytes, reason) = (definition.digest(), definition.text().len(), format!("it cannot be pinned: {why}"));
                         let definition = (bytes <= MAX_TEXT).then_some(definition);
+                        trusted.remove(tool.name.as_ref());
                         bad.push((tool, Pending { digest, definition, bytes, reason }));
                     }
                 }
@@ -277,12 +344,12 @@ impl Pins {
         let reasons = bad.iter().map(|(tool, pending)| Quarantined { name: tool.name.to_string(), reason: pending.reason.clone() });
         listing.quarantined.extend(reasons);
         listing.quarantined.sort_by(|one, other| one.name.cmp(&other.name));
-        let outcome = Arc::new(listing);
+        let outcome = Trusted { listing: Arc::new(listing), digests: Arc::new(trusted), raw: Arc::clone(raw) };
         let mut state = lock(&self.0.state);
         if problem.is_none() {
             state.pins = Ok(pinned);
         }
-        for tool in &outcome.tools {
+        for tool in &outcome.listing.tools {
             state.pending.remove(&(server.name.clone(), tool.name.to_string()));
         }
         if state.pending.keys().filter(|(of, _)| *of == server.name).count() > MAX_OF_SERVER {
@@ -303,11 +370,6 @@ impl Pins {
                 told.push(Told { what, pins });
             }
         }
-        let kept = state.screened.entry(server.name.clone()).or_default();
-        if kept.len() >= MAX_SCREENED {
-            kept.remove(0);
-        }
-        kept.push(Screened { raw: Arc::clone(raw), trust: server.trust, outcome: Arc::clone(&outcome) });
         (outcome, told)
     }
 
@@ -356,13 +418,6 @@ impl NotApproved {
             NotApproved::File(why) | NotApproved::Full(why) => why,
         }
     }
-}
-
-/// A list of which nothing is trusted.
-pub(super) fn nothing(raw: &Listing) -> Listing {
-    let reason = "its definition could not be looked at";
-    let bad = raw.tools.iter().map(|tool| Quarantined { name: tool.name.to_string(), reason: reason.to_owned() });
-    Listing { tools: Vec::new(), quarantined: raw.quarantined.iter().cloned().chain(bad).collect(), ..raw.clone() }
 }
 
 fn definition(tool: &Tool) -> Definition {

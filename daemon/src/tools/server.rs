@@ -159,6 +159,14 @@ pub struct Bounds {
     pub result_bytes: usize,
 }
 
+impl MayAsk {
+    /// Whether it may ask anything.
+    #[must_use]
+    pub const fn any(self) -> bool {
+        self.sampling || self.elicitation
+    }
+}
+
 impl Times {
     /// Where nothing is configured.
     pub const DEFAULT: Times = Times {

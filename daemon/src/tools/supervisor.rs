@@ -6,6 +6,7 @@
 mod backoff;
 mod call;
 mod engine;
+mod entry;
 mod instance;
 mod life;
 mod look;
@@ -18,6 +19,7 @@ pub use super::framing::Progress;
 pub use super::process::{Leftover, LogLine, Stream};
 pub use super::session::{Ask, AskReply, Asked, Listing, Quarantined};
 pub use call::{Answer, Call, Caller, Scope};
+pub use entry::Entry;
 pub use options::{Options, Pace, Resolve, Resolved};
 pub use status::{Counters, Instance as InstanceStatus, State, Status};
 
@@ -25,16 +27,15 @@ use super::fault::ToolFault;
 use super::lock;
 use super::process::{Journal, Running};
 use super::server::{Server, Shared, Start};
-use super::session::{Along, Opening, cap};
+use super::session::Opening;
 use aex_proto::value::AccountId;
 use engine::Engine;
 use instance::{How, Instance, Order, Phase, Refusal};
 use life::{Given, Life};
-use rmcp::model::{CallToolRequest, CallToolRequestParams, ClientRequest, ServerResult};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::sync::{Arc, Mutex};
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{broadcast, oneshot, watch};
 use written::Written;
 
 /// Lines that somebody who follows a log may lag behind.
@@ -188,61 +189,19 @@ impl Tools {
         Err(unsettled(server))
     }
 
-    /// Calls a tool. Dropped before its end, the call is cancelled at the server.
+    /// Takes a call's place at a server: its turn has come, and a process is ready, which is started for it where it must be.
     ///
     /// # Errors
-    /// Why there is no result; [`ToolFault::is_unsent`] says whether the server has seen the call.
-    pub async fn call(&self, call: Call) -> Result<Answer, ToolFault> {
-        let Call { server, caller, tool, arguments, progress, asks, input } = call;
-        let mut params = CallToolRequestParams::new(tool);
-        params.arguments = arguments;
-        if let Some((responses, request_state)) = input {
-            params.input_responses = Some(responses);
-            params.request_state = request_state;
-        }
-        let request = ClientRequest::CallToolRequest(CallToolRequest::new(params));
-        let (result, configured) = self.0.ask(&server, &caller, request, Along { progress, asks }).await?;
-        match result {
-            ServerResult::CallToolResult(result) => Ok(Answer::Complete(cap(result, configured.bounds.result_bytes))),
-            ServerResult::InputRequiredResult(wanted) if configured.may_ask.sampling || configured.may_ask.elicitation => {
-                Ok(Answer::InputRequired(Box::new(wanted)))
+    /// Why there is none.
+    pub async fn enter(&self, server: &str, caller: &Caller) -> Result<Entry, ToolFault> {
+        for _ in 0..LOOKS {
+            match self.0.find(server, caller)?.enter().await {
+                Ok(entry) => return Ok(entry),
+                Err(Refusal::Gone) => {}
+                Err(Refusal::Fault(fault)) => return Err(fault),
             }
-            ServerResult::InputRequiredResult(_) => Err(ToolFault::Asked { server, what: "input" }),
-            _ => Err(ToolFault::Protocol { server, detail: "its answer is not that of a call".to_owned() }),
         }
-    }
-
-    /// Passes a request for resources, prompts or completions on.
-    ///
-    /// # Errors
-    /// Why there is no answer; a request of another kind is refused.
-    pub async fn request(
-        &self,
-        server: &str,
-        caller: &Caller,
-        request: ClientRequest,
-        progress: Option<mpsc::Sender<Progress>>,
-    ) -> Result<ServerResult, ToolFault> {
-        let is_passed = matches!(
-            request,
-            ClientRequest::ListResourcesRequest(_)
-                | ClientRequest::ListResourceTemplatesRequest(_)
-                | ClientRequest::ReadResourceRequest(_)
-                | ClientRequest::ListPromptsRequest(_)
-                | ClientRequest::GetPromptRequest(_)
-                | ClientRequest::CompleteRequest(_)
-        );
-        if !is_passed {
-            let message = format!("`{}` is not passed on", request.method());
-            return Err(ToolFault::Refused { server: server.to_owned(), code: -32601, message, detail: None });
-        }
-        let (result, configured) = self.0.ask(server, caller, request, Along { progress, asks: None }).await?;
-        match result {
-            ServerResult::InputRequiredResult(_) if !configured.may_ask.sampling && !configured.may_ask.elicitation => {
-                Err(ToolFault::Asked { server: server.to_owned(), what: "input" })
-            }
-            result => Ok(result),
-        }
+        Err(unsettled(server))
     }
 
     /// Starts a server anew, also one that has failed.
@@ -360,25 +319,6 @@ impl Tools {
 }
 
 impl Inner {
-    /// Asks a server on a caller's behalf.
-    async fn ask(
-        &self,
-        server: &str,
-        caller: &Caller,
-        request: ClientRequest,
-        along: Along,
-    ) -> Result<(ServerResult, Arc<Server>), ToolFault> {
-        for _ in 0..LOOKS {
-            let instance = self.find(server, caller)?;
-            match instance.enter().await {
-                Ok(entered) => return Ok((entered.ask(request, along).await?, Arc::clone(&instance.server))),
-                Err(Refusal::Gone) => {}
-                Err(Refusal::Fault(fault)) => return Err(fault),
-            }
-        }
-        Err(unsettled(server))
-    }
-
     fn find(&self, server: &str, caller: &Caller) -> Result<Arc<Instance>, ToolFault> {
         let mut state = lock(&self.state);
         let slot = state.servers.get(server);

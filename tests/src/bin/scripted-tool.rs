@@ -92,6 +92,13 @@ fn main() {
     }
 }
 
+/// A question (revision 2026-07-28, multi round-trip requests).
+fn need() -> Value {
+    let schema = json!({"type": "object", "properties": {}});
+    let who = json!({"method": "elicitation/create", "params": {"mode": "form", "message": "who?", "requestedSchema": schema}});
+    json!({"resultType": "input_required", "inputRequests": {"who": who}, "requestState": "state"})
+}
+
 fn hang() -> ! {
     loop {
         std::thread::park();
@@ -329,6 +336,9 @@ impl Tool {
                 drop(kept);
             }
             "answers" => self.text(id, &self.answered.load(Ordering::Relaxed).to_string()),
+            // Asks in the answer, and tells all that it is given then.
+            "need" if params["inputResponses"].is_null() && params["requestState"].is_null() => self.answer(id, need()),
+            "need" => self.text(id, &json!([told, params["inputResponses"], params["requestState"]]).to_string()),
             "cancelled" => {
                 let cancelled = self.cancelled.lock().unwrap().len().to_string();
                 self.text(id, &cancelled);

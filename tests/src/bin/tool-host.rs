@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "its one line of output is its interface")]
 
-use aex_tests::tools::{AGENT, PACE, call, options, said, server};
+use aex_tests::tools::{AGENT, PACE, call, make, options, said, server};
 use aexd::tools::supervisor::Tools;
 use serde_json::json;
 use std::io::Write;
@@ -22,7 +22,7 @@ async fn main() {
     let tools = Tools::new(options(home, PACE), vec![server("forking", "scripted-tool", &[])]).expect("the supervisor starts");
     tools.list("forking", &AGENT).await.expect("the server starts");
     let arguments = json!({"count": 3, "own_group": true});
-    let forked = said(tools.call(call("forking", "fork", arguments)).await).expect("it forks");
+    let forked = said(make(&tools, call("forking", "fork", arguments)).await).expect("it forks");
     let pid = tools.status()[0].instances[0].pid.expect("a process");
     let mut output = std::io::stdout().lock();
     writeln!(output, "{pid} {forked}").unwrap();

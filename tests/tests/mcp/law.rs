@@ -1,6 +1,7 @@
 //! Calls are calls: rates, kills, read-only tokens, the ledger.
 
 use super::{LAW, house, house_with};
+use aex_proto::value::Digest;
 use aex_tests::daemon::{Config, Daemon};
 use aex_tests::ledger;
 use aex_tests::mcp::{Mcp, NEWEST, registry, said};
@@ -91,4 +92,28 @@ fn a_server_that_fails_is_a_result_that_says_so() {
     let client = Mcp::new(&daemon, &daemon.agent("wild", &[]), "2025-11-25");
     let missing = client.call("old__do", json!({}));
     assert!(missing.0 && missing.1.starts_with("Error: The tool server `old` refused the request: no tool do"), "{missing:?}");
+}
+
+#[test]
+fn a_refusal_says_what_was_refused_as_a_call_does() {
+    let daemon = house();
+    let client = Mcp::new(&daemon, &daemon.agent("tame", &[]), NEWEST);
+    assert!(client.call("old__echo", json!({"text": "forbidden"})).0);
+    let denied = ledger::events(&daemon).into_iter().find(|event| event["kind"] == "call.denied").expect("a refusal");
+    assert_eq!(denied["body"]["input"], Digest::of(br#"{"text":"forbidden"}"#).to_string(), "{denied}");
+    ledger::quiet(&daemon);
+    assert_eq!(daemon.ctl(["audit"]).code, 0);
+}
+
+#[test]
+fn what_a_server_said_of_the_calls_of_others_is_for_administrators() {
+    let daemon = house();
+    let [one, other] = ["one", "other"].map(|name| Mcp::new(&daemon, &daemon.agent(name, &[]), "2025-11-25"));
+    assert!(!one.call("old__do", json!({"as": "say", "text": "one reads /home/one/diary"})).0);
+    let (is_error, text) = other.call("old__do", json!({"as": "exit", "code": 3}));
+    assert!(is_error && text.contains("exited (code 3) during the call"), "{text}");
+    assert!(!text.contains("diary") && text.contains("`aexctl tools logs old` shows what it said last"), "{text}");
+    assert!(!one.call("old__do", json!({"as": "say", "text": "one reads /home/one/diary"})).0);
+    let told = daemon.ctl(["tools", "call", "old.do", r#"{"as":"exit","code":3}"#, "--agent", "other"]);
+    assert!(told.code != 0 && told.stderr.contains("it said last:\none reads /home/one/diary"), "{told:?}");
 }

@@ -38,7 +38,7 @@ async fn a_server_in_use_is_not_idle() {
     unused.times.idle = Some(Duration::from_millis(30));
     let shop = Shop::open(vec![server, unused]);
     let gate = Gate::new();
-    let held = shop.tools.call(call("tool", "hold", json!({"path": gate.path()})));
+    let held = shop.make(call("tool", "hold", json!({"path": gate.path()})));
     let release = async {
         shop.until("tool", "the call", |instance| instance.counters.in_use == 1).await;
         // Another server comes and goes of idleness meanwhile.
@@ -63,7 +63,8 @@ async fn a_server_that_does_not_start_fails_after_some_tries_with_its_last_words
     assert_eq!((failed.counters.starts, failed.counters.ends, failed.reason.as_ref()), (6, 6, Some(&reason)));
     let second = shop.call("tool", "echo", json!({})).await.unwrap_err();
     assert_eq!(second, ToolFault::Failed { server: "tool".to_owned(), reason, stderr });
-    assert!(second.to_string().ends_with("`aexctl tools restart tool`; it said last:\nno key"), "{second}");
+    assert!(second.to_string().ends_with("`aexctl tools restart tool`; `aexctl tools logs tool` shows what it said last"), "{second}");
+    assert!(second.in_full().ends_with("; it said last:\nno key"), "{}", second.in_full());
     assert_eq!(shop.instance("tool").unwrap().counters.starts, 6, "a call does not start it");
     let restarted = within("the restart", shop.tools.restart("tool")).await;
     assert_eq!(restarted.map_err(|fault| fault.code()), Err("not_started"));
@@ -115,7 +116,7 @@ async fn a_long_rest_is_told_and_not_waited_for() {
 async fn a_restart_gives_a_new_process_and_fails_what_runs() {
     let shop = Shop::open(vec![scripted("tool", &[])]);
     let gate = Gate::new();
-    let hanging = shop.tools.call(call("tool", "hang", json!({"ready": gate.path()})));
+    let hanging = shop.make(call("tool", "hang", json!({"ready": gate.path()})));
     let restart = async {
         gate.passed().await;
         let before = shop.pid("tool");
@@ -147,7 +148,7 @@ async fn calls_take_turns_and_too_many_are_refused() {
     server.bounds.queue = 1;
     let shop = Shop::open(vec![server]);
     let gate = Gate::new();
-    let first = shop.tools.call(call("tool", "hold", json!({"path": gate.path()})));
+    let first = shop.make(call("tool", "hold", json!({"path": gate.path()})));
     let second = shop.call("tool", "echo", json!({"text": "second"}));
     let third = async {
         shop.until("tool", "two calls", |instance| instance.counters.in_use == 2).await;
@@ -169,7 +170,7 @@ async fn each_run_has_a_process_of_its_own_that_ends_with_it() {
     let pid = async |caller: Caller| {
         let mut asked = call("tool", "pid", json!({}));
         asked.caller = caller;
-        said(within("the call", shop.tools.call(asked)).await).unwrap().parse::<u32>().unwrap()
+        said(within("the call", shop.make(asked)).await).unwrap().parse::<u32>().unwrap()
     };
     let (one, two, agent) = (pid(run(11)).await, pid(run(12)).await, pid(AGENT).await);
     assert_eq!(pid(run(11)).await, one);
@@ -191,7 +192,7 @@ async fn a_new_configuration_ends_only_what_it_changes() {
     }
     let before = names.map(|name| shop.pid(name));
     let gate = Gate::new();
-    let held = shop.tools.call(call("changed", "hold", json!({"path": gate.path()})));
+    let held = shop.make(call("changed", "hold", json!({"path": gate.path()})));
     let replace = async {
         shop.until("changed", "the call", |instance| instance.counters.in_use == 1).await;
         let mut now = servers();

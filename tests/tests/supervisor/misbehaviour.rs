@@ -1,6 +1,6 @@
 //! What a server can do wrong, and whom it hurts: its own call, and at the worst its own process.
 
-use aex_tests::tools::{Gate, PACE, Shop, call, dead, lives, said, scripted, within};
+use aex_tests::tools::{Gate, PACE, Shop, call, dead, lives, make, said, scripted, within};
 use aexd::tools::fault::ToolFault;
 use aexd::tools::process::Exit;
 use aexd::tools::server::Server;
@@ -35,8 +35,8 @@ async fn check(tool: &str, arguments: Value, own: Result<&str, &str>, then: Then
     }
     let shop = Shop::open(vec![bad, small("good")]);
     let (gate, other) = (Gate::new(), Gate::new());
-    let held = shop.tools.call(call("bad", "hold", json!({"path": gate.path()})));
-    let elsewhere = shop.tools.call(call("good", "hold", json!({"path": other.path()})));
+    let held = shop.make(call("bad", "hold", json!({"path": gate.path()})));
+    let elsewhere = shop.make(call("good", "hold", json!({"path": other.path()})));
     let misbehaving = async {
         shop.call("bad", "echo", json!({"text": "ready"})).await.unwrap();
         shop.call("good", "echo", json!({"text": "ready"})).await.unwrap();
@@ -182,8 +182,8 @@ async fn a_server_has_64_questions_open_and_gets_no_answers_that_it_does_not_rea
     // Nobody answers: the 65th is refused while 64 wait.
     let (to, asked) = mpsc::channel(100);
     let mut asking = call("tool", "ask_many", json!({"count": 65}));
-    asking.asks = Some(to);
-    let refused = said(within("the refusal", shop.tools.call(asking)).await);
+    asking.call.asks = Some(to);
+    let refused = said(within("the refusal", make(&shop.tools, asking)).await);
     assert_eq!(refused, Ok("2064: \"denied: 64 requests wait for their answers\"".to_owned()));
     drop(asked);
 

@@ -103,8 +103,8 @@ async fn progress_comes_before_the_answer_and_prolongs_the_call() {
     let shop = Shop::open(vec![server]);
     let (to, mut told) = mpsc::channel(16);
     let mut progressing = call("tool", "progress", json!({"steps": 3}));
-    progressing.progress = Some(to);
-    assert_eq!(said(within("the call", shop.tools.call(progressing)).await), Ok("done".to_owned()));
+    progressing.call.progress = Some(to);
+    assert_eq!(said(within("the call", shop.make(progressing)).await), Ok("done".to_owned()));
     let steps: Vec<_> = std::iter::from_fn(|| told.try_recv().ok()).map(|step| (step.progress, step.total, step.message)).collect();
     let step = |number: f64, text: &str| (number, Some(3.0), Some(text.to_owned()));
     assert_eq!(steps, [step(1.0, "step 1"), step(2.0, "step 2"), step(3.0, "step 3")]);
@@ -117,7 +117,7 @@ async fn progress_comes_before_the_answer_and_prolongs_the_call() {
 async fn a_call_that_nobody_waits_for_is_cancelled_at_the_server() {
     let shop = Shop::open(vec![scripted("tool", &[])]);
     let gate = Gate::new();
-    let hanging = shop.tools.call(call("tool", "hang", json!({"ready": gate.path()})));
+    let hanging = shop.make(call("tool", "hang", json!({"ready": gate.path()})));
     tokio::select! {
         outcome = hanging => panic!("it hangs: {outcome:?}"),
         told = gate.passed() => assert_eq!(told, "ready\n"),
@@ -148,25 +148,26 @@ async fn questions_of_a_server_are_denied_unless_it_may_ask() {
     assert_eq!(unheard, Ok("denied: there is no single caller that could be askednull".to_owned()));
     let (to, mut asked) = mpsc::channel(1);
     let mut asking = call("tool", "ask", json!({"method": "elicitation/create"}));
-    asking.asks = Some(to);
+    asking.call.asks = Some(to);
     let person = async {
         let question = asked.recv().await.unwrap();
         assert!(matches!(question.ask, Ask::Elicitation(_)), "{:?}", question.ask);
         let result = ElicitResult::new(ElicitationAction::Decline);
         question.reply.send(Ok(AskReply::Elicitation(Box::new(result)))).unwrap();
     };
-    let (answer, ()) = within("the question", async { tokio::join!(shop.tools.call(asking), person) }).await;
+    let (answer, ()) = within("the question", async { tokio::join!(shop.make(asking), person) }).await;
     assert_eq!(said(answer), Ok(r#"{"action":"decline"}"#.to_owned()));
 }
 
 #[tokio::test]
 async fn resources_pass_and_other_methods_do_not() {
     let shop = Shop::open(vec![scripted("tool", &[])]);
+    let request = async |request| shop.tools.enter("tool", &AGENT).await?.request(request, None).await;
     let read = ClientRequest::ReadResourceRequest(ReadResourceRequest::new(ReadResourceRequestParams::new("file:///a")));
-    let answer = within("the resource", shop.tools.request("tool", &AGENT, read, None)).await.unwrap();
+    let answer = within("the resource", request(read)).await.unwrap();
     assert!(matches!(&answer, ServerResult::ReadResourceResult(_)), "{answer:?}");
     let ping = ClientRequest::PingRequest(PingRequest { method: Default::default(), extensions: Default::default() });
-    let refused = within("the refusal", shop.tools.request("tool", &AGENT, ping, None)).await;
+    let refused = within("the refusal", request(ping)).await;
     assert!(matches!(refused, Err(ToolFault::Refused { code: -32601, .. })), "{refused:?}");
     let unknown = within("the refusal", shop.tools.list("nobody", &AGENT)).await;
     assert_eq!(unknown, Err(ToolFault::Unknown { server: "nobody".to_owned() }));
@@ -229,7 +230,8 @@ async fn what_a_server_says_in_errors_is_one_line_without_secrets() {
     );
     assert_eq!(shop.state("tool", State::Ready).await.implementation.as_deref(), Some("bad token *** 1"));
     let read = ClientRequest::ReadResourceRequest(ReadResourceRequest::new(ReadResourceRequestParams::new("file:///a")));
-    let refused = within("the refusal", shop.tools.request("tool", &AGENT, read, None)).await.unwrap_err();
+    let entry = within("the turn", shop.tools.enter("tool", &AGENT)).await.unwrap();
+    let refused = within("the refusal", entry.request(read, None)).await.unwrap_err();
     let ToolFault::Refused { message, detail, .. } = refused else { panic!("{refused:?}") };
     assert_eq!(message, "bad token ***");
     assert!(!detail.unwrap().to_string().contains("canary"));

@@ -66,6 +66,7 @@ fn a_body_is_canonical_and_is_read_back() {
             resets_at: Some(Stamp::new(1)),
         },
         facts: None,
+        input: None,
         policy: Digest::ZERO,
         request: RequestId::new(1, 1),
         rule: "budget".to_owned(),

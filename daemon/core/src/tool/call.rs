@@ -18,7 +18,10 @@ const PREFIX: &str = "tool:";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ToolCall {
-    /// Its arguments in canonical JSON, where they are recorded whole. Their SHA-256 is the call's `input` in any case.
+    /// What the agent answers to questions of the server, where it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answers: Option<Answers>,
+    /// Its arguments in canonical JSON, where they are recorded whole. The SHA-256 of what the call says ([`said`]) is its `input` in any case.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arguments: Option<String>,
     /// Who calls, by the names that the rules look at.
@@ -26,14 +29,37 @@ pub struct ToolCall {
     /// Who let it pass, where a person had to be asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consent: Option<Consent>,
+    /// The digest of what its server says of the tool, as it is trusted; absent where the call was not admitted, or nothing need be said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub definition: Option<Digest>,
     /// What its arguments show.
     pub facts: Facts,
+    /// How the process that it goes to is confined, as the sandbox proved it; absent where the call was not admitted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub level: Option<String>,
     /// The digest of the permissions that held.
     pub permissions: Digest,
     /// The server.
     pub server: String,
     /// The tool, as its server calls it.
     pub tool: String,
+}
+
+/// What an agent answers to questions of a server: `inputResponses` and `requestState` of MCP 2026-07-28, as far as they are there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Answers {
+    /// The SHA-256 of their object in canonical JSON.
+    pub digest: Digest,
+    /// That, where it is recorded whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+}
+
+/// All that a call says: its arguments, and in a line of their own the answers that it brings, each in canonical JSON.
+#[must_use]
+pub fn said(arguments: &str, answers: Option<&str>) -> String {
+    answers.map_or_else(|| arguments.to_owned(), |answers| format!("{arguments}\n{answers}"))
 }
 
 /// A person's word for a call.
@@ -55,9 +81,6 @@ pub struct ToolResult {
     pub bytes: u64,
     /// The SHA-256 of the result in canonical JSON.
     pub digest: Digest,
-    /// How its process was confined, as the sandbox proved it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub level: Option<String>,
     /// The tool says that it failed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_error: bool,
@@ -117,6 +140,16 @@ impl ToolCall {
     #[must_use]
     pub fn name(&self) -> ToolName {
         ToolName { server: self.server.clone(), tool: self.tool.clone() }
+    }
+
+    /// All that it says, where it is recorded whole.
+    #[must_use]
+    pub fn whole(&self) -> Option<String> {
+        let arguments = self.arguments.as_ref()?;
+        match &self.answers {
+            None => Some(said(arguments, None)),
+            Some(answers) => Some(said(arguments, Some(answers.text.as_ref()?))),
+        }
     }
 
     /// Whether a verdict lets it pass, with the consent that it has.

@@ -112,10 +112,13 @@ mod tests {
 
     fn call(tool: &str) -> ToolCall {
         ToolCall {
+            answers: None,
             arguments: None,
             caller: Caller::default(),
             consent: None,
+            definition: None,
             facts: Facts::default(),
+            level: None,
             permissions: Digest::ZERO,
             server: "s".to_owned(),
             tool: tool.to_owned(),

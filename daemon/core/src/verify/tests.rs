@@ -242,6 +242,7 @@ impl Scribe {
             ask: Some(ask.clone()),
             card: Some(card_digest),
             facts: None,
+            input: None,
             rule: denial.rule().into_owned(),
             denial,
             policy,

@@ -33,11 +33,7 @@ impl Audit {
         if held.rule.as_ref() != Some(&verdict.by.rule) {
             return Err(format!("by {}; by its permissions by {}", held.rule.as_deref().unwrap_or("no rule"), verdict.by.rule));
         }
-        if let Some(arguments) = &call.arguments
-            && Digest::of(arguments.as_bytes()) != held.input
-        {
-            return Err("with other arguments than its input".to_owned());
-        }
+        said(call, Some(held.input))?;
         let name = call.name();
         let card = self.snapshots.cards.get(&held.card).ok_or("and the snapshot of its card is missing")?;
         let price = card.price.as_ref().and_then(|price| price.call);
@@ -55,6 +51,7 @@ impl Audit {
 
     pub(super) fn refused_tool(&self, path: &[&Node], denied: &CallDenied, refusal: &ToolDenied) -> Result<(), String> {
         let call = denied.tool.as_ref().ok_or("and its inputs are not told")?;
+        said(call, denied.input)?;
         let verdict = self.permitted(path, call, denied.policy)?;
         if call.name().to_string() == refusal.tool && refusal.follows(&verdict) {
             return Ok(());
@@ -75,4 +72,10 @@ impl Audit {
             self.referenced(place, call.permissions);
         }
     }
+}
+
+/// That a call which is recorded whole says what its digest is of. Refusals of the first versions have none.
+fn said(call: &ToolCall, input: Option<Digest>) -> Result<(), String> {
+    let (Some(whole), Some(input)) = (call.whole(), input) else { return Ok(()) };
+    if Digest::of(whole.as_bytes()) == input { Ok(()) } else { Err("with other arguments than its input".to_owned()) }
 }

@@ -146,6 +146,7 @@ fn denied(run: &Value) -> CallDenied {
         ask: None,
         card: None,
         facts: None,
+        input: None,
         policy: Digest::ZERO,
         request: RequestId::new(1, 1),
         rule: denial.rule().into_owned(),

@@ -199,6 +199,7 @@ async fn the_tally_that_is_kept_is_the_one_that_the_tables_hold() {
     let denied = CallDenied {
         tool: None,
         facts: None,
+        input: None,
         account: run,
         ask: None,
         card: None,

@@ -3,7 +3,7 @@
 use super::calls::Calls;
 use super::{Caller, changes, told, uri};
 use crate::gate::{Entered, Evidence};
-use crate::tools::gatekeeper::{Gatekeeper, Offered, Unmade, Wanted};
+use crate::tools::gatekeeper::{Gatekeeper, Input, Offered, Unmade, Wanted};
 use crate::tools::supervisor::{Answer, Progress};
 
 use rmcp::RoleServer;
@@ -129,10 +129,7 @@ impl rmcp::ServerHandler for Gateway {
         };
         let CallToolRequestParams { name, arguments, input_responses, request_state, .. } = params;
         let tool = name.into_owned();
-        let input = match (input_responses, request_state) {
-            (None, None) => None,
-            (responses, state) => Some((responses.unwrap_or_default(), state)),
-        };
+        let input = Input::of(input_responses, request_state);
         let make = |progress| {
             let wanted = Wanted { tool: tool.clone(), arguments: arguments.unwrap_or_default(), progress, asks: None, input };
             self.keeper.call(entered, wanted)

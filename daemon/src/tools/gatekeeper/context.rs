@@ -1,8 +1,8 @@
 //! Resources and prompts of servers. They are under the same law as tools: to read one is weighed, recorded and charged as a call of a tool
 //! that is named `resources/read` or `prompts/get`, which rules can mean like any other.
 
-use super::consent::Cleared;
-use super::{Gatekeeper, ToolName, Unmade, result_text, who};
+use super::attended::Attended;
+use super::{Gatekeeper, Input, ToolName, Unmade, result_text, who};
 use crate::gate::{Entered, Evidence};
 use crate::ledger::AccountView;
 use crate::tools::supervisor::{Listing, Progress};
@@ -115,8 +115,9 @@ impl Gatekeeper {
         progress: Option<mpsc::Sender<Progress>>,
     ) -> Result<ServerResult, Unmade> {
         let arguments = JsonObject::from_iter([("uri".to_owned(), Value::from(params.uri.as_str()))]);
+        let input = Input::of(params.input_responses.clone(), params.request_state.clone());
         let request = ClientRequest::ReadResourceRequest(ReadResourceRequest::new(params));
-        self.asked(entered, (server, READ_RESOURCE), arguments, request, progress).await
+        self.asked(entered, (server, READ_RESOURCE), (arguments, input), request, progress).await
     }
 
     /// Gets a prompt by its name for agents: its server, and the answer.
@@ -135,8 +136,9 @@ impl Gatekeeper {
         let mut arguments = JsonObject::from_iter([("name".to_owned(), Value::from(name.tool.as_str()))]);
         arguments.extend(params.arguments.clone().map(|told| ("arguments".to_owned(), Value::Object(told))));
         params.name.clone_from(&name.tool);
+        let input = Input::of(params.input_responses.clone(), params.request_state.clone());
         let request = ClientRequest::GetPromptRequest(GetPromptRequest::new(params));
-        let answer = self.asked(entered, (&name.server, GET_PROMPT), arguments, request, progress).await?;
+        let answer = self.asked(entered, (&name.server, GET_PROMPT), (arguments, input), request, progress).await?;
         Ok((name.server, answer))
     }
 
@@ -144,7 +146,7 @@ impl Gatekeeper {
         &self,
         entered: Entered,
         (server, tool): (&str, &'static str),
-        arguments: JsonObject,
+        (arguments, input): (JsonObject, Option<Input>),
         request: ClientRequest,
         progress: Option<mpsc::Sender<Progress>>,
     ) -> Result<ServerResult, Unmade> {
@@ -152,15 +154,18 @@ impl Gatekeeper {
         let name = ToolName::new(server, tool).ok();
         let (Some(server), Some(name)) = (configured, name) else { return Err(self.unknown(&entered, server)) };
         let (keeper, id) = (self.clone(), entered.request);
-        let asking = |mut left: oneshot::Receiver<()>| async move {
-            let view = Arc::clone(&entered.view);
-            let mut meant = keeper.described(&view, id, (name.to_string(), server, name), arguments)?;
+        let asking = |left: oneshot::Receiver<()>| async move {
+            let mut call = Attended::new(&keeper, entered, left);
+            let mut meant = keeper.described(&call, (name.to_string(), server, name), arguments, input)?;
             meant.is_listed = false;
-            let Cleared { weighed, consent, server } = keeper.cleared(&view, id, &mut meant, &mut left).await?;
-            let hold = keeper.held(entered, weighed, consent).await?;
-            let who = who(hold.view());
-            let asking = keeper.tools.request(&server.name, &who, request, progress);
-            keeper.run(hold, &server, &mut left, asking, |answer| (result_text(answer), false)).await
+            let cleared = keeper.cleared(&mut call, &mut meant).await?;
+            let (account, name) = (call.view.named.id, meant.wanted.name);
+            let answer =
+                keeper.sent(call, cleared, |entry| entry.request(request, progress), |answer| (result_text(answer), false)).await?;
+            if let ServerResult::InputRequiredResult(wanted) = &answer {
+                keeper.asks.asked(account, &name, wanted);
+            }
+            Ok(answer)
         };
         self.apart(id, asking).await
     }
@@ -206,7 +211,8 @@ impl Gatekeeper {
                         break;
                     }
                     let page = ask(PaginatedRequestParams::default().with_cursor(cursor.clone()));
-                    let (entries, next) = read(tools.request(&server.name, &who, page, None).await.ok()?)?;
+                    let entry = tools.enter(&server.name, &who).await.ok()?;
+                    let (entries, next) = read(entry.request(page, None).await.ok()?)?;
                     all.extend(entries.into_iter().take(MAX_ENTRIES.saturating_sub(all.len())));
                     if next.is_none() || next == cursor {
                         break;

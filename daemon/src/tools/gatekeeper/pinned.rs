@@ -1,7 +1,7 @@
 //! Lists of tools as far as they are trusted; what becomes of pins is recorded.
 
 use super::super::fault::ToolFault;
-use super::super::pins::{self, Pins, Told};
+use super::super::pins::{Pins, Told, Trusted};
 use super::super::server::Server;
 use super::super::supervisor::{Caller, Listing};
 use super::Gatekeeper;
@@ -22,6 +22,11 @@ impl Gatekeeper {
 
     /// The tools of a server, which is started for that where it must be: those that are not trusted in quarantine.
     pub(super) async fn listing(&self, server: &Server, caller: &Caller) -> Result<Arc<Listing>, ToolFault> {
+        Ok(self.trusted(server, caller).await?.listing)
+    }
+
+    /// The same with what the trust rests on.
+    pub(super) async fn trusted(&self, server: &Server, caller: &Caller) -> Result<Trusted, ToolFault> {
         let raw = self.tools.list(&server.name, caller).await?;
         Ok(self.screened(server, raw).await)
     }
@@ -36,22 +41,23 @@ impl Gatekeeper {
         self.listing(&found, &NOBODY).await
     }
 
-    async fn screened(&self, server: &Server, raw: Arc<Listing>) -> Arc<Listing> {
-        if let Some(listing) = self.pins.known(server, &raw) {
-            return listing;
+    /// A list as far as it is trusted.
+    pub(super) async fn screened(&self, server: &Server, raw: Arc<Listing>) -> Trusted {
+        if let Some(trusted) = self.pins.known(server, &raw) {
+            return trusted;
         }
-        // In a task of its own: what became of the list is recorded, whoever stops waiting for it.
-        let (keeper, server, looked_at) = (self.clone(), server.clone(), Arc::clone(&raw));
-        let screening = tokio::spawn(async move {
-            let (listing, told) = keeper.pins.screen(&server, looked_at).await;
-            for told in told {
+        let (keeper, server, listed) = (self.clone(), server.clone(), Arc::clone(&raw));
+        // A task of its own: what became of pins is recorded, also when nobody waits for the list any more.
+        let screened = tokio::spawn(async move {
+            let mut looked = keeper.pins.screen(&server, listed).await;
+            for told in std::mem::take(&mut looked.told) {
                 if let Err(fault) = keeper.record_pins(&server.name, None, told).await {
                     tracing::error!(%fault, server = server.name, "what became of pins could not be recorded");
                 }
             }
-            listing
+            keeper.pins.keep(looked)
         });
-        screening.await.unwrap_or_else(|_| Arc::new(pins::nothing(&raw)))
+        screened.await.unwrap_or_else(|_| Trusted::nothing(&raw))
     }
 
     /// Records what became of pins.

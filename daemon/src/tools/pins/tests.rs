@@ -17,7 +17,9 @@ fn told(told: &[Told]) -> Vec<(PinChange, String)> {
 
 /// What is offered, and what is not.
 async fn screened(pins: &Pins, server: &Server, raw: &Arc<Listing>) -> (String, String, Vec<(PinChange, String)>) {
-    let (outcome, events) = pins.screen(server, Arc::clone(raw)).await;
+    let looked = pins.screen(server, Arc::clone(raw)).await;
+    let events = looked.told.clone();
+    let outcome = pins.keep(looked).listing;
     let good: Vec<&str> = outcome.tools.iter().map(|tool| &*tool.name).collect();
     let bad: Vec<&str> = outcome.quarantined.iter().map(|bad| bad.name.as_str()).collect();
     (good.join(" "), bad.join(" "), told(&events))

@@ -29,10 +29,6 @@ pub enum Scope {
 /// A call of a tool. Whoever may make it has been asked before.
 #[derive(Debug)]
 pub struct Call {
-    /// The server.
-    pub server: String,
-    /// Who calls.
-    pub caller: Caller,
     /// The tool, by the server's own name for it.
     pub tool: String,
     /// Its arguments.
@@ -42,7 +38,7 @@ pub struct Call {
     /// Where the server's questions go; without it they are denied.
     pub asks: Option<mpsc::Sender<Asked>>,
     /// What the server asked for in an earlier try, and the state that it gave then.
-    pub input: Option<(InputResponses, Option<String>)>,
+    pub input: Option<(Option<InputResponses>, Option<String>)>,
 }
 
 /// What a call came to.

@@ -1,6 +1,6 @@
-//! One process of a server, or the place of one, as its callers see it: they wait until it is ready, take their turn, and ask.
+//! One process of a server, or the place of one, as its callers see it: they take their turn, and wait until it is ready.
 //!
-//! What becomes of the process is decided in `life`.
+//! What becomes of the process is decided in `life`; what is asked of it then, in `entry`.
 
 use super::super::fault::ToolFault;
 use super::super::framing::Seen;
@@ -8,16 +8,17 @@ use super::super::lock;
 use super::super::process::Journal;
 use super::super::sandbox::Report;
 use super::super::server::Server;
-use super::super::session::{Along, Limits, Listing, Session};
+use super::super::session::{Listing, Session};
+use super::entry::Entry;
 use super::status::{self, Counters, State};
 use super::{Caller, Scope};
 use crate::os::clock;
+use aex_proto::sandbox::Level;
 use aex_proto::value::AccountId;
-use rmcp::model::{ClientRequest, ServerResult};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::{Notify, Semaphore, SemaphorePermit, mpsc, oneshot, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
 /// Lines of standard error that a fault tells.
@@ -30,13 +31,22 @@ const MUCH_JUNK: u64 = 100;
 pub(super) enum Phase {
     Stopped(Option<Arc<str>>),
     Starting,
-    Ready(Arc<Session>),
+    Ready(Arc<Ready>),
     Stopping,
     /// Until when, on the monotonic clock, and why.
     Backoff(Duration, Arc<str>),
     Failed(Arc<str>),
-    /// It is no more: the configuration has another one, or none.
+    /// It takes no more calls: the configuration has another one, or none. Calls in progress may still end.
     Gone,
+}
+
+/// A process that takes calls.
+pub(super) struct Ready {
+    pub(super) session: Arc<Session>,
+    /// How it is confined.
+    pub(super) level: Level,
+    /// Its tools, as they were last read.
+    pub(super) listing: Mutex<Arc<Listing>>,
 }
 
 /// What an instance is told to do.
@@ -99,7 +109,7 @@ pub(super) struct Instance {
     pub(super) used_ms: AtomicU64,
     /// Told when a call took too long: the server may hang.
     pub(super) suspect: Notify,
-    turns: Semaphore,
+    turns: Arc<Semaphore>,
     waiting: AtomicUsize,
     calls: AtomicU64,
     faults: AtomicU64,
@@ -134,7 +144,7 @@ impl Instance {
             in_use: watch::Sender::new(0),
             used_ms: AtomicU64::new(clock::mono_ms()),
             suspect: Notify::new(),
-            turns,
+            turns: Arc::new(turns),
             waiting: AtomicUsize::new(0),
             calls: AtomicU64::new(0),
             faults: AtomicU64::new(0),
@@ -143,20 +153,20 @@ impl Instance {
         (Arc::new(instance), received)
     }
 
-    /// Enters a call: the server is started for it where it must be, and its turn has come.
-    pub(super) async fn enter(&self) -> Result<Entered<'_>, Refusal> {
+    /// Enters a call: its turn has come, and the server is started for it where it must be.
+    pub(super) async fn enter(self: &Arc<Self>) -> Result<Entry, Refusal> {
         let used = Use::of(self);
         let entered = async {
             let turn = self.turn().await?;
-            let session = self.ready().await?;
-            Ok((turn, session))
+            let ready = self.ready().await?;
+            Ok((turn, ready))
         };
         let entered: Result<_, Refusal> = entered.await;
         match entered {
-            Ok((turn, session)) => Ok(Entered { instance: self, session, _used: used, _turn: turn }),
+            Ok((turn, ready)) => Ok(Entry::new(Arc::clone(self), ready, turn, used)),
             Err(refusal) => {
                 if let Refusal::Fault(fault) = &refusal {
-                    self.calls.fetch_add(1, Ordering::Relaxed);
+                    self.begun();
                     self.count(fault);
                 }
                 Err(refusal)
@@ -164,7 +174,13 @@ impl Instance {
         }
     }
 
-    fn count(&self, fault: &ToolFault) {
+    /// Counts a call.
+    pub(super) fn begun(&self) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts what a call came to that got no answer.
+    pub(super) fn count(&self, fault: &ToolFault) {
         // An error of the server's own is an answer.
         if !matches!(fault, ToolFault::Refused { .. }) {
             self.faults.fetch_add(1, Ordering::Relaxed);
@@ -176,15 +192,20 @@ impl Instance {
     }
 
     /// Its tools, as they were last read.
-    pub(super) async fn listing(&self) -> Result<Arc<Listing>, Refusal> {
+    pub(super) async fn listing(self: &Arc<Self>) -> Result<Arc<Listing>, Refusal> {
         let _use = Use::of(self);
-        self.ready().await?;
-        Ok(Arc::clone(&lock(&self.facts).listing))
+        Ok(self.ready().await?.listing())
+    }
+
+    /// Its process says that it has these tools.
+    pub(super) fn lists(&self, ready: &Ready, listing: Arc<Listing>) {
+        lock(&self.facts).listing = Arc::clone(&listing);
+        *lock(&ready.listing) = listing;
     }
 
     /// A turn, in the order of arrival.
-    async fn turn(&self) -> Result<SemaphorePermit<'_>, ToolFault> {
-        if let Ok(turn) = self.turns.try_acquire() {
+    async fn turn(&self) -> Result<OwnedSemaphorePermit, ToolFault> {
+        if let Ok(turn) = Arc::clone(&self.turns).try_acquire_owned() {
             return Ok(turn);
         }
         let bounds = &self.server.bounds;
@@ -193,14 +214,14 @@ impl Instance {
         if place.number > bounds.queue {
             return Err(busy());
         }
-        match timeout(self.server.times.call, self.turns.acquire()).await {
+        match timeout(self.server.times.call, Arc::clone(&self.turns).acquire_owned()).await {
             Ok(Ok(turn)) => Ok(turn),
             Ok(Err(_)) | Err(_) => Err(busy()),
         }
     }
 
     /// Waits until it is ready, for one start at most.
-    pub(super) async fn ready(&self) -> Result<Arc<Session>, Refusal> {
+    pub(super) async fn ready(&self) -> Result<Arc<Ready>, Refusal> {
         let mut phase = self.phase.subscribe();
         let patience = self.server.times.start;
         let late = sleep(patience.saturating_mul(2));
@@ -211,8 +232,8 @@ impl Instance {
             let now = phase.borrow_and_update().clone();
             match now {
                 // One that is closed is told to have ended in a moment.
-                Phase::Ready(session) if session.is_closed() => {}
-                Phase::Ready(session) => return Ok(session),
+                Phase::Ready(ready) if ready.session.is_closed() => {}
+                Phase::Ready(ready) => return Ok(ready),
                 Phase::Gone => return Err(Refusal::Gone),
                 Phase::Failed(why) => return Err(self.failed(&why).into()),
                 Phase::Stopped(why) if has_begun => return Err(self.not_started(why.as_deref().unwrap_or("it was stopped")).into()),
@@ -309,23 +330,10 @@ impl Instance {
     }
 }
 
-/// A call whose turn has come. Its server is ready, or was a moment ago.
-pub(super) struct Entered<'a> {
-    instance: &'a Instance,
-    session: Arc<Session>,
-    _turn: SemaphorePermit<'a>,
-    _used: Use<'a>,
-}
-
-impl Entered<'_> {
-    /// Asks the server.
-    pub(super) async fn ask(self, request: ClientRequest, along: Along) -> Result<ServerResult, ToolFault> {
-        self.instance.calls.fetch_add(1, Ordering::Relaxed);
-        let answer = self.session.request(request, along, Limits::of(&self.instance.server.times)).await;
-        if let Err(fault) = &answer {
-            self.instance.count(fault);
-        }
-        answer
+impl Ready {
+    /// Its tools, as they were last read.
+    pub(super) fn listing(&self) -> Arc<Listing> {
+        Arc::clone(&lock(&self.listing))
     }
 }
 
@@ -348,16 +356,16 @@ impl Scope {
 }
 
 /// A call in progress keeps its instance from being idle.
-struct Use<'a>(&'a Instance);
+pub(super) struct Use(Arc<Instance>);
 
-impl Use<'_> {
-    fn of(instance: &Instance) -> Use<'_> {
+impl Use {
+    fn of(instance: &Arc<Instance>) -> Use {
         instance.in_use.send_modify(|count| *count = count.saturating_add(1));
-        Use(instance)
+        Use(Arc::clone(instance))
     }
 }
 
-impl Drop for Use<'_> {
+impl Drop for Use {
     fn drop(&mut self) {
         self.0.used_ms.store(clock::mono_ms(), Ordering::Relaxed);
         self.0.in_use.send_modify(|count| *count = count.saturating_sub(1));

@@ -7,9 +7,9 @@ mod birth;
 
 use super::super::lock;
 use super::super::process::{Exit, Spawner};
-use super::super::session::{Changed, Opening, Session};
+use super::super::session::{Changed, Opening};
 use super::backoff::{Backoff, Next};
-use super::instance::{How, Instance, Order, Phase, Stop};
+use super::instance::{How, Instance, Order, Phase, Ready, Stop};
 use super::options::Options;
 use super::private;
 use super::written::Written;
@@ -173,7 +173,7 @@ impl Life {
             }
             cause = ordered(&mut self.orders) => Err(cause),
         };
-        let Talk { session, service, changed, listing } = match begun {
+        let Talk { session, level, service, changed, listing } = match begun {
             Ok(talk) => talk,
             Err(cause) => {
                 if alive.is_confined {
@@ -184,15 +184,18 @@ impl Life {
         };
         self.remember(session.opening());
         let ready_at = clock::mono();
+        let listing = Arc::new(listing);
+        let ready = Arc::new(Ready { session, level, listing: Mutex::new(Arc::clone(&listing)) });
+        let session = &ready.session;
         {
             let mut facts = lock(&self.instance.facts);
             facts.protocol = Some(session.protocol.to_string());
             facts.implementation = session.implementation();
             facts.ready_at = Some(ready_at);
-            facts.listing = Arc::new(listing);
+            facts.listing = listing;
         }
         self.changed.send_modify(|count| *count = count.wrapping_add(1));
-        self.publish(Phase::Ready(Arc::clone(&session)));
+        self.publish(Phase::Ready(Arc::clone(&ready)));
         let stop = service.cancellation_token();
         let closing = watch::Sender::new(false);
         let mut closed = closing.subscribe();
@@ -200,14 +203,15 @@ impl Life {
             drop(service.waiting().await);
             closing.send_replace(true);
         }));
-        let cause = self.watch(&alive, &session, &mut closed, changed).await;
+        let cause = self.watch(&alive, &ready, &mut closed, changed).await;
         let step = self.after(cause, alive, Some(closed), Some(ready_at)).await;
         stop.cancel();
         step
     }
 
     /// Watches a process that is ready, until it is not to run any more.
-    async fn watch(&mut self, alive: &Alive, session: &Arc<Session>, closed: &mut Closed, mut lists: watch::Receiver<Changed>) -> Cause {
+    async fn watch(&mut self, alive: &Alive, ready: &Ready, closed: &mut Closed, mut lists: watch::Receiver<Changed>) -> Cause {
+        let session = &ready.session;
         let pace = self.given.options.pace;
         let tidy = sleep(pace.health.min(self.idle_left().unwrap_or(pace.health)));
         let following = Arc::clone(session).follow(alive.changed.clone());
@@ -238,7 +242,7 @@ impl Life {
                         Done::Listed(listed) => {
                             match listed {
                                 Ok(listing) => {
-                                    lock(&self.instance.facts).listing = Arc::new(listing);
+                                    self.instance.lists(ready, Arc::new(listing));
                                     self.changed.send_modify(|count| *count = count.wrapping_add(1));
                                 }
                                 // The old list holds on: what it names may still be there.
@@ -334,10 +338,13 @@ impl Life {
                 self.anew()
             }
             Cause::Stop(stop) => {
+                self.publish(Phase::Stopping);
                 self.stop(alive, &stop).await;
                 Step::Wait(Phase::Stopped(Some(stop.why.as_str().into())), Some(stop))
             }
             Cause::End(stop) => {
+                // Who waits for it looks for the one in its place, or hears that there is none.
+                self.publish(Phase::Gone);
                 self.stop(alive, &stop).await;
                 Step::Gone(Some(stop))
             }
@@ -345,7 +352,6 @@ impl Life {
     }
 
     async fn stop(&mut self, alive: Alive, stop: &Stop) {
-        self.publish(Phase::Stopping);
         if stop.how == How::Drain {
             let mut in_use = self.instance.in_use.subscribe();
             // Calls that are not done by then fail.

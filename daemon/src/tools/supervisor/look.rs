@@ -31,20 +31,16 @@ impl Tools {
         is_waiting && facts.failed_starts > 0 && facts.ready_at.is_none()
     }
 
+    /// One of them.
+    #[must_use]
+    pub fn server(&self, name: &str) -> Option<Arc<Server>> {
+        lock(&self.0.state).servers.get(name).filter(|slot| slot.server.enabled).map(|slot| Arc::clone(&slot.server))
+    }
+
     /// The folder that a caller's process of a server starts in.
     #[must_use]
     pub fn cwd(&self, server: &Server, caller: &Caller) -> PathBuf {
         private::cwd(&self.0.options, server, Scope::of(server, caller))
-    }
-
-    /// How a caller's process of a server is confined; `None` while there is none.
-    #[must_use]
-    pub fn level(&self, server: &str, caller: &Caller) -> Option<String> {
-        let state = lock(&self.0.state);
-        let slot = state.servers.get(server)?;
-        let instance = slot.instances.get(&Scope::of(&slot.server, caller))?;
-        let report = lock(&instance.facts).report.clone()?;
-        Some(report.active.name().to_owned())
     }
 
     /// The tools of a server, as they were listed last; nothing before the first list of the process that is there.

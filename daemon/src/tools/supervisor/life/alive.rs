@@ -3,6 +3,7 @@
 use super::super::super::framing::{Odd, Outbox};
 use super::super::super::lock;
 use super::super::super::process::{Exit, Feeder, Process, Stream};
+use super::super::super::server::Level;
 use super::super::super::session::{Changed, End, Listing, Opening, Pipes, Service, Session, Unopened};
 use super::super::instance::{Instance, LAST_WORDS};
 use super::super::options::Pace;
@@ -34,6 +35,8 @@ pub(super) struct Alive {
 /// A conversation that has begun.
 pub(super) struct Talk {
     pub(super) session: Arc<Session>,
+    /// How the process is confined.
+    pub(super) level: Level,
     pub(super) service: Service,
     pub(super) changed: watch::Receiver<Changed>,
     pub(super) listing: Listing,
@@ -47,6 +50,7 @@ impl Alive {
     pub(super) async fn talk(&mut self, instance: &Instance, pace: &Pace, opening: Opening) -> Result<Talk, Cause> {
         let ill = |fault: &dyn std::fmt::Display| Cause::Ill(fault.to_string());
         let report = self.process.confined().await.map_err(|fault| ill(&fault))?;
+        let level = report.active;
         lock(&instance.facts).report = Some(report);
         self.is_confined = true;
         let output = self.output.take().ok_or_else(|| ill(&"it has no output"))?;
@@ -78,7 +82,7 @@ impl Alive {
                 }
             };
             let listing = session.list(instance.server.times.start).await.map_err(|fault| ill(&fault))?;
-            Ok(Talk { session: Arc::new(session), service, changed, listing })
+            Ok(Talk { session: Arc::new(session), level, service, changed, listing })
         };
         tokio::select! {
             biased;
