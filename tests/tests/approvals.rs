@@ -9,7 +9,8 @@ use aex_tests::client;
 use aex_tests::daemon::{Daemon, Output, output};
 use aex_tests::ledger::{denials, until};
 use aex_tests::workshop::{SERVER, Workshop, refusal};
-use nix::unistd::geteuid;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, geteuid};
 use serde_json::{Value, json};
 
 fn asking() -> Value {
@@ -315,6 +316,31 @@ fn calls_that_begin_to_wait_are_told_to_who_follows() {
     let id = notice["params"]["approval"]["id"].as_str().expect("an id");
     ctl(&shop, &["deny", id]).ok();
     is_denied(&call.answer(), "A person denied");
+}
+
+#[test]
+fn after_a_restart_nobody_answers_before_it_is_known_who_runs() {
+    let mut shop = Workshop::open(&asking(), "run_grace_ms: 60000\n");
+    let mut command = shop.daemon.command("aexctl");
+    command.args(["run", "--agent", "bot", "--", "sh", "-c", "echo begun; read line"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("start aexctl");
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().expect("its output")).read_line(&mut line).expect("a line");
+    let pid = Pid::from_raw(i32::try_from(child.id()).expect("a process number"));
+    // Its aexctl cannot take the run up, so any process might come from it.
+    kill(pid, Signal::SIGSTOP).expect("halt aexctl");
+    shop.daemon.kill9();
+    shop.daemon.run();
+    let call = shop.begin("shop.echo", &json!({"text": "later"}));
+    let id = shop.asked();
+    let refused = ctl(&shop, &["approve", &id]);
+    assert!(refused.code != 0 && refused.stderr.contains("is not taken up again yet"), "{refused:?}");
+    kill(pid, Signal::SIGCONT).expect("let aexctl go on");
+    until("the run is taken up", || (ctl(&shop, &["approve", &id]).code == 0).then_some(()));
+    is_said(&call.answer(), "later");
+    drop(child.stdin.take());
+    child.wait().expect("its end");
+    shop.is_sound();
 }
 
 /// A call that aexctl makes, once it has said that it waits: its process, and the line.

@@ -7,12 +7,13 @@
 use super::Control;
 use crate::os::clock;
 use crate::tools::supervisor::Tools;
+use aex_core::books::AccountKind;
 use aex_core::event::{AdminBarred, By, Inside};
 use aex_proto::method::Verb;
 use aex_proto::rpc::{ErrorObject, Fault};
 use aex_proto::run::RunId;
 use aex_proto::value::AccountId;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
 /// What is for people: it lets calls or tools pass that would not.
@@ -54,6 +55,8 @@ impl Process {
 #[derive(Default)]
 pub(super) struct Fence {
     runs: Mutex<HashMap<Process, AccountId>>,
+    /// Runs that this daemon has tied to a process.
+    tied: Mutex<HashSet<AccountId>>,
     recorded_ms: Mutex<Option<u64>>,
 }
 
@@ -63,6 +66,14 @@ impl Fence {
         let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
         runs.retain(|known, _| Process::of(known.pid) == Some(*known));
         runs.extend(process.map(|process| (process, run)));
+        drop(runs);
+        self.tied.lock().unwrap_or_else(PoisonError::into_inner).insert(run);
+    }
+
+    /// One of these runs that an earlier daemon began, and whose process is not known again yet.
+    fn untied(&self, mut open: impl Iterator<Item = AccountId>) -> Option<AccountId> {
+        let tied = self.tied.lock().unwrap_or_else(PoisonError::into_inner);
+        open.find(|run| !tied.contains(run))
     }
 
     /// What a process comes from; `None`: from no run and no tool.
@@ -97,7 +108,18 @@ impl Control {
         }
         let now = Process::of(by.pid);
         let process = process.filter(|process| now == Some(*process));
-        let Some(inside) = self.fence.inside(process, self.gatekeeper.tools()) else { return Ok(()) };
+        let Some(inside) = self.fence.inside(process, self.gatekeeper.tools()) else {
+            let directory = self.gate.ledger().directory();
+            let runs = directory.accounts.values().filter(|view| view.kind == AccountKind::Run).map(|view| view.named.id);
+            // Until then anybody may come from it. Its aexctl takes it up within moments; without one it is closed in its time.
+            return match self.fence.untied(runs) {
+                None => Ok(()),
+                Some(run) => {
+                    let why = format!("{} began before the daemon started, and is not taken up again yet", RunId::new(run));
+                    Err(ErrorObject::fault(Fault::Denied, why).hint("try again in some seconds"))
+                }
+            };
+        };
         let method = verb.name();
         tracing::warn!(pid = by.pid, uid = by.uid, method, ?inside, "a request that is for people was refused");
         if self.fence.may_record() {
@@ -163,6 +185,8 @@ mod tests {
         fence.tie(Some(found[1]), AccountId::new(5));
         fence.tie(Some(Process { start: process.start + 1, ..process }), AccountId::new(6));
         fence.tie(None, AccountId::new(7));
+        let untied = |open: &[i64]| fence.untied(open.iter().copied().map(AccountId::new));
+        assert_eq!((untied(&[7, 6, 5]), untied(&[5, 8]), untied(&[])), (None, Some(AccountId::new(8)), None));
         let runs = fence.runs.lock().unwrap().clone();
         // One whose number is another's by now is forgotten.
         assert_eq!(runs, HashMap::from([(found[1], AccountId::new(5))]));

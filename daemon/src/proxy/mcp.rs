@@ -142,6 +142,13 @@ async fn message(here: &Here, mut caller: Caller, request: Request) -> Page {
         Err(why) => return refused(&malformed(why)),
     };
     let method = read.get("method").and_then(Value::as_str).unwrap_or_default();
+    if method == "tools/call"
+        && let Some(why) = odd_call(&read)
+    {
+        here.gate.refused(caller.to.request, Some(&caller.view), &malformed(why.to_owned()), Evidence::default());
+        let error = json!({"code": ErrorCode::INVALID_PARAMS.0, "message": format!("{why}. (request {})", caller.to.request)});
+        return axum::Json(json!({"jsonrpc": "2.0", "id": read["id"], "error": error})).into_response();
+    }
     if method == LISTEN
         && let Err(page) = listening(here, &mut caller)
     {
@@ -166,8 +173,27 @@ fn read(bytes: &[u8]) -> Result<Value, String> {
     if text.trim_start().starts_with('[') {
         return Err("batches are not taken, which only revision 2025-03-26 had: send one message at a time".to_owned());
     }
-    let read = Arguments::parse(text).map_err(|why| why.to_string().replace("the arguments are", "the message is"))?;
-    Ok(Value::Object(read.into_map()))
+    let read = Arguments::parse(text).map_err(|why| why.to_string().replace("the arguments are", "the message is"))?.into_map();
+    if read.get("jsonrpc").and_then(Value::as_str) != Some("2.0") {
+        return Err("a message has `jsonrpc: \"2.0\"`".to_owned());
+    }
+    if !read.get("id").is_none_or(|id| id.is_string() || id.is_i64()) {
+        return Err("the id of a request is a string or a whole number".to_owned());
+    }
+    let is_object = |value: &Value| value.is_object() || value.is_null();
+    if !read.get("params").is_none_or(|params| is_object(params) && params.get("_meta").is_none_or(is_object)) {
+        return Err("`params` is an object, and so is `_meta` in it".to_owned());
+    }
+    Ok(Value::Object(read))
+}
+
+/// Why a call of a tool is none.
+fn odd_call(message: &Value) -> Option<&'static str> {
+    let params = &message["params"];
+    if !params["name"].is_string() {
+        return Some("`params.name` is the name of a tool");
+    }
+    params.get("arguments").filter(|arguments| !arguments.is_object() && !arguments.is_null()).map(|_| "`params.arguments` is an object")
 }
 
 fn is_newer(headers: &HeaderMap) -> bool {
@@ -208,12 +234,22 @@ mod tests {
             let why = read(text.as_bytes()).unwrap_err();
             assert!(why.contains(says), "{text}: {why}");
         }
+        for id in ["null", "1.5", "{}", "true", "18446744073709551615"] {
+            bad(&format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"ping"}}"#), "the id of a request");
+        }
+        bad(r#"{"id":1,"method":"ping"}"#, "`jsonrpc: ");
+        bad(r#"{"jsonrpc":"1.0","id":1,"method":"ping"}"#, "`jsonrpc: ");
+        bad(r#"{"jsonrpc":"2.0","id":1,"method":"ping","params":{"_meta":5}}"#, "`_meta`");
+        bad(r#"{"jsonrpc":"2.0","id":1,"method":"ping","params":[]}"#, "`params` is an object");
         bad(r#"{"id":1,"params":{"name":"a","name":"b"}}"#, r#"the key "name" stands twice"#);
         bad(r#"{"id":1,"params":{"arguments":{"p":1,"\u0070":2}}}"#, r#"the key "p" stands twice"#);
         bad(r#" [{"id":1}]"#, "batches are not taken");
         bad(r#"{"id":123456789012345678901234567890}"#, "does not fit 64 bits");
         bad("{", "no JSON");
         bad(&format!("{}{}", r#"{"a":"#.repeat(70), "1".to_owned() + &"}".repeat(70)), "the message is nested");
-        assert_eq!(read(br#"{"id":1,"method":"ping"}"#).unwrap()["method"], "ping");
+        assert_eq!(read(br#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#).unwrap()["method"], "ping");
+        let odd = |params: &str| odd_call(&serde_json::from_str(&format!(r#"{{"params":{params}}}"#)).unwrap()).is_some();
+        assert!(odd(r#"{"name":5}"#) && odd("{}") && odd(r#"{"name":"a","arguments":[]}"#) && odd(r#"{"name":"a","arguments":"{}"}"#));
+        assert!(!odd(r#"{"name":"a"}"#) && !odd(r#"{"name":"a","arguments":{}}"#));
     }
 }

@@ -70,6 +70,10 @@ pub(super) async fn execute(State(here): State<Here>, Extension(peer): Extension
         Ok(entered) => entered,
         Err(refused) => return deny(&here, refused.view.as_deref(), &refused.denial, to),
     };
+    if headers.contains_key("idempotency-key") {
+        let message = "a call of a tool is not kept for a second one with its key: leave `idempotency-key` out".to_owned();
+        return deny(&here, Some(&entered.view), &Denial::Malformed { message, param: None }, to);
+    }
     match wanted(body).await {
         Ok(wanted) => answered(&here, entered, wanted, to).await,
         Err(denial) => deny(&here, Some(&entered.view), &denial, to),
