@@ -80,7 +80,10 @@ pub(super) fn show(control: &Control, wanted: &ApprovalShow) -> Answer<ApprovalS
     let text = said(&all(&waiting.arguments), waiting.answers.as_deref().map(all).as_deref());
     let from = usize::try_from(wanted.from).unwrap_or(usize::MAX);
     let rest = text.get(from..).ok_or_else(|| unfit("no piece of the call begins there"))?;
-    let piece = rest.split_at(rest.floor_char_boundary(PIECE)).0;
+    let most = rest.len().min(PIECE);
+    // No letter has more than four bytes.
+    let end = (0..4).map(|back| most.saturating_sub(back)).find(|end| rest.is_char_boundary(*end)).unwrap_or(0);
+    let piece = rest.split_at(end).0;
     let end = from.saturating_add(piece.len());
     let next = (end < text.len()).then(|| u64::try_from(end).unwrap_or(u64::MAX));
     Ok(ApprovalShown { approval: told(&waiting), text: piece.to_owned(), next })
