@@ -5,7 +5,6 @@
 use aex_core::policy::Changed;
 use aex_core::usage::Bucket;
 use aex_tests::anthropic::{Scene, message, message_with, post};
-use aex_tests::ask;
 use aex_tests::client::{self, Connection, End};
 use aex_tests::ledger::{audited, last, settled_and_audited};
 use aex_tests::provider::{At, Ended, How, KEY, Script, Usage};
@@ -180,26 +179,34 @@ fn a_client_that_leaves_a_stream_pays_for_its_input_and_what_was_relayed() {
 }
 
 #[test]
-fn a_left_stream_of_a_model_that_thinks_costs_what_it_may_have_thought_unseen() {
+fn a_broken_stream_of_a_model_that_thinks_costs_what_it_may_have_thought_unseen() {
     let scene = Scene::new();
-    let rows = [
-        (json!({}), 12),
-        (json!({"thinking": null}), 12),
-        (json!({"thinking": {"type": "disabled"}}), 12),
-        (json!({"thinking": {"type": "enabled", "budget_tokens": 30}}), 42),
-        (json!({"thinking": {"type": "enabled", "budget_tokens": 49}}), 50),
-        (json!({"thinking": {"type": "adaptive"}}), 50),
-        (json!({"thinking": {"type": "later"}}), 50),
+    let start = r#"{"type":"message_start","message":{"usage":{"input_tokens":5,"output_tokens":1}}}"#;
+    let thinks = r#"{"type":"content_block_start","index":0,"content_block":{"type":"thinking","thinking":"","signature":""}}"#;
+    let shown = r#"{"type":"content_block_delta","index":0,"delta":{"type":"thinking_delta","thinking":"abcd"}}"#;
+    let signed = r#"{"type":"content_block_delta","index":0,"delta":{"type":"signature_delta","signature":"0123456789"}}"#;
+    let speaks = r#"{"type":"content_block_start","index":1,"content_block":{"type":"text","text":"hello"}}"#;
+    let (off, some, open) = (json!(null), json!({"type": "enabled", "budget_tokens": 30}), json!({"type": "adaptive"}));
+    let rows: [(&Value, &[&str], u64); 10] = [
+        (&off, &[], 1),
+        (&off, &[thinks, shown], 4),
+        (&some, &[], 30),
+        (&some, &[thinks, shown], 34),
+        (&some, &[thinks, shown, signed], 10),
+        (&some, &[thinks, signed, speaks], 15),
+        (&some, &[speaks], 5),
+        (&open, &[], 50),
+        (&open, &[thinks, shown], 50),
+        (&open, &[speaks], 5),
     ];
-    for (number, (changes, output)) in rows.into_iter().enumerate() {
-        scene.provider.script(Script::hold_after(3));
-        let thinker = message_with(&json!({"model": "thinker", "stream": true}));
-        scene.begin_stream_of(&ask::with(thinker, &changes), 12).close();
-        scene.provider.wait_for_bills(number + 1);
+    for (thinking, events, output) in rows {
+        let events: String = [start].iter().chain(events).map(|event| format!("data: {event}\n\n")).collect();
+        scene.provider.script(Script { garbage: Some(events.clone()), ..Script::default() });
+        drop(scene.post(&message_with(&json!({"model": "thinker", "stream": true, "thinking": thinking}))));
         let call = last(&scene.daemon);
-        assert_eq!((call.story().as_str(), call.quantity(Bucket::Output)), ("estimated client_left", output), "{changes}");
+        assert_eq!((call.story().as_str(), call.quantity(Bucket::Output)), ("estimated provider_left", output), "{thinking} {events}");
     }
-    settled_and_audited(&scene.daemon, &scene.provider);
+    audited(&scene.daemon);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use crate::canon;
 use crate::event::{Outcome, Relayed, Released, Settled};
 use crate::hold::Ending;
-use crate::price::{Bound, Charge, HostedCalls, ModelCard, Price, Terms};
+use crate::price::{Bound, Charge, HostedCalls, ModelCard, Price, Step, Terms};
 use crate::usage::{Bucket, Usage};
 use aex_proto::value::Pico;
 
@@ -25,6 +25,8 @@ pub enum Ended {
         status: Option<u16>,
         /// The output that was relayed.
         relayed: Relayed,
+        /// The provider's dialect tells that nothing was written unseen by then.
+        shows_all: bool,
         /// What the provider had reported.
         usage: Option<Usage>,
     },
@@ -56,6 +58,8 @@ pub struct Passed {
     pub bytes: u64,
     /// The provider sent an error in the stream.
     pub provider_error: bool,
+    /// The provider's dialect tells that all which was written by then has passed: nothing was thought unseen.
+    pub shows_all: bool,
     /// The usage that the provider reported last.
     pub usage: Option<Usage>,
 }
@@ -108,21 +112,26 @@ impl Ended {
         if passed.provider_error && passed.bytes == 0 && passed.usage.is_none() {
             return Ended::Failed { status: Some(status) };
         }
-        Ended::relayed(outcome, Some(status), passed.bytes, passed.usage)
+        match Ended::relayed(outcome, Some(status), passed.bytes, passed.usage) {
+            Ended::Relayed { outcome, status, relayed, usage, .. } => {
+                Ended::Relayed { outcome, status, relayed, shows_all: passed.shows_all, usage }
+            }
+            other => other,
+        }
     }
 
     /// Output by its bytes, and what was reported by then.
     #[must_use]
     pub const fn relayed(outcome: Outcome, status: Option<u16>, bytes: u64, usage: Option<Usage>) -> Ended {
-        Ended::Relayed { outcome, status, relayed: Relayed::bytes(bytes), usage }
+        Ended::Relayed { outcome, status, relayed: Relayed::bytes(bytes), shows_all: false, usage }
     }
 
     /// The same with the tokens of the output, at most, where they matter.
     #[must_use]
     pub fn counted(self, tokens: u64) -> Ended {
         match self {
-            Ended::Relayed { outcome, status, relayed: Relayed { bytes, .. }, usage } => {
-                Ended::Relayed { outcome, status, relayed: Relayed { bytes, tokens: Some(tokens.min(bytes)) }, usage }
+            Ended::Relayed { outcome, status, relayed: Relayed { bytes, .. }, shows_all, usage } => {
+                Ended::Relayed { outcome, status, relayed: Relayed { bytes, tokens: Some(tokens.min(bytes)) }, shows_all, usage }
             }
             other => other,
         }
@@ -140,10 +149,11 @@ impl Ended {
                 }
                 None => Ending::worst_case(Outcome::NoUsage, Some(*status)),
             },
-            Ended::Relayed { outcome, status, relayed, usage } => {
-                let used = seen(*relayed, usage.as_ref(), bound, terms);
+            Ended::Relayed { outcome, status, relayed, shows_all, usage } => {
+                let hidden = if *shows_all { Some(0) } else { terms.hidden };
+                let used = seen(*relayed, usage.as_ref(), bound, terms.step, hidden);
                 // Where it may have written anything unseen, the charge does not rest on what was relayed.
-                let relayed = terms.hidden.map(|_| *relayed);
+                let relayed = hidden.map(|_| *relayed);
                 estimated(Why { outcome: *outcome, relayed, status: *status }, &used, card, terms)
             }
             Ended::Refused { status } => Ending::Release { reason: Released::Refused, status: Some(*status) },
@@ -165,14 +175,14 @@ impl Ended {
 /// read it again is not known, and before any output the request is all that it had read.
 ///
 /// A model that thinks before it answers may have used what nobody saw: that is charged as far as the request lets it.
-fn seen(relayed: Relayed, reported: Option<&Usage>, bound: &Bound, terms: &Terms) -> Usage {
+fn seen(relayed: Relayed, reported: Option<&Usage>, bound: &Bound, step: Option<Step>, hidden: Option<u64>) -> Usage {
     let mut usage = reported.cloned().unwrap_or_default();
     if usage.input_tokens() == 0 {
         let begun = relayed.bytes > 0 || reported.is_some();
-        let step = terms.step.map_or(bound.input_tokens, |step| if begun { step.any } else { step.first });
+        let step = step.map_or(bound.input_tokens, |step| if begun { step.any } else { step.first });
         usage.add(Bucket::Input, step.min(bound.input_tokens));
     }
-    let hidden = terms.hidden.unwrap_or(bound.output_tokens);
+    let hidden = hidden.unwrap_or(bound.output_tokens);
     let written = relayed.counts().saturating_add(hidden).min(bound.output_tokens);
     usage.add(Bucket::Output, written.saturating_sub(usage.output_tokens()));
     // Tools may have run that an earlier report does not have.
@@ -373,7 +383,7 @@ mod tests {
 
     #[test]
     fn an_error_in_a_stream_before_any_output_costs_the_input_and_after_some_what_was_relayed() {
-        let passed = |bytes, usage| Passed { bytes, provider_error: true, usage };
+        let passed = |bytes, usage| Passed { bytes, provider_error: true, shows_all: false, usage };
         let failed = Ended::Failed { status: Some(200) };
         assert_eq!(Ended::streamed(200, passed(0, None)), failed);
         assert_eq!(Ended::cut(200, passed(0, None), Outcome::ProviderLeft), failed);

@@ -331,7 +331,8 @@ impl Open {
 
 /// What settlement needs of a meter.
 fn passed(meter: &Meter) -> Passed {
-    Passed { bytes: meter.relayed_output_bytes, provider_error: meter.provider_error, usage: meter.usage.clone() }
+    let Meter { relayed_output_bytes: bytes, provider_error, shows_all, .. } = *meter;
+    Passed { bytes, provider_error, shows_all, usage: meter.usage.clone() }
 }
 
 impl Drop for Relaying {

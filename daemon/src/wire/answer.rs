@@ -39,6 +39,8 @@ pub struct Answer {
     pub kept: Option<Box<Kept>>,
     /// Calls of tools that the provider ran, where they are told beside the usage object.
     pub tools: HostedTools,
+    /// Whether the model may be writing what no event has shown yet, where the dialect tells that.
+    pub is_hiding: Option<bool>,
     /// Whether the model's name differs from the one that the reader was given.
     pub foreign_model: bool,
 }

@@ -58,6 +58,8 @@ pub struct Meter {
     pub usage_goes_on: bool,
     /// Bytes of output in what was relayed: no fewer than its visible output tokens.
     pub relayed_output_bytes: u64,
+    /// By the dialect's word, all that was written by then was shown.
+    pub shows_all: bool,
     /// The provider sent an error in the stream.
     pub provider_error: bool,
     /// The last event came: `[DONE]`, or the dialect's own.
@@ -284,6 +286,7 @@ impl StreamEditor {
         self.told.said.end_of_event();
         self.meter.events += 1;
         self.meter.relayed_output_bytes = self.meter.relayed_output_bytes.saturating_add(answer.relayed_output_bytes);
+        self.meter.shows_all = answer.is_hiding.map_or(self.meter.shows_all, |hides| !hides);
         self.meter.provider_error |= answer.is_error;
         self.finished |= answer.finished;
         self.meter.done |= answer.ends;

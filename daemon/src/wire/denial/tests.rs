@@ -330,7 +330,10 @@ fn codex_alone_is_told_an_empty_budget_as_a_rate() {
     assert_eq!((told.status, told.kind, told.code, told.no_retry), (429, "insufficient_quota", "insufficient_quota", true));
     assert_eq!(told.body(to), worded(&budget(Period::Day, None), TO).body(TO));
     let paused = Denial::Account { account: bot(), reason: String::new(), state: AccountState::Paused };
-    assert_eq!(worded(&paused, to), worded(&paused, TO));
+    // It would repeat another status, and shows the message of this one.
+    assert_eq!(worded(&paused, to), Refusal { status: 400, ..worded(&paused, TO) });
+    let rate = Denial::AuthThrottled { retry_after_ms: 1_000 };
+    assert_eq!(worded(&rate, to).status, worded(&rate, TO).status);
 }
 
 #[test]

@@ -11,6 +11,8 @@ pub(in crate::wire) struct Told {
     counted: Messages,
     /// Bytes of the running block's thinking. One that is not shown is as long as its signature, which holds it encrypted.
     thinking: usize,
+    /// Thinking runs whose signature has not come: what of it is not shown is not told yet.
+    unsigned: bool,
 }
 
 /// Reads a whole answer: a message, or an error.
@@ -48,11 +50,14 @@ pub(in crate::wire) fn event(told: &mut Told, said: &mut Said, scanner: &mut Sca
             Ok(())
         }
         "content_block" => {
-            told.thinking = 0;
-            block(told, said, answer, scanner).map(|_| ())
+            (told.thinking, told.unsigned) = (0, false);
+            block(told, said, answer, scanner)?;
+            answer.is_hiding = Some(told.unsigned);
+            Ok(())
         }
         "delta" => {
             stops = block(told, said, answer, scanner)?;
+            answer.is_hiding = Some(told.unsigned);
             Ok(())
         }
         "usage" => {
@@ -107,9 +112,14 @@ fn block(told: &mut Told, said: &mut Said, answer: &mut Answer, scanner: &mut Sc
     let mut output = 0;
     let mut stops = false;
     let mut is_result = false;
+    let (mut thinks, mut is_signed) = (false, false);
     each(scanner, |name, scanner| {
         match name {
-            "type" => is_result = kind(scanner)?.ends_with("_result"),
+            "type" => {
+                let kind = kind(scanner)?;
+                is_result = kind.ends_with("_result");
+                thinks = kind == "thinking";
+            }
             "id" | "tool_use_id" | "citations" | "citation" | "caller" | "container" | "stop_sequence" | "stop_details" => {
                 scanner.pass()?;
             }
@@ -124,6 +134,7 @@ fn block(told: &mut Told, said: &mut Said, answer: &mut Answer, scanner: &mut Sc
             }
             "signature" => {
                 let bytes = value_bytes(scanner)?;
+                is_signed = bytes > 0;
                 output += bytes.saturating_sub(told.thinking);
                 told.thinking = told.thinking.max(bytes);
             }
@@ -136,6 +147,7 @@ fn block(told: &mut Told, said: &mut Said, answer: &mut Answer, scanner: &mut Sc
         }
         Ok(())
     })?;
+    told.unsigned = (told.unsigned || thinks) && !is_signed;
     // What a tool of the provider found was not written by the model.
     if is_result {
         said.drop_pieces(since);

@@ -21,7 +21,11 @@ fn ask(members: &str) -> Ask {
 #[track_caller]
 fn check(members: &str, expected: Ask) {
     let got = ask(members);
-    assert_eq!(Ask { body_bytes: 0, ..got }, Ask { choices: 1, max_tokens: Some(9), model: "m".to_owned(), ..expected }, "{members}");
+    assert_eq!(
+        Ask { body_bytes: 0, ..got },
+        Ask { choices: 1, hidden_tokens: Some(0), max_tokens: Some(9), model: "m".to_owned(), ..expected },
+        "{members}"
+    );
 }
 
 /// What the blocks of one message are told as.
@@ -29,7 +33,7 @@ fn check(members: &str, expected: Ask) {
 fn check_blocks(blocks: &str, expected: Ask) {
     let body = format!(r#"{{"model":"m","max_tokens":9,"messages":[{{"role":"user","content":{blocks}}}]}}"#);
     let got = read(body.as_bytes()).unwrap_or_else(|fault| panic!("{body}: {fault}")).ask;
-    let expected = Ask { choices: 1, max_tokens: Some(9), messages: 1, model: "m".to_owned(), ..expected };
+    let expected = Ask { choices: 1, hidden_tokens: Some(0), max_tokens: Some(9), messages: 1, model: "m".to_owned(), ..expected };
     assert_eq!(Ask { body_bytes: 0, ..got }, expected, "{blocks}");
 }
 
@@ -44,12 +48,36 @@ fn named(names: &[&str]) -> Vec<String> {
 }
 
 #[test]
+fn how_much_may_be_thought_unseen_is_what_the_request_says() {
+    for (thinking, hidden) in [
+        ("null", Some(0)),
+        (r#"{"type":"disabled","budget_tokens":9}"#, Some(0)),
+        (r#"{"type":"enabled","budget_tokens":1024,"display":"omitted"}"#, Some(1_024)),
+        (r#"{"type":"enabled"}"#, None),
+        (r#"{"type":"adaptive"}"#, None),
+        ("{}", None),
+        (r#"{"type":5,"budget_tokens":"9"}"#, None),
+    ] {
+        assert_eq!(ask(&format!(r#""thinking":{thinking}"#)).hidden_tokens, hidden, "{thinking}");
+    }
+    for (thinking, param) in [
+        ("true", "thinking"),
+        (r#"{"type":"enabled","type":"disabled"}"#, "thinking.type"),
+        (r#"{"budget_tokens":1,"budget_tokens":2}"#, "thinking.budget_tokens"),
+        (r#"{"budget_tokens":-1}"#, "thinking.budget_tokens"),
+    ] {
+        refuses(&format!(r#"{{"model":"m","max_tokens":9,"messages":[],"thinking":{thinking}}}"#), param);
+    }
+}
+
+#[test]
 fn a_request_is_read_in_one_pass() {
     let body = r#"{"model":"claude","max_tokens":7,"system":"sys","messages":[{"role":"user","content":"hello"}],"stream":true,"temperature":0.50,"top_k":5,"new":1}"#;
     let request = read(body.as_bytes()).unwrap();
     let expected = Ask {
         body_bytes: u64::try_from(body.len()).unwrap(),
         choices: 1,
+        hidden_tokens: Some(0),
         max_tokens: Some(7),
         messages: 1,
         model: "claude".to_owned(),
@@ -97,6 +125,7 @@ fn the_first_request_of_claude_code_is_known_whole() {
         body_bytes: u64::try_from(text.len()).unwrap(),
         cache_lifetimes: named(&["1h", "5m"]),
         choices: 1,
+        hidden_tokens: Some(31_999),
         max_tokens: Some(32_000),
         messages: 1,
         model: "claude-sonnet-4-5".to_owned(),

@@ -146,7 +146,7 @@ impl Call {
     }
 
     fn passed(&self, usage: Option<Usage>) -> Passed {
-        Passed { bytes: self.bytes, provider_error: false, usage }
+        Passed { bytes: self.bytes, provider_error: false, shows_all: false, usage }
     }
 
     /// The client leaves: a stream is given up where it is, a plain call goes on.
