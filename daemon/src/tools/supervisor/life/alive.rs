@@ -102,10 +102,15 @@ impl Alive {
         drop(timeout(LAST_LINES, self.stderr).await);
         self.feeder.say(&exit.map_or_else(|| "ended".to_owned(), |exit| exit.to_string()));
         let words = instance.journal.last_words(LAST_WORDS, pid);
-        self.ended.send_replace(Some(match exit {
-            Some(exit) => End::Exited(exit, words),
-            None => End::Stopped("it ended".to_owned()),
-        }));
+        // One that was killed is told by why, also to those who look when it is dead.
+        self.ended.send_if_modified(|end| {
+            let is_first = end.is_none();
+            end.get_or_insert_with(|| match exit {
+                Some(exit) => End::Exited(exit, words),
+                None => End::Stopped("it ended".to_owned()),
+            });
+            is_first
+        });
         exit
     }
 
