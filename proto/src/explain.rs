@@ -6,8 +6,8 @@
 mod call;
 
 pub use call::{
-    AttemptTold, BoundPart, BoundTold, CallStory, ChargeLine, Check, Edit, Ended, PurseTold, Recomputed, RelayedTold, RuleSeen, SentTo,
-    ToolTold, Verdict,
+    AttemptTold, BoundPart, BoundTold, CallStory, ChargeLine, Check, Edit, Ended, PersonTold, PurseTold, Recomputed, RelayedTold, RuleSeen,
+    SentTo, ToolTold, Verdict,
 };
 
 use crate::account::AccountState;

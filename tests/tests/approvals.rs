@@ -64,6 +64,7 @@ fn a_call_waits_without_money_until_a_person_answers() {
     assert!(!listed.contains(['\u{1b}', '\u{202e}']), "{listed:?}");
     let said = ctl(&shop, &["approve", &id, "--reason", "harmless"]).ok().stdout;
     assert_eq!(said, "Approved shop.echo of bot.\n");
+    until("the story has the answer", || shop.daemon.ctl(["explain", &id]).stdout.contains("approved, ").then_some(()));
     is_said(&call.answer(), "hi\u{1b}[2J\u{202e}");
     let given = &shop.events("approval.given")[0];
     assert_eq!(given["by"]["uid"], geteuid().as_raw());
@@ -83,6 +84,12 @@ fn a_no_and_no_answer_deny() {
     let id = shop.asked();
     assert_eq!(ctl(&shop, &["deny", &id, "--reason", "no"]).ok().stdout, "Denied shop.echo of bot.\n");
     is_denied(&call.answer(), "A person denied this call of tool `shop.echo`, for which rule `look first`");
+    let uid = geteuid().as_raw();
+    until("the story has the answer", || {
+        let told = shop.daemon.ctl(["explain", &id]).stdout;
+        let is_told = told.contains("a person's answer") && told.contains(&format!("by uid {uid}, process ")) && told.contains(": no\n");
+        (is_told && told.contains("has a person asked, who said no.")).then_some(())
+    });
     let short = Workshop::open(&asking(), "approval_timeout_ms: 40\n");
     is_denied(&short.call("shop.echo", &json!({})), "Nobody approved this call of tool `shop.echo` in time");
     assert_eq!((answers(&shop), answers(&short)), (vec!["denied".to_owned()], Vec::new()));

@@ -125,6 +125,19 @@ impl<'c> Reader<'c> {
         Ok(self.conn.prepare_cached(&sql)?.query_row(key, record).optional()?)
     }
 
+    /// A person's answer to a call of a tool that waited for one. That of a denial is recorded behind it.
+    fn answer(&self, decided: &Record) -> Result<Option<Record>, LedgerFault> {
+        let request = match Event::parse(&decided.kind, &decided.body) {
+            Ok(Event::CallHeld(held)) => held.tool.is_some().then_some(held.request),
+            Ok(Event::CallDenied(denied)) => denied.tool.is_some().then_some(denied.request),
+            _ => None,
+        };
+        let Some(request) = request else { return Ok(None) };
+        let sql = format!("{EVENT} WHERE kind = 'approval.given' AND seq > ? AND body ->> '$.request' = ? ORDER BY seq LIMIT 1");
+        let key = params![self.sealed_last()?, request.to_string()];
+        Ok(self.conn.prepare_cached(&sql)?.query_row(key, record).optional()?)
+    }
+
     /// What a request was to do to a stored answer.
     fn change_of_stored(&self, request: RequestId) -> Result<Option<Record>, LedgerFault> {
         let kinds = "kind IN ('response.cancelled', 'response.deleted')";
@@ -178,12 +191,13 @@ impl<'c> Reader<'c> {
         let sql = format!("{EVENT} WHERE kind = 'config.loaded' AND seq < ? ORDER BY seq DESC LIMIT 2");
         let configs = self.conn.prepare_cached(&sql)?.query_map([decided.seq], record)?.collect::<Result<Vec<_>, _>>()?;
         let suspended = suspended.as_ref();
-        let unmet = self.unmet(attempts)?;
+        let (unmet, answer) = (self.unmet(attempts)?, self.answer(decided)?);
         let dossier = CallDossier {
             decided,
             end,
             attempts,
             unmet: unmet.as_ref(),
+            answer: answer.as_ref(),
             suspended,
             configs: &configs,
             before: &before,

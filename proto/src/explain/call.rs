@@ -290,6 +290,22 @@ pub struct Recomputed {
     pub what: String,
 }
 
+/// A person's answer to a call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PersonTold {
+    /// `approved`, `always` or `denied`.
+    pub answer: String,
+    /// When it was recorded.
+    pub at: Stamp,
+    /// Whose process it was.
+    pub pid: i32,
+    /// Why, when that was said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Whose user it was.
+    pub uid: u32,
+}
+
 /// The story of one request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CallStory {
@@ -299,6 +315,9 @@ pub struct CallStory {
     pub at: Stamp,
     /// Whether it was admitted.
     pub admitted: bool,
+    /// What a person answered, where it waited for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered: Option<PersonTold>,
     /// Who called.
     pub caller: Caller,
     /// The policy that held; absent where the call was denied before one was needed, or its text is not kept.

@@ -6,7 +6,9 @@ use crate::view::Paint;
 use aex_core::ask::Ask;
 use aex_core::decision::{Denial, RateKind};
 use aex_core::tool::{NoConsent, ToolCall};
-use aex_proto::explain::{AttemptTold, BoundPart, BoundTold, CallStory, Check, Edit, Ended, RelayedTold, RuleSeen, SentTo, Verdict};
+use aex_proto::explain::{
+    AttemptTold, BoundPart, BoundTold, CallStory, Check, Edit, Ended, PersonTold, RelayedTold, RuleSeen, SentTo, Verdict,
+};
 use aex_proto::value::Pico;
 
 pub(super) fn text(story: &CallStory, paint: Paint) -> String {
@@ -47,9 +49,12 @@ pub(super) fn tell(story: &CallStory, paint: Paint, page: &mut Page) {
     let tool = story.asked.as_ref().and_then(|asked| serde_json::from_value::<ToolCall>(asked.clone()).ok());
     if let Some(call) = &tool {
         page.fact("asked for", format!("the tool {}", call.name()));
-        if let Some(consent) = &call.consent {
-            let lasting = if consent.always { ", for all such calls" } else { "" };
-            page.fact("approved by", format!("a person (uid {}, process {}){lasting}", consent.by.uid, consent.by.pid));
+        if let Some(consent) = call.consent.as_ref().filter(|_| story.answered.is_none()) {
+            page.fact("approved", format!("for all such calls, by uid {}, process {}", consent.by.uid, consent.by.pid));
+        }
+        if let Some(PersonTold { answer, at, pid, reason, uid }) = &story.answered {
+            let reason = reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+            page.fact("a person's answer", format!("{answer}, {} by uid {uid}, process {pid}{reason}", instant(*at)));
         }
     }
     tried(&story.attempts, page);

@@ -5,12 +5,12 @@ use super::checks::{Seen, checks};
 use super::{caller, json, money, name, seen, tool};
 use crate::ask::Ask;
 use crate::decision::Denial;
-use crate::event::{CallDenied, CallHeld, CallReleased, CallSettled, ConfigLoaded, Event, Relayed, Settled};
+use crate::event::{ApprovalGiven, CallDenied, CallHeld, CallReleased, CallSettled, ConfigLoaded, Event, Relayed, Settled};
 use crate::policy::{self, Changed, Effective, Facts, Fallback, Permit};
 use crate::price::{self, Bound, HostedCalls, Line, ModelCard, Reckoning, Unbounded};
 use crate::verify::{Audit, Record, Standing, repriced};
 use aex_proto::explain::{
-    BoundPart, BoundTold, CallStory, ChargeLine, Edit, Ended, PolicyUsed, Recomputed, RelayedTold, RuleSeen, SentTo, ToolTold,
+    BoundPart, BoundTold, CallStory, ChargeLine, Edit, Ended, PersonTold, PolicyUsed, Recomputed, RelayedTold, RuleSeen, SentTo, ToolTold,
 };
 use aex_proto::value::{Digest, Pico};
 
@@ -25,6 +25,8 @@ pub struct CallDossier<'a> {
     pub attempts: &'a [Attempt],
     /// The denial of a further one.
     pub unmet: Option<&'a Record>,
+    /// A person's answer, where the call waited for one.
+    pub answer: Option<&'a Record>,
     /// The agent's suspension for its bill.
     pub suspended: Option<&'a Record>,
     /// The configurations that came into force last before it, newest first: in the moment of a reload it was decided by the one
@@ -158,6 +160,7 @@ fn admitted(dossier: &CallDossier<'_>, held: &CallHeld) -> Result<CallStory, Str
         request: held.request,
         at: dossier.decided.at,
         admitted: true,
+        answered: answered(dossier),
         caller: caller(dossier.before),
         policy: used(held.policy, policy),
         asked: Some(held.tool.as_ref().map_or_else(|| json(&held.ask), |call| json(call.as_ref()))),
@@ -228,6 +231,7 @@ fn refused(dossier: &CallDossier<'_>, denied: &CallDenied) -> CallStory {
         request: denied.request,
         at: dossier.decided.at,
         admitted: false,
+        answered: answered(dossier),
         caller: caller(dossier.before),
         policy: used(denied.policy, policy),
         asked: denied.tool.as_ref().map_or_else(|| denied.ask.as_ref().map(json), |call| Some(json(call.as_ref()))),
@@ -399,5 +403,15 @@ fn charged_again(settled: &CallSettled, held: &CallHeld, card: Option<&ModelCard
 }
 
 fn events(dossier: &CallDossier<'_>) -> Vec<aex_proto::explain::EventSeen> {
-    [Some(dossier.decided), dossier.end, dossier.suspended].into_iter().flatten().map(seen).collect()
+    let mut all: Vec<&Record> = [Some(dossier.decided), dossier.answer, dossier.end, dossier.suspended].into_iter().flatten().collect();
+    all.sort_by_key(|record| record.seq);
+    all.into_iter().map(seen).collect()
+}
+
+/// What a person said to it.
+fn answered(dossier: &CallDossier<'_>) -> Option<PersonTold> {
+    let record = dossier.answer?;
+    let Ok(Event::ApprovalGiven(given)) = Event::parse(&record.kind, &record.body) else { return None };
+    let ApprovalGiven { answer, by, reason, .. } = *given;
+    Some(PersonTold { answer: answer.name().to_owned(), at: record.at, pid: by.pid, reason, uid: by.uid })
 }

@@ -195,6 +195,7 @@ impl Chain {
             end,
             attempts: &[],
             unmet: None,
+            answer: None,
             suspended: None,
             configs: std::slice::from_ref(self.at(2)),
             before: &before,
