@@ -204,7 +204,7 @@ fn no_grant_gives_the_daemons_own_files() {
     everywhere(|ground, level, machine| {
         let home = ground.folder("user");
         let daemon = home.join("aex");
-        fs::create_dir_all(daemon.join("private/work")).expect("a folder");
+        fs::create_dir_all(daemon.join("private/box")).expect("a folder");
         fs::write(daemon.join("ledger.db"), "money").expect("a file");
         fs::write(home.join("notes"), "notes").expect("a file");
         let code = format!(
@@ -216,14 +216,14 @@ def tried(attempt):
     try: return attempt()
     except OSError: return 'no'
 print(tried(lambda: open(home + '/notes').read()), tried(lambda: open(daemon + '/ledger.db').read()), tried(lambda: os.listdir(daemon)),
-      tried(lambda: open(daemon + '/new', 'w').write('x')), tried(lambda: open(daemon + '/private/work/own', 'w').write('x')))
+      tried(lambda: open(daemon + '/new', 'w').write('x')), tried(lambda: open(daemon + '/private/box/file', 'w').write('x')))
 ",
             home.display(),
             daemon.display()
         );
         let mut plan = ground.plan(level, &python(&code));
         plan.deny = vec![daemon.clone()];
-        plan.private.push(daemon.join("private/work"));
+        plan.private.push(daemon.join("private/box"));
         plan.confinement.write = vec![home.clone()];
         match (level, machine) {
             (Level::None, _) => {}
