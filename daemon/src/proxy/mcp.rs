@@ -12,7 +12,7 @@ mod uri;
 
 use super::headers;
 use super::pages::{Here, Peer};
-use super::tools::with_id;
+use super::tools::{whole, with_id};
 use crate::gate::{Evidence, Gate};
 use crate::ledger::AccountView;
 use crate::tools::gatekeeper::Gatekeeper;
@@ -35,12 +35,9 @@ use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, Stream
 use serde_json::{Value, json};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// The longest message, in bytes.
 const MAX_MESSAGE: usize = 4 << 20;
-/// How long a message may take to arrive.
-const MESSAGE_LASTS: Duration = Duration::from_secs(30);
 /// Opens a stream that tells of changes.
 const LISTEN: &str = "subscriptions/listen";
 /// JSON-RPC's code for a server's own errors (JSON-RPC 2.0, 5.1).
@@ -132,10 +129,9 @@ async fn message(here: &Here, mut caller: Caller, request: Request) -> Page {
     let (mut head, body) = request.into_parts();
     let refused = |denial: &Denial| deny(&here.gate, Some(&caller.view), denial, caller.to);
     let malformed = |message: String| Denial::Malformed { message, param: None };
-    let bytes = match tokio::time::timeout(MESSAGE_LASTS, axum::body::to_bytes(body, MAX_MESSAGE)).await {
-        Ok(Ok(bytes)) => bytes,
-        Ok(Err(_)) => return refused(&Denial::TooLarge { limit: u64::try_from(MAX_MESSAGE).unwrap_or(u64::MAX) }),
-        Err(_) => return refused(&malformed("the message did not arrive in time".to_owned())),
+    let bytes = match whole(body, MAX_MESSAGE).await {
+        Ok(bytes) => bytes,
+        Err(denial) => return refused(&denial),
     };
     let read = match read(&bytes) {
         Ok(read) => read,

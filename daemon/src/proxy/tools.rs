@@ -17,13 +17,16 @@ use axum::body::Body;
 use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response as Page};
+use bytes::Bytes;
+use http_body_util::LengthLimitError;
 use rmcp::model::CallToolResult;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use std::error::Error as _;
 use std::time::Duration;
 
-/// How long a call's body may take in all.
+/// How long a body may take in all.
 const BODY_LASTS: Duration = Duration::from_secs(30);
 /// What stands around the arguments at most, in bytes.
 const AROUND: usize = 4 << 10;
@@ -80,15 +83,26 @@ pub(super) async fn execute(State(here): State<Here>, Extension(peer): Extension
     }
 }
 
+/// A body of at most so many bytes.
+///
+/// # Errors
+/// When it is longer, ends before its length, or takes too long.
+pub(super) async fn whole(body: Body, limit: usize) -> Result<Bytes, Denial> {
+    let malformed = |why: &str| Denial::Malformed { message: why.to_owned(), param: None };
+    match tokio::time::timeout(BODY_LASTS, axum::body::to_bytes(body, limit)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(fault)) if fault.source().is_some_and(<dyn std::error::Error>::is::<LengthLimitError>) => {
+            Err(Denial::TooLarge { limit: u64::try_from(limit).unwrap_or(u64::MAX) })
+        }
+        Ok(Err(_)) => Err(malformed("the body ended before its end")),
+        Err(_) => Err(malformed("the body did not arrive in time")),
+    }
+}
+
 async fn wanted(body: Body) -> Result<Wanted, Denial> {
     let malformed = |message: String| Denial::Malformed { message, param: None };
     let limit = MAX_BYTES + AROUND;
-    let read = tokio::time::timeout(BODY_LASTS, axum::body::to_bytes(body, limit)).await;
-    let bytes = match read {
-        Ok(Ok(bytes)) => bytes,
-        Ok(Err(_)) => return Err(Denial::TooLarge { limit: u64::try_from(limit).unwrap_or(u64::MAX) }),
-        Err(_) => return Err(malformed("the body did not arrive in time".to_owned())),
-    };
+    let bytes = whole(body, limit).await?;
     let Execute { tool, arguments } = serde_json::from_slice(&bytes).map_err(|fault| malformed(fault.to_string()))?;
     // Read as they were written: what two programs could read in two ways is refused.
     let arguments = arguments.map_or(Ok(Arguments::default()), |arguments| Arguments::parse(arguments.get()));

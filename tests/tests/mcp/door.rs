@@ -5,6 +5,8 @@ use aex_tests::client::{fetch, post_bytes};
 use aex_tests::ledger;
 use aex_tests::mcp::{Mcp, NEWEST};
 use serde_json::{Value, json};
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
 
 const ACCEPT: (&str, &str) = ("accept", "application/json, text/event-stream");
 const JSON: (&str, &str) = ("content-type", "application/json");
@@ -86,6 +88,24 @@ fn a_message_has_one_form() {
     assert_eq!(fetch("GET", &url, &[("accept", "text/event-stream")]).status, 401);
     let events = ledger::events(&daemon);
     assert!(events.iter().any(|event| event["kind"] == "call.denied"), "a malformed message is told: {events:?}");
+}
+
+#[test]
+fn a_body_that_ends_before_its_length_is_told_as_that() {
+    let daemon = house();
+    let token = daemon.agent("tame", &[]);
+    let address = daemon.url().trim_start_matches("http://").to_owned();
+    for (path, body) in [("/mcp", r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#), ("/aex/v1/tools/execute", r#"{"tool":"old.echo"}"#)] {
+        let mut stream = TcpStream::connect(&address).expect("a connection");
+        let head =
+            format!("POST {path} HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {token}\r\ncontent-type: application/json\r\n");
+        let rest = format!("accept: application/json, text/event-stream\r\ncontent-length: {}\r\n\r\n{body}", body.len() + 1);
+        stream.write_all((head + &rest).as_bytes()).expect("send it");
+        stream.shutdown(Shutdown::Write).expect("say no more");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("the body ended before its end"), "{path}: {answer}");
+    }
 }
 
 #[test]
