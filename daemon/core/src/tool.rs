@@ -19,6 +19,7 @@ mod pattern;
 mod permissions;
 mod pin;
 mod shown;
+mod sieve;
 mod spec;
 
 pub use arguments::{Arguments, MAX_BYTES, MAX_DEPTH, Malformed};

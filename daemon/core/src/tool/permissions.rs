@@ -5,6 +5,7 @@ use super::decide::Caller;
 use super::index::Index;
 use super::name::ToolName;
 use super::pattern::{self, Pattern};
+use super::sieve::{Probe, Sieve};
 use super::spec::{Effect, GlobalPolicy, PermissionsSpec, RuleSpec, Standing};
 use aex_proto::value::{Digest, Pico};
 use std::collections::BTreeSet;
@@ -17,6 +18,8 @@ pub const MAX_RULES: usize = 4_096;
 pub struct Permissions {
     spec: PermissionsSpec,
     rules: Vec<Ready>,
+    /// At the same places.
+    sieves: Vec<Sieve>,
     all: Index,
     /// Rules with conditions.
     conditional: Index,
@@ -100,7 +103,8 @@ impl Permissions {
                 asking.add(at, ready);
             }
         }
-        Permissions { spec, rules, all, conditional, asking }
+        let sieves = rules.iter().map(|ready| Sieve::new(&ready.agent, &ready.targets)).collect();
+        Permissions { spec, rules, sieves, all, conditional, asking }
     }
 
     /// What holds without a file: everything is denied.
@@ -196,8 +200,10 @@ impl Permissions {
         caller: &'p Caller,
         tool: &'p ToolName,
     ) -> impl Iterator<Item = (usize, &'p RuleSpec, &'p Ready)> {
+        let probe = Probe::new(&caller.agent, tool);
         let candidates = index.candidates(Some(&caller.agent), tool).into_iter().flatten();
         candidates
+            .filter(move |at| self.sieves.get(**at).is_some_and(|sieve| sieve.may_mean(&probe) && sieve.may_mean_agent(&probe)))
             .filter_map(|at| Some((*at, self.spec.rules.get(*at)?, self.rules.get(*at)?)))
             .filter(|(_, _, ready)| ready.mean(tool) && ready.unmet(caller).next().is_none())
     }
@@ -210,9 +216,13 @@ impl Permissions {
         few: usize,
         counts: impl Fn(&RuleSpec) -> bool + Copy + 'p,
     ) -> impl Iterator<Item = (usize, &'p RuleSpec, &'static str)> {
+        let probe = Probe::new(&caller.agent, tool);
         // The places of each list ascend.
         self.all.candidates(None, tool).into_iter().flat_map(move |list| {
             let other = move |at: &usize| {
+                if !self.sieves.get(*at)?.may_mean(&probe) {
+                    return None;
+                }
                 let (rule, ready) = (self.spec.rules.get(*at)?, self.rules.get(*at)?);
                 if !ready.conditions.is_empty() || !counts(rule) || !ready.mean(tool) {
                     return None;
