@@ -2,7 +2,7 @@
 
 use crate::gate::{Active, Facts, Gate, Source};
 use crate::ledger::{Ledger, Options};
-use crate::os::{clock, limits, notify};
+use crate::os::{clock, limits, notify, text};
 use crate::tools::gatekeeper::Gatekeeper;
 use crate::{control, proxy, tools};
 use aex_core::event::Outcome;
@@ -72,6 +72,9 @@ async fn serve(source: Source, active: Active) -> anyhow::Result<()> {
     let pid_file = PidFile::write(&paths.pid_file)?;
     // Whoever hears that the daemon is ready may signal it at once.
     let signals = Signals::take().context("taking signals")?;
+    if let Err(fault) = text::give_back() {
+        tracing::debug!(%fault, "the text of the start stays in memory");
+    }
     notify::ready(facts.listen);
     tracing::info!(listen = %facts.listen, epoch = ledger.epoch(), version = env!("CARGO_PKG_VERSION"), "serving");
 

@@ -9,4 +9,5 @@ pub mod notify;
 pub mod paths;
 pub mod port;
 pub mod secret;
+pub mod text;
 pub mod usage;
