@@ -23,6 +23,7 @@ mod load;
 mod migrate;
 mod options;
 mod past;
+mod post;
 mod queue;
 mod read;
 mod replay;
@@ -195,6 +196,12 @@ impl Ledger {
         self.inner.durability
     }
 
+    /// Hands out what the ledger answers to the tasks of this thread, with one wake-up for many; for a runtime that has one thread. Never
+    /// ends by itself; until it runs, and behind it, each task is woken by itself.
+    pub fn attend(&self) -> impl Future<Output = ()> + Send + use<> {
+        post::attend(self.inner.disk.clone())
+    }
+
     /// Accounts and tokens as of the last commit.
     #[must_use]
     pub fn directory(&self) -> arc_swap::Guard<Arc<Directory>> {
@@ -245,7 +252,7 @@ impl Ledger {
         if self.inner.disk.has_refused() {
             return Err(LedgerFault::Unavailable);
         }
-        let (reply, answer) = oneshot::channel();
+        let (reply, answer) = post::Reply::new(&self.inner.disk);
         self.inner.queue.push(Job::Hold(call, reply))?;
         let held = answer.await.map_err(|_| LedgerFault::Unavailable)?;
         if let Ok(held) = &held

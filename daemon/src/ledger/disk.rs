@@ -4,7 +4,7 @@
 //! is on disk, and asking again would be told that all is well (LWN, "PostgreSQL's fsync() surprise", 2018). That holds for the
 //! next daemon too, which reads from memory what the disk does not have: it writes the log anew before it trusts it.
 
-use super::{LedgerFault, schema};
+use super::{LedgerFault, post, schema};
 use crate::os::{clock, failpoint};
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -37,6 +37,10 @@ struct Shared {
     wake_checkpointer: Condvar,
     /// Held by the writer for a group, and by the checkpointer while the WAL starts anew.
     writing: Mutex<()>,
+    /// The newest commit that is on disk.
+    newest: AtomicU64,
+    /// Threads with tasks that wait for a flush.
+    office: post::Office,
     /// The last group was written.
     writable: AtomicBool,
     /// What was found damaged on it.
@@ -56,6 +60,13 @@ struct Work {
     stopping: bool,
 }
 
+impl Shared {
+    fn refuse(&self) {
+        self.refused.send_replace(true);
+        self.office.flushed();
+    }
+}
+
 /// The disk refused a flush, or the ledger is closed.
 #[derive(Debug)]
 pub(super) struct NotFlushed;
@@ -69,6 +80,8 @@ impl Disk {
             wake_flusher: Condvar::new(),
             wake_checkpointer: Condvar::new(),
             writing: Mutex::new(()),
+            newest: AtomicU64::new(0),
+            office: post::Office::default(),
             writable: AtomicBool::new(true),
             damage: OnceLock::new(),
             refused: refuse,
@@ -152,7 +165,7 @@ impl Disk {
 
     /// Says that what was promised may not be on disk.
     pub(super) fn refuse(&self) {
-        self.shared.refused.send_replace(true);
+        self.shared.refuse();
     }
 
     /// Says that what is on the disk is not what was written.
@@ -178,7 +191,17 @@ impl Disk {
 
     /// The newest commit that is known to be on disk.
     pub(super) fn newest(&self) -> u64 {
-        *self.flushed.borrow()
+        self.shared.newest.load(Ordering::SeqCst)
+    }
+
+    /// Whether two are the same.
+    pub(super) fn is(&self, other: &Disk) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
+    /// Where threads are told of flushes.
+    pub(super) fn office(&self) -> &post::Office {
+        &self.shared.office
     }
 
     /// Waits until a commit is on disk.
@@ -191,6 +214,9 @@ impl Disk {
         {
             work.wanted = commit;
             self.shared.wake_flusher.notify_one();
+        }
+        if let Some(waits) = post::flushed(self, commit) {
+            return waits.await.map_err(|_| NotFlushed);
         }
         let (mut flushed, mut refused) = (self.flushed.clone(), self.refused.clone());
         tokio::select! {
@@ -277,14 +303,16 @@ impl Flusher {
             let begun = clock::mono();
             if let Err(fault) = self.wal.flush() {
                 tracing::error!(%fault, "the disk refused a flush of the ledger; no call is admitted any more");
-                self.shared.refused.send_replace(true);
+                self.shared.refuse();
                 return;
             }
             failpoint::reached("flush.after");
             let took = clock::mono().saturating_sub(begun).as_micros();
             self.shared.flushing_us.fetch_add(u64::try_from(took).unwrap_or(u64::MAX), Ordering::Relaxed);
             self.shared.flushes.fetch_add(1, Ordering::Relaxed);
+            self.shared.newest.store(target, Ordering::SeqCst);
             self.done.send_replace(target);
+            self.shared.office.flushed();
         }
     }
 
@@ -325,7 +353,7 @@ impl Checkpointer {
             match self.checkpoint(stopping) {
                 Err(fault) if fault.is_failed_flush() => {
                     tracing::error!(%fault, "the disk refused a flush of the ledger; no call is admitted any more");
-                    self.shared.refused.send_replace(true);
+                    self.shared.refuse();
                 }
                 Err(fault) => tracing::warn!(%fault, "a checkpoint of the ledger failed; it is tried again later"),
                 Ok(()) => {}

@@ -1,13 +1,12 @@
 //! The queue before the writer: a vector that the writer swaps out whole, and a parked thread. Bounded.
 
 use super::LedgerFault;
-use super::writer::{EndCall, Held, HoldCall, Snapshot, Writer};
-use aex_core::decision::Denial;
+use super::post::Reply;
+use super::writer::{EndCall, HoldCall, Snapshot, Writer};
 use aex_core::event::Event;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::Thread;
 use std::time::Duration;
-use tokio::sync::oneshot;
 
 /// Jobs that may wait before new holds are refused.
 const MAX_WAITING: usize = 16_384;
@@ -22,7 +21,7 @@ pub(super) type Look = Box<dyn FnOnce(&mut Writer<'_>) + Send>;
 /// One thing for the writer to do.
 pub(super) enum Job {
     /// Hold money for a call.
-    Hold(Box<HoldCall>, oneshot::Sender<Result<Held, Denial>>),
+    Hold(Box<HoldCall>, Reply),
     /// End a hold.
     End(Box<EndCall>),
     /// Append an event, and keep the texts that it names.

@@ -4,6 +4,7 @@ use super::directory::Directory;
 use super::disk::Disk;
 use super::jump::Jump;
 use super::load::State;
+use super::post::Mailbox;
 use super::queue::{Job, Queue};
 use super::writer::{Answer, Held, Writer};
 use super::{Durability, LedgerFault};
@@ -152,9 +153,7 @@ impl Shell<'_> {
                     Answer::Admin(_) => true,
                 };
                 self.committed(answers.iter().any(is_awaited));
-                for answer in answers {
-                    self.tell(answer);
-                }
+                self.tell(answers);
             }
             Err(fault) => {
                 tracing::error!(%fault, jobs = batch.len(), "a group of the ledger failed; its calls are refused");
@@ -247,14 +246,23 @@ impl Shell<'_> {
         self.writer.forget_closed();
     }
 
-    fn tell(&self, answer: Answer) {
-        match answer {
-            Answer::Held { reply, placed, .. } => {
-                // A receiver that has gone means that the runtime is going down: the row is ended at the next start.
-                drop(reply.send(placed.map(|deadline| Held { commit: self.commits, deadline })));
+    /// Tells all whom the group concerns, and wakes each of their threads once.
+    fn tell(&self, answers: Vec<Answer>) {
+        let mut rung: Vec<Arc<Mailbox>> = Vec::new();
+        for answer in answers {
+            match answer {
+                Answer::Held { reply, placed, .. } => {
+                    let held = placed.map(|deadline| Held { commit: self.commits, deadline });
+                    if let Some(mailbox) = reply.send(held)
+                        && !rung.iter().any(|known| Arc::ptr_eq(known, &mailbox))
+                    {
+                        rung.push(mailbox);
+                    }
+                }
+                Answer::Admin(after) => after(self.commits),
             }
-            Answer::Admin(after) => after(self.commits),
         }
+        rung.iter().for_each(|mailbox| mailbox.ring());
     }
 }
 

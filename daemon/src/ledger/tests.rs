@@ -2,6 +2,7 @@
 
 mod damaged;
 mod history;
+mod mailboxes;
 mod model;
 mod past;
 mod refusing;

@@ -4,6 +4,7 @@ use super::LedgerFault;
 use super::directory::{self, Directory, StopFlag};
 use super::jump::{Jump, Watch};
 use super::load::{self, State};
+use super::post::Reply;
 use super::queue::{AfterCommit, Job};
 use super::tally::{self, Tally};
 use crate::os::{clock, failpoint};
@@ -20,7 +21,6 @@ use rusqlite::{Connection, Statement, ToSql, params};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::oneshot;
 
 /// A policy, permissions or a price in force, as events name it. The ledger keeps its text with the first event that does.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -167,7 +167,7 @@ impl ToSql for Text<'_> {
 
 /// What is told after the commit.
 pub(super) enum Answer {
-    Held { reply: oneshot::Sender<Result<Held, Denial>>, placed: Result<Stamp, Denial>, is_free: bool },
+    Held { reply: Reply, placed: Result<Stamp, Denial>, is_free: bool },
     Admin(AfterCommit),
 }
 

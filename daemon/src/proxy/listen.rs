@@ -164,6 +164,7 @@ struct Worker {
 
 impl Worker {
     async fn run(mut self) {
+        let attending = tokio::spawn(self.pages.gate.ledger().attend());
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
@@ -180,6 +181,7 @@ impl Worker {
             () = async { while connections.join_next().await.is_some() {} self.pages.gate.drained().await } => {}
             () = is_set(&mut self.aborted) => {}
         }
+        attending.abort();
     }
 }
 
