@@ -20,6 +20,7 @@ mod jump;
 mod keys;
 mod kill;
 mod load;
+mod lock;
 mod migrate;
 mod options;
 mod past;
@@ -71,8 +72,7 @@ use aex_proto::value::AccountId;
 use arc_swap::ArcSwap;
 use fault::file_fault;
 use queue::{Job, Queue};
-use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use tokio::sync::{oneshot, watch};
@@ -121,7 +121,7 @@ impl Ledger {
     /// As [`Ledger::open`].
     pub fn open_at(options: &Options, wall: clock::Wall) -> Result<Ledger, LedgerFault> {
         schema::assert_sqlite_version()?;
-        let lock = lock(&options.path)?;
+        let lock = lock::take(&options.path)?;
         restore::tidy(&options.path)?;
         let path = options.path.as_path();
         disk::renew(path)?;
@@ -432,22 +432,6 @@ impl Ledger {
             std::mem::forget(Arc::clone(&self.inner));
         }
     }
-}
-
-/// Two daemons on one ledger would each trust their own books.
-fn lock(path: &Path) -> Result<nix::fcntl::Flock<std::fs::File>, LedgerFault> {
-    let lock_path = path.with_extension("lock");
-    let fault = |fault| LedgerFault::File { path: lock_path.clone(), fault };
-    let file = std::fs::OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&lock_path).map_err(fault)?;
-    let mut held = nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock).map_err(|(mut file, _)| {
-        let mut pid = String::new();
-        // The name is a courtesy: the lock counts.
-        let said = file.read_to_string(&mut pid).is_ok() && !pid.trim().is_empty();
-        let holder = if said { format!(" with pid {}", pid.trim()) } else { String::new() };
-        LedgerFault::Locked { path: path.to_owned(), holder }
-    })?;
-    held.set_len(0).and_then(|()| held.write_all(format!("{}\n", std::process::id()).as_bytes())).map_err(fault)?;
-    Ok(held)
 }
 
 #[cfg(test)]

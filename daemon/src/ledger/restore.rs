@@ -96,7 +96,7 @@ struct Readable {
 /// accepted.
 pub fn restore(ledger: &Path, file: &Path, accept_loss: bool, by: By) -> Result<Result<Restored, NotRestored>, LedgerFault> {
     schema::assert_sqlite_version()?;
-    let _lock = super::lock(ledger)?;
+    let _lock = super::lock::take(ledger)?;
     tidy(ledger)?;
     let same = |path: &Path| std::fs::metadata(path).map(|found| (found.dev(), found.ino())).ok();
     if same(ledger).is_some() && same(ledger) == same(file) {

@@ -20,6 +20,7 @@ use aex_core::price::{self, MaxTokensField, ModelCard, Overhead, Price};
 use aex_core::window::Period;
 use aex_proto::value::{AccountId, Digest, Pico, RequestId, Stamp, TokenHash, token_text};
 use jiff::tz::TimeZone;
+use std::path::Path;
 
 fn card() -> ModelCard {
     let price = Price { call: Some(Pico::new(7)), ..Price::of(Pico::new(2), Pico::new(3)) };
