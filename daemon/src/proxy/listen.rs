@@ -224,7 +224,7 @@ async fn connection(
     let mut builder = http1::Builder::new();
     // Half a head is the socket's to judge: here runs the time between two requests.
     builder.timer(TokioTimer::new()).header_read_timeout(keep_alive).max_buf_size(BUFFER).max_header_size(MAX_HEAD);
-    let socket = Socket::new(stream, Arc::clone(&line), head_timeout);
+    let socket = Socket::new(stream, Arc::clone(&line), Arc::clone(&pages), head_timeout);
     let mut serving = pin!(builder.serve_connection(TokioIo::new(socket), service));
     let done = tokio::select! {
         biased;

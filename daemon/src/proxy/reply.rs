@@ -89,6 +89,22 @@ pub(super) fn tell_request(headers: &mut HeaderMap, to: Addressee) {
     }
 }
 
+/// A refusal as it goes over the wire of a connection that ends with it.
+pub(super) fn last_words(refusal: &Refusal, to: Addressee) -> Vec<u8> {
+    let answer = self::refusal(refusal, to);
+    let reason = answer.status().canonical_reason().unwrap_or_default();
+    let mut words = format!("HTTP/1.1 {} {reason}\r\n", answer.status().as_str()).into_bytes();
+    let body = refusal.body(to);
+    let length = HeaderValue::from(body.len());
+    let ours = [(&header::CONTENT_LENGTH, &length), (&header::CONNECTION, &HeaderValue::from_static("close"))];
+    for (name, value) in answer.headers().iter().chain(ours) {
+        words.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+    }
+    words.extend_from_slice(b"\r\n");
+    words.extend_from_slice(&body);
+    words
+}
+
 /// An answer whose body is there.
 pub(super) fn whole(status: StatusCode, headers: HeaderMap, body: Bytes, request: RequestId) -> Response<Reply> {
     respond(status, headers, Reply::Whole(Some(body)), request)

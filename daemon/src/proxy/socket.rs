@@ -1,7 +1,12 @@
 //! A client's socket. It fails when its client takes nothing of an answer for too long, or does not come to the end of a head
-//! that it has begun, and it refuses HTTP/2. Must not: know what the rest of its bytes mean.
+//! that it has begun, and it refuses HTTP/2. What hyper says by itself of a head that it cannot read becomes an answer that clients can
+//! show. Must not: know what the rest of its bytes mean.
 
 use super::line::Line;
+use super::pages::Pages;
+use super::reply;
+use crate::wire::denial::{self, Addressee, Misdirected};
+use crate::wire::dialect::Shape;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -16,13 +21,12 @@ use tokio::time::Sleep;
 const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n";
 /// The refusal that such a client understands: empty SETTINGS, then GOAWAY with HTTP_1_1_REQUIRED (RFC 9113 §6.8, §7).
 const GO_AWAY: &[u8] = b"\0\0\0\x04\0\0\0\0\0\0\0\x1c\x07\0\0\0\0\0\0\0\0\0\0\0\0\x0daexd speaks HTTP/1.1";
-/// What a client is told whose head took too long.
-const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
 /// The socket, and how long its client may keep it waiting.
 pub(super) struct Socket {
     tcp: TcpStream,
     line: Arc<Line>,
+    pages: Arc<Pages>,
     head_timeout: Duration,
     /// Nothing has come yet.
     is_fresh: bool,
@@ -34,8 +38,8 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    pub(super) const fn new(tcp: TcpStream, line: Arc<Line>, head_timeout: Duration) -> Socket {
-        Socket { tcp, line, head_timeout, is_fresh: true, head: None, head_timer: None, stalled: None }
+    pub(super) const fn new(tcp: TcpStream, line: Arc<Line>, pages: Arc<Pages>, head_timeout: Duration) -> Socket {
+        Socket { tcp, line, pages, head_timeout, is_fresh: true, head: None, head_timer: None, stalled: None }
     }
 
     /// Bytes have come. `false`: they begin HTTP/2, and the client has been told.
@@ -66,9 +70,21 @@ impl Socket {
         }
         if self.stalled.is_none() {
             // Best effort: nothing else is on its way out, and the connection ends.
-            self.tcp.try_write(TOO_SLOW).ok();
+            self.tcp.try_write(&self.last_words(Misdirected::SlowHead)).ok();
         }
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the head of a request did not come to its end in time")))
+    }
+
+    /// What a client is told of a request that is none.
+    fn last_words(&self, cause: Misdirected) -> Vec<u8> {
+        let to = Addressee::of_page(self.pages.gate.next_request(), Shape::OpenAi);
+        reply::last_words(&denial::misdirected(cause, to), to)
+    }
+
+    /// Says in full what hyper says in a status. It has room: nothing else is on its way out.
+    fn say_for_hyper(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> Option<Poll<io::Result<usize>>> {
+        let words = self.last_words(of_hyper(bytes)?);
+        Some(Pin::new(&mut self.tcp).poll_write(cx, &words).map_ok(|_| bytes.len()))
     }
 
     /// Passes on what a write came to; one that waits, waits so long only.
@@ -84,6 +100,18 @@ impl Socket {
             Poll::Pending => Poll::Pending,
         }
     }
+}
+
+/// What hyper answers to a head that it cannot read: a status, and no header but these. Each answer of ours has others.
+fn of_hyper(bytes: &[u8]) -> Option<Misdirected> {
+    let cause = match bytes.strip_prefix(b"HTTP/1.1 ")?.get(..4)? {
+        b"400 " => Misdirected::BadHead,
+        b"431 " => Misdirected::LongHead,
+        _ => return None,
+    };
+    let head = std::str::from_utf8(bytes).ok()?.strip_suffix("\r\n\r\n")?;
+    let is_bare = |line: &str| line == "connection: close" || line == "content-length: 0" || line.starts_with("date: ");
+    head.split("\r\n").skip(1).all(is_bare).then_some(cause)
 }
 
 impl AsyncRead for Socket {
@@ -107,13 +135,23 @@ impl AsyncRead for Socket {
 impl AsyncWrite for Socket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = Pin::new(&mut this.tcp).poll_write(cx, buf);
+        let written = match this.say_for_hyper(buf, cx) {
+            Some(written) => written,
+            None => Pin::new(&mut this.tcp).poll_write(cx, buf),
+        };
         this.judge(written, cx)
     }
 
     fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = Pin::new(&mut this.tcp).poll_write_vectored(cx, bufs);
+        let of_hyper = match bufs {
+            [head] => this.say_for_hyper(head, cx),
+            _ => None,
+        };
+        let written = match of_hyper {
+            Some(written) => written,
+            None => Pin::new(&mut this.tcp).poll_write_vectored(cx, bufs),
+        };
         this.judge(written, cx)
     }
 
@@ -127,5 +165,27 @@ impl AsyncWrite for Socket {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().tcp).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_hyper_says_by_itself_is_said_in_full() {
+        let bare = "connection: close\r\ncontent-length: 0\r\ndate: Sun, 22 Nov 2026 02:00:00 GMT\r\n\r\n";
+        let rows = [
+            (format!("HTTP/1.1 400 Bad Request\r\n{bare}"), Some(Misdirected::BadHead)),
+            (format!("HTTP/1.1 431 Request Header Fields Too Large\r\n{bare}"), Some(Misdirected::LongHead)),
+            (format!("HTTP/1.1 404 Not Found\r\n{bare}"), None),
+            (format!("HTTP/1.1 400 Bad Request\r\nx-request-id: req_1\r\n{bare}"), None),
+            (format!("HTTP/1.1 400 Bad Request\r\n{bare}{{}}"), None),
+            ("HTTP/1.1 400".to_owned(), None),
+            (String::new(), None),
+        ];
+        for (bytes, wanted) in rows {
+            assert_eq!(of_hyper(bytes.as_bytes()), wanted, "{bytes}");
+        }
     }
 }

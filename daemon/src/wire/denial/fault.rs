@@ -95,6 +95,12 @@ pub enum Misdirected {
     WebSocket,
     /// Its path is too long.
     LongTarget,
+    /// Its head is none of HTTP/1.1.
+    BadHead,
+    /// Its head is too long.
+    LongHead,
+    /// Its head does not come to its end.
+    SlowHead,
 }
 
 /// What is said of a path that is not served.
@@ -111,6 +117,11 @@ pub fn misdirected(cause: Misdirected, to: Addressee) -> Refusal {
         Misdirected::WrongMethod => refusal(405, "method_not_supported", "aexd does not serve this method on this path."),
         Misdirected::WebSocket => refusal(426, "upgrade_required", "aexd speaks no WebSocket: send the request over HTTP/1.1."),
         Misdirected::LongTarget => refusal(414, "uri_too_long", "The path of the request is too long."),
+        Misdirected::BadHead => refusal(400, INVALID_REQUEST, "The head of the request is none of HTTP/1.1."),
+        Misdirected::LongHead => {
+            refusal(431, "headers_too_large", "The headers of the request are too long: they may take 32 KiB, and be 100.")
+        }
+        Misdirected::SlowHead => refusal(408, "request_timeout", "The head of the request did not come to its end in time."),
         Misdirected::ForeignHost => refusal(
             403,
             "host_not_allowed",

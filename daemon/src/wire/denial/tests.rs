@@ -318,6 +318,9 @@ fn a_denial_has_the_status_type_and_envelope_of_anthropic() {
         (Misdirected::WrongMethod, 405, "invalid_request_error"),
         (Misdirected::ForeignHost, 403, "permission_error"),
         (Misdirected::LongTarget, 414, "invalid_request_error"),
+        (Misdirected::BadHead, 400, "invalid_request_error"),
+        (Misdirected::LongHead, 431, "invalid_request_error"),
+        (Misdirected::SlowHead, 408, "invalid_request_error"),
     ] {
         assert_eq!((misdirected(cause, to).status, misdirected(cause, to).kind), (status, kind));
     }
