@@ -119,9 +119,13 @@ pub fn token_text(random: &[u8; 32]) -> NewToken {
     NewToken(format!("{PREFIX}{digits}{check}"))
 }
 
+/// The low base62 digits of the SHA-256, taken as a big-endian number. It is asked for each call, so the number is not divided as a whole.
 fn checksum(random: &str) -> String {
+    const SPAN: u64 = 62_u64.pow(6);
+    const { assert!(CHECK_DIGITS == 6) };
     let digest = sha2::Sha256::digest(random.as_bytes());
-    base62(&digest, CHECK_DIGITS)
+    let low = digest.iter().fold(0, |low: u64, byte| ((low << 8) | u64::from(*byte)) % SPAN);
+    base62(&low.to_be_bytes(), CHECK_DIGITS)
 }
 
 /// The low `count` base62 digits of a big-endian number, by repeated division.
@@ -157,6 +161,13 @@ mod tests {
             }
             let changed = String::from_utf8(bytes).unwrap_or_default();
             assert_eq!(TokenHash::of(&changed), Err(TokenError::Checksum), "{changed}");
+        }
+    }
+
+    #[test]
+    fn the_checksum_is_the_low_digits_of_the_whole_number() {
+        for text in (0..500).map(|number| format!("{number:030}")) {
+            assert_eq!(checksum(&text), base62(&sha2::Sha256::digest(text.as_bytes()), CHECK_DIGITS), "{text}");
         }
     }
 
