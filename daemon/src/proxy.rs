@@ -14,6 +14,7 @@ mod listen;
 mod mcp;
 mod metrics;
 mod models;
+mod pace;
 mod pages;
 mod probe;
 mod relay;

@@ -1,6 +1,7 @@
 //! Sockets and workers. One thread accepts and deals connections out in turn; each worker serves its own to their end.
 
 use super::line::{Answering, Line};
+use super::pace::Pace;
 use super::pages::Pages;
 use super::serve;
 use super::socket::Socket;
@@ -165,12 +166,14 @@ struct Worker {
 impl Worker {
     async fn run(mut self) {
         let attending = tokio::spawn(self.pages.gate.ledger().attend());
+        let pace = Arc::<Pace>::default();
+        let pacing = tokio::spawn(Arc::clone(&pace).keep());
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
                 accepted = self.queue.recv() => match accepted {
                     Some((stream, peer, permit)) => {
-                        connections.spawn(connection(Arc::clone(&self.pages), stream, peer, permit, self.draining.clone()));
+                        connections.spawn(connection(Arc::clone(&self.pages), stream, peer, permit, Arc::clone(&pace), self.draining.clone()));
                     }
                     None => break,
                 },
@@ -181,6 +184,7 @@ impl Worker {
             () = async { while connections.join_next().await.is_some() {} self.pages.gate.drained().await } => {}
             () = is_set(&mut self.aborted) => {}
         }
+        pacing.abort();
         attending.abort();
     }
 }
@@ -195,6 +199,7 @@ async fn connection(
     stream: std::net::TcpStream,
     peer: IpAddr,
     permit: OwnedSemaphorePermit,
+    pace: Arc<Pace>,
     mut draining: watch::Receiver<bool>,
 ) {
     let _permit = permit;
@@ -209,6 +214,7 @@ async fn connection(
     };
     let line = Arc::new(Line::new(stall));
     let service = service_fn(|request: Request<Incoming>| {
+        pace.called();
         let (pages, line, busy) = (Arc::clone(&pages), Arc::clone(&line), line.begin());
         async move {
             let is_chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
