@@ -2,7 +2,7 @@
 
 use crate::gate::{Active, Facts, Gate, Source};
 use crate::ledger::{Ledger, Options};
-use crate::os::{clock, limits, notify, text};
+use crate::os::{clock, limits, memory, notify};
 use crate::tools::gatekeeper::Gatekeeper;
 use crate::{control, proxy, tools};
 use aex_core::event::Outcome;
@@ -30,6 +30,7 @@ const SWEEP: Duration = Duration::from_secs(60);
 /// # Errors
 /// When the daemon cannot start, or the disk refuses what was promised.
 pub fn run(source: Source, active: Active) -> anyhow::Result<()> {
+    memory::bound_free();
     // One thread accepts and controls; calls have threads of their own.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
     let ended = runtime.block_on(serve(source, active));
@@ -72,9 +73,7 @@ async fn serve(source: Source, active: Active) -> anyhow::Result<()> {
     let pid_file = PidFile::write(&paths.pid_file)?;
     // Whoever hears that the daemon is ready may signal it at once.
     let signals = Signals::take().context("taking signals")?;
-    if let Err(fault) = text::give_back() {
-        tracing::debug!(%fault, "the text of the start stays in memory");
-    }
+    give_back();
     notify::ready(facts.listen);
     tracing::info!(listen = %facts.listen, epoch = ledger.epoch(), version = env!("CARGO_PKG_VERSION"), "serving");
 
@@ -148,6 +147,7 @@ async fn attend(keeper: &Gatekeeper, signals: Signals) -> bool {
     let mut sweep = tokio::time::interval(SWEEP);
     // The first tick is at once.
     let mut head = tokio::time::interval(HEAD);
+    let mut rest = Rest::default();
     let mut draining = gate.draining();
     let mut beat = pin!(beat(gate));
     let mut gather = pin!(gather(gate));
@@ -164,8 +164,35 @@ async fn attend(keeper: &Gatekeeper, signals: Signals) -> bool {
             _ = sweep.tick() => {
                 gate.forget_past();
                 end_overdue(gate).await;
+                rest.look(gate);
             }
         }
+    }
+}
+
+/// Whether the daemon rests: nothing has happened since the last look.
+#[derive(Default)]
+struct Rest {
+    /// The newest event at the last look.
+    seen: i64,
+    /// The newest event when memory was last given back.
+    rested: i64,
+}
+
+impl Rest {
+    /// What a busy time needed is not kept for a rest, and given back once in it.
+    fn look(&mut self, gate: &Gate) {
+        let head = gate.ledger().head().borrow().seq;
+        if std::mem::replace(&mut self.seen, head) == head && self.rested != head && gate.in_flight() == 0 {
+            self.rested = head;
+            give_back();
+        }
+    }
+}
+
+fn give_back() {
+    if let Err(fault) = memory::give_back() {
+        tracing::debug!(%fault, "memory was not given back");
     }
 }
 

@@ -5,9 +5,9 @@
 pub mod clock;
 pub mod failpoint;
 pub mod limits;
+pub mod memory;
 pub mod notify;
 pub mod paths;
 pub mod port;
 pub mod secret;
-pub mod text;
 pub mod usage;
