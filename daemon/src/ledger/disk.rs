@@ -37,8 +37,6 @@ struct Shared {
     wake_checkpointer: Condvar,
     /// Held by the writer for a group, and by the checkpointer while the WAL starts anew.
     writing: Mutex<()>,
-    /// The newest commit that is on disk.
-    newest: AtomicU64,
     /// Threads with tasks that wait for a flush.
     office: post::Office,
     /// The last group was written.
@@ -80,7 +78,6 @@ impl Disk {
             wake_flusher: Condvar::new(),
             wake_checkpointer: Condvar::new(),
             writing: Mutex::new(()),
-            newest: AtomicU64::new(0),
             office: post::Office::default(),
             writable: AtomicBool::new(true),
             damage: OnceLock::new(),
@@ -191,7 +188,7 @@ impl Disk {
 
     /// The newest commit that is known to be on disk.
     pub(super) fn newest(&self) -> u64 {
-        self.shared.newest.load(Ordering::SeqCst)
+        *self.flushed.borrow()
     }
 
     /// Whether two are the same.
@@ -296,6 +293,15 @@ struct Flusher {
     done: watch::Sender<u64>,
 }
 
+/// A flusher that panics never flushes again, and nobody waits for it.
+impl Drop for Flusher {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.shared.refuse();
+        }
+    }
+}
+
 impl Flusher {
     fn run(mut self) {
         while let Some(target) = self.next() {
@@ -310,7 +316,6 @@ impl Flusher {
             let took = clock::mono().saturating_sub(begun).as_micros();
             self.shared.flushing_us.fetch_add(u64::try_from(took).unwrap_or(u64::MAX), Ordering::Relaxed);
             self.shared.flushes.fetch_add(1, Ordering::Relaxed);
-            self.shared.newest.store(target, Ordering::SeqCst);
             self.done.send_replace(target);
             self.shared.office.flushed();
         }

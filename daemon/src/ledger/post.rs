@@ -122,11 +122,11 @@ impl Local {
     /// Wakes whoever waits for what is on disk by now.
     fn look(&mut self) {
         while !self.waiting.is_empty() {
+            // Said before anything is looked at: a flush that ends, or is refused, after this rings; one that was so before is seen.
+            self.mailbox.awaits_flush.store(true, Ordering::SeqCst);
             if self.disk.has_refused() {
                 return self.waiting.clear();
             }
-            // A flush that ends after this was said rings; one that ended before is seen.
-            self.mailbox.awaits_flush.store(true, Ordering::SeqCst);
             let newest = self.disk.newest();
             let mut woken = self.waiting.extract_if(.., |(commit, _)| *commit <= newest).peekable();
             if woken.peek().is_none() {
