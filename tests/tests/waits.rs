@@ -83,7 +83,8 @@ fn a_call_does_not_reach_another_program_that_is_not_trusted() {
     shop.configure(|server| (server["args"], server["price_usd"]) = (json!(["--silent"]), json!("0.25")));
     open(&gate);
     assert_eq!(held.answer().status, 200);
-    assert_eq!(waits.answer().status, 200);
+    let answer = waits.answer();
+    assert_eq!(answer.status, 200, "{answer}");
     let held = shop.events("call.held");
     let amounts: Vec<&Value> = held.iter().map(|held| &held["amount"]).collect();
     assert_eq!(amounts, ["0", "0", "250000000000"], "{held:?}");

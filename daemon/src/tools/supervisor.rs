@@ -243,7 +243,7 @@ impl Tools {
         let stopped: Vec<oneshot::Receiver<()>> = {
             let state = lock(&self.0.state);
             let slot = state.servers.get(server).ok_or_else(|| ToolFault::Unknown { server: server.to_owned() })?;
-            slot.instances.values().map(|instance| instance.stop(Order::Stop, How::Gently, why)).collect()
+            slot.instances.values().map(|instance| instance.stop(How::Gently, why)).collect()
         };
         for done in stopped {
             // Its sender is dropped when that is done.
@@ -290,7 +290,7 @@ impl Tools {
         let ended: Vec<oneshot::Receiver<()>> = {
             let mut state = lock(&self.0.state);
             let instances = state.servers.values_mut().flat_map(|slot| slot.instances.extract_if(is_of).collect::<Vec<_>>());
-            instances.map(|(_, instance)| instance.stop(Order::End, How::Kill, "its run is over")).collect()
+            instances.map(|(_, instance)| instance.end(How::Kill, "its run is over")).collect()
         };
         for done in ended {
             // Its sender is dropped when that is done.
@@ -363,11 +363,11 @@ impl Inner {
 
 impl Slot {
     fn leave(&self, why: &str) -> Vec<oneshot::Receiver<()>> {
-        self.instances.values().map(|instance| instance.stop(Order::End, How::Drain, why)).collect()
+        self.instances.values().map(|instance| instance.end(How::Drain, why)).collect()
     }
 
     fn leave_now(self, why: &str) -> Vec<oneshot::Receiver<()>> {
-        let ended = self.instances.values().map(|instance| instance.stop(Order::End, How::Gently, why));
+        let ended = self.instances.values().map(|instance| instance.end(How::Gently, why));
         ended.chain(self.leaving).collect()
     }
 }

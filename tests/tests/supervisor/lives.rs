@@ -218,6 +218,30 @@ async fn a_new_configuration_ends_only_what_it_changes() {
 }
 
 #[tokio::test]
+async fn whoever_waits_for_a_place_while_the_configuration_changes_gets_one_at_the_new_process() {
+    for _ in 0..20 {
+        let mut old = scripted("tool", &[]);
+        old.bounds.concurrency = 1;
+        let mut new = old.clone();
+        new.args.push("--bad-tool".to_owned());
+        let shop = Shop::open(vec![old]);
+        let first = within("the first place", shop.tools.enter("tool", &AGENT)).await.unwrap();
+        let second = shop.tools.enter("tool", &AGENT);
+        tokio::pin!(second);
+        tokio::select! {
+            biased;
+            entry = &mut second => panic!("one call at a time: {entry:?}"),
+            () = std::future::ready(()) => {}
+        }
+        shop.tools.replace(vec![new.clone()]).unwrap();
+        // Whatever the task of the old process has heard by now.
+        drop(first);
+        let entry = within("the second place", second).await.unwrap();
+        assert_eq!(entry.server().args, new.args);
+    }
+}
+
+#[tokio::test]
 async fn the_end_of_the_daemon_is_the_end_of_all_servers() {
     let shop = Shop::open(vec![scripted("one", &[]), scripted("two", &["--stubborn"])]);
     let mut pids = Vec::new();

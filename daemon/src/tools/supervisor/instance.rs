@@ -15,7 +15,7 @@ use super::{Caller, Scope};
 use crate::os::clock;
 use aex_proto::sandbox::Level;
 use aex_proto::value::AccountId;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
@@ -100,6 +100,8 @@ pub(super) struct Instance {
     pub(super) scope: Scope,
     pub(super) phase: watch::Sender<Phase>,
     pub(super) orders: mpsc::UnboundedSender<Order>,
+    /// It was told to end itself. The phase says so when its task has heard of it.
+    is_over: AtomicBool,
     pub(super) facts: Mutex<Facts>,
     pub(super) seen: Arc<Seen>,
     pub(super) journal: Arc<Journal>,
@@ -138,6 +140,7 @@ impl Instance {
             scope,
             phase: watch::Sender::new(Phase::Stopped(None)),
             orders,
+            is_over: AtomicBool::new(false),
             facts: Mutex::new(Facts::default()),
             seen: Arc::default(),
             journal,
@@ -233,6 +236,7 @@ impl Instance {
             match now {
                 // One that is closed is told to have ended in a moment.
                 Phase::Ready(ready) if ready.session.is_closed() => {}
+                Phase::Ready(_) if self.is_over.load(Ordering::Acquire) => return Err(Refusal::Gone),
                 Phase::Ready(ready) => return Ok(ready),
                 Phase::Gone => return Err(Refusal::Gone),
                 Phase::Failed(why) => return Err(self.failed(&why).into()),
@@ -280,8 +284,18 @@ impl Instance {
         pid.map_or_else(Vec::new, |pid| self.journal.last_words(LAST_WORDS, pid))
     }
 
-    /// Ends its process, or itself; what comes back resolves when that is done.
-    pub(super) fn stop(&self, order: impl FnOnce(Stop) -> Order, how: How, why: &str) -> oneshot::Receiver<()> {
+    /// Ends its process; what comes back resolves when that is done.
+    pub(super) fn stop(&self, how: How, why: &str) -> oneshot::Receiver<()> {
+        self.order(Order::Stop, how, why)
+    }
+
+    /// Ends its process, and itself: no further call gets a place. What comes back resolves when that is done.
+    pub(super) fn end(&self, how: How, why: &str) -> oneshot::Receiver<()> {
+        self.is_over.store(true, Ordering::Release);
+        self.order(Order::End, how, why)
+    }
+
+    fn order(&self, order: impl FnOnce(Stop) -> Order, how: How, why: &str) -> oneshot::Receiver<()> {
         let (done, is_done) = oneshot::channel();
         drop(self.orders.send(order(Stop { how, why: why.to_owned(), _done: done })));
         is_done
