@@ -51,11 +51,12 @@ static struct slot {
     int what;
     char file;        /* d, w, j, f: as in the orders; 0 for a socket */
     uint32_t object;
+    uint32_t told;    /* failed flushes of its file that it knows of */
     int64_t ports;
 } slots[FDS];
 
 /* Files by inode. A name that is gone frees its inode for another file. */
-static struct { dev_t device; ino_t inode; int living; } objects[OBJECTS];
+static struct { dev_t device; ino_t inode; int living; uint32_t failures; } objects[OBJECTS];
 static uint32_t object_count, socket_count;
 
 static atomic_uint_fast64_t counter;
@@ -220,6 +221,7 @@ static void opened(int fd, const char *path, char file, int is_new, uint64_t sta
         objects[object].living = 1;
     }
     slot->object = object;
+    slot->told = objects[object].failures;
     slot->file = file;
     slot->what = WATCHED;
     leave(before);
@@ -418,6 +420,19 @@ int fallocate64(int fd, int mode, off_t at, off_t length) { return allocate_any(
 int posix_fallocate(int fd, off_t at, off_t length) { return allocate_any(fd, 0, at, length) == 0 ? 0 : errno; }
 int posix_fallocate64(int fd, off_t at, off_t length) { return allocate_any(fd, 0, at, length) == 0 ? 0 : errno; }
 
+/*
+ * As Linux does it since 4.13 (errseq_t): a failure is told once to each descriptor that was open then. One that is opened later, or asks
+ * again, hears that all is well.
+ */
+static int failed(struct slot *slot, int is_ordered) {
+    sigset_t before = enter();
+    if (is_ordered) objects[slot->object].failures++;
+    int is_news = slot->told != objects[slot->object].failures;
+    slot->told = objects[slot->object].failures;
+    leave(before);
+    return is_news;
+}
+
 static int sync_any(int fd, int (*real)(int)) {
     begin();
     struct slot *slot = slot_of(fd);
@@ -425,8 +440,8 @@ static int sync_any(int fd, int (*real)(int)) {
     int order = ordered("sync", slot->file);
     uint64_t start = tick();
     int result = 0;
-    if (order > 0) {
-        errno = order;
+    if (failed(slot, order > 0)) {
+        errno = order > 0 ? order : EIO;
         result = -1;
     } else if (log_fd < 0) {
         result = real(fd);

@@ -239,7 +239,8 @@ impl Disk {
     }
 }
 
-/// A descriptor of the `-wal` file of our own: SQLite's may not be used from another thread.
+/// A descriptor of the `-wal` file of our own: SQLite's may not be used from another thread. A flush that fails in one thread while
+/// another begins one fails for that, too: Linux tells it to each descriptor that was open then, and to no later one (fsync(2)).
 #[derive(Debug)]
 struct Wal {
     path: PathBuf,
@@ -248,17 +249,29 @@ struct Wal {
 
 impl Wal {
     fn new(database: &Path) -> Wal {
-        Wal { path: wal_of(database), open: None }
+        let mut wal = Wal { path: wal_of(database), open: None };
+        if let Err(fault) = wal.file() {
+            // The first flush says the same, if it is still so.
+            tracing::debug!(%fault, "the log cannot be opened yet");
+        }
+        wal
     }
 
     /// Flushes the file that is now at the path, whichever it is.
     fn flush(&mut self) -> std::io::Result<()> {
+        self.file()?.sync_data()
+    }
+
+    fn file(&mut self) -> std::io::Result<&File> {
         let inode = std::fs::metadata(&self.path)?.ino();
-        if self.open.as_ref().is_none_or(|(held, _)| *held != inode) {
-            let file = File::options().read(true).write(true).open(&self.path)?;
-            self.open = Some((file.metadata()?.ino(), file));
-        }
-        self.open.as_ref().map_or(Ok(()), |(_, file)| file.sync_data())
+        let open = match self.open.take().filter(|(held, _)| *held == inode) {
+            Some(open) => open,
+            None => {
+                let file = File::options().read(true).write(true).open(&self.path)?;
+                (file.metadata()?.ino(), file)
+            }
+        };
+        Ok(&self.open.insert(open).1)
     }
 }
 
