@@ -4,7 +4,7 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
 
 use aex_tests::ask::{chat, chat_with};
-use aex_tests::client::{Answer, Connection, End};
+use aex_tests::client::{self, Answer, Connection, End};
 use aex_tests::house::House;
 use aex_tests::ledger::{self, last, settled_and_audited};
 use aex_tests::provider::{At, Cut, Ended, How, Script};
@@ -234,6 +234,38 @@ fn who_asks_whether_to_send_a_body_is_told_before_it_is_sent() {
         drop(connection.rest());
     }
     assert_eq!(settled_and_audited(&house.daemon, &house.provider).exact, 1);
+}
+
+#[test]
+fn a_refused_request_is_read_to_its_end_before_the_answer_so_that_its_client_sees_it() {
+    let house = House::new(|config| config);
+    let long = format!("/v1/{}", "x".repeat(9_000));
+    let rows = [
+        ("POST /v1/chat/completions", "127.0.0.1", "", 401),
+        ("POST /v1/responses", "127.0.0.1", "authorization: Bearer nobody\r\n", 401),
+        ("POST /mcp", "127.0.0.1", "", 401),
+        ("POST /mcp", "127.0.0.1", "origin: https://elsewhere.example\r\n", 403),
+        ("PUT /mcp", "127.0.0.1", "", 405),
+        ("POST /aex/v1/tools/execute", "127.0.0.1", "", 401),
+        ("POST /health", "127.0.0.1", "", 405),
+        ("PUT /v1/messages", "127.0.0.1", "", 405),
+        ("POST /nowhere", "127.0.0.1", "", 404),
+        ("POST /v1/chat/completions", "elsewhere.example", "", 403),
+        (&format!("POST {long}"), "127.0.0.1", "", 414),
+        ("POST /v1/responses", "127.0.0.1", "connection: upgrade\r\nupgrade: websocket\r\n", 426),
+    ];
+    for (line, host, more, status) in rows {
+        let mut connection = Connection::open(&house.daemon.url());
+        let head = format!("{line} HTTP/1.1\r\nhost: {host}\r\n{more}content-type: application/json\r\ncontent-length: 9\r\n\r\n");
+        connection.send(head.as_bytes()).expect("send");
+        // The head has been there for long when the body comes.
+        assert_eq!(client::get(&format!("{}/health", house.daemon.url()), "").status, 200);
+        connection.send(br#"{"a": 12}"#).unwrap_or_else(|fault| panic!("{line}: {fault}"));
+        let answer = connection.answer().unwrap_or_else(|fault| panic!("{line}: {fault}"));
+        assert_eq!(answer.status, status, "{line}: {answer}");
+        connection.request("GET", "/health", &[], b"").unwrap_or_else(|fault| panic!("{line}: {fault}"));
+        assert_eq!(connection.answer().unwrap_or_else(|fault| panic!("{line}: {fault}")).status, 200, "{line}");
+    }
 }
 
 #[test]

@@ -11,8 +11,11 @@ use aex_core::decision::Denial;
 use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderMap};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::sync::oneshot;
 
 /// The largest plain answer that is read, in bytes.
 const MAX_ANSWER: usize = 64 << 20;
@@ -26,7 +29,7 @@ const UNREAD_FOR: Duration = Duration::from_secs(2);
 /// Reads a request's body, under the limits of the settings.
 pub(super) async fn read(headers: &HeaderMap, mut body: Incoming, settings: &Settings) -> Result<Bytes, Denial> {
     let (limit, idle) = (settings.max_body.value, settings.body_idle.value);
-    if hyper::body::Body::size_hint(&body).lower() > u64::try_from(limit).unwrap_or(u64::MAX) {
+    if body.size_hint().lower() > u64::try_from(limit).unwrap_or(u64::MAX) {
         skip_unasked(headers, body).await;
         return Err(too_large(limit));
     }
@@ -54,16 +57,21 @@ fn too_large(limit: usize) -> Denial {
     Denial::TooLarge { limit: u64::try_from(limit).unwrap_or(u64::MAX) }
 }
 
-/// Drops a body that is on its way. A client that asked first (`expect: 100-continue`) is told no instead, and sends none.
+/// A client that asks first (`expect: 100-continue`) is told no instead, and sends none.
+fn is_coming(headers: &HeaderMap) -> bool {
+    !headers.contains_key(header::EXPECT)
+}
+
+/// Drops a body that is on its way.
 pub(super) async fn skip_unasked(headers: &HeaderMap, body: Incoming) {
-    if !headers.contains_key(header::EXPECT) {
+    if is_coming(headers) {
         skip(body).await;
     }
 }
 
 /// Reads and drops some of a body that nobody wants: a client that is still sending would not see the answer before the
 /// connection closes.
-async fn skip(mut body: Incoming) {
+pub(super) async fn skip(mut body: Incoming) {
     let reading = async {
         let mut seen = 0;
         while let Some(Ok(frame)) = body.frame().await {
@@ -75,6 +83,45 @@ async fn skip(mut body: Incoming) {
     };
     // A client that takes longer gets its answer and a closed connection.
     let _in_time = tokio::time::timeout(UNREAD_FOR, reading).await;
+}
+
+/// A body that is lent to a page. What the page leaves of one that is on its way comes back.
+pub(super) struct Lent {
+    body: Option<Incoming>,
+    back: Option<oneshot::Sender<Incoming>>,
+}
+
+impl Lent {
+    pub(super) fn new(headers: &HeaderMap, body: Incoming) -> (Lent, oneshot::Receiver<Incoming>) {
+        let (back, left) = oneshot::channel();
+        (Lent { body: Some(body), back: is_coming(headers).then_some(back) }, left)
+    }
+}
+
+impl Body for Lent {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        self.body.as_mut().map_or(Poll::Ready(None), |body| Pin::new(body).poll_frame(cx))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.as_ref().map_or_else(SizeHint::default, Body::size_hint)
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let (Some(body), Some(back)) = (self.body.take().filter(|body| !body.is_end_stream()), self.back.take()) {
+            // A receiver that has gone needs none of it: the request was given up.
+            drop(back.send(body));
+        }
+    }
 }
 
 /// Why an answer was not read whole.

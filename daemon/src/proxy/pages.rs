@@ -1,5 +1,6 @@
 //! All pages but the governed call: an axum router.
 
+use super::body::{self, Lent};
 use super::mcp::Mcp;
 use super::models;
 use super::reply::{self, REQUEST_ID, Reply};
@@ -96,9 +97,14 @@ impl Pages {
     }
 
     /// A page of the router.
-    pub(super) async fn page(&self, peer: IpAddr, mut request: Request<Incoming>) -> Response<Reply> {
-        request.extensions_mut().insert(Peer(peer));
-        let Ok(page) = self.router.clone().oneshot(request.map(axum::body::Body::new)).await;
+    pub(super) async fn page(&self, peer: IpAddr, request: Request<Incoming>) -> Response<Reply> {
+        let (mut head, body) = request.into_parts();
+        let (body, mut left) = Lent::new(&head.headers, body);
+        head.extensions.insert(Peer(peer));
+        let Ok(page) = self.router.clone().oneshot(Request::from_parts(head, axum::body::Body::new(body))).await;
+        if let Ok(unread) = left.try_recv() {
+            body::skip(unread).await;
+        }
         if page.headers().contains_key(REQUEST_ID) {
             return page.map(Reply::Page);
         }

@@ -26,7 +26,7 @@ use aex_core::event::{Outcome, ResponseStored};
 use aex_core::policy::Changed;
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -39,39 +39,51 @@ const MAX_TARGET: usize = 8 << 10;
 pub(super) async fn handle(pages: Arc<Pages>, line: Arc<Line>, peer: IpAddr, request: Request<Incoming>) -> Response<Reply> {
     let path = request.uri().path();
     let dialect = Dialect::at(path);
-    let misdirected = |cause| {
-        let to = Addressee::of_page(pages.gate.next_request(), Shape::at(path));
+    let place = if dialect.is_none() { StoredPath::at(path) } else { None };
+    if let Some(refused) = misdirected(&pages, dialect, place.as_ref(), &request) {
+        let (head, body) = request.into_parts();
+        body::skip_unasked(&head.headers, body).await;
+        return refused;
+    }
+    match (dialect, place) {
+        (Some(dialect), _) => call(&pages.gate, dialect, line, peer, request).await,
+        // Boxed: what is rare is not to make the future of each call larger.
+        (None, Some(place)) => Box::pin(stored::serve(&pages.gate, place, peer, request)).await,
+        (None, None) => Box::pin(pages.page(peer, request)).await,
+    }
+}
+
+/// What is said to a request that is not meant for this daemon, or not for what is at its path.
+fn misdirected(
+    pages: &Pages,
+    dialect: Option<Dialect>,
+    place: Option<&StoredPath>,
+    request: &Request<Incoming>,
+) -> Option<Response<Reply>> {
+    let refused = |cause| {
+        let to = Addressee::of_page(pages.gate.next_request(), Shape::at(request.uri().path()));
         reply::refusal(&denial::misdirected(cause, to), to)
     };
-    let takes = |methods: &str| methods.split(", ").any(|method| method == request.method().as_str());
-    let not_taken = |methods| {
-        let mut refused = misdirected(Misdirected::WrongMethod);
-        refused.headers_mut().insert(header::ALLOW, HeaderValue::from_static(methods));
-        refused
-    };
-    if !pages.serves_host(&request) {
-        return misdirected(Misdirected::ForeignHost);
+    if !pages.serves_host(request) {
+        return Some(refused(Misdirected::ForeignHost));
     }
     if headers::asks_for_websocket(request.headers()) {
         // Codex tries a WebSocket first, and goes on over HTTP when it reads this.
-        let mut refused = misdirected(Misdirected::WebSocket);
+        let mut refused = refused(Misdirected::WebSocket);
         refused.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("HTTP/1.1"));
         refused.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-        return refused;
+        return Some(refused);
     }
     if request.uri().path_and_query().is_some_and(|target| target.as_str().len() > MAX_TARGET) {
-        return misdirected(Misdirected::LongTarget);
+        return Some(refused(Misdirected::LongTarget));
     }
-    match dialect {
-        Some(dialect) if request.method() == Method::POST => call(&pages.gate, dialect, line, peer, request).await,
-        Some(_) => not_taken("POST"),
-        None => match StoredPath::at(path) {
-            // Boxed: what is rare is not to make the future of each call larger.
-            Some(place) if takes(place.rest.methods()) => Box::pin(stored::serve(&pages.gate, place, peer, request)).await,
-            Some(place) => not_taken(place.rest.methods()),
-            None => Box::pin(pages.page(peer, request)).await,
-        },
+    let methods = if dialect.is_some() { "POST" } else { place?.rest.methods() };
+    if methods.split(", ").any(|method| method == request.method().as_str()) {
+        return None;
     }
+    let mut refused = refused(Misdirected::WrongMethod);
+    refused.headers_mut().insert(header::ALLOW, HeaderValue::from_static(methods));
+    Some(refused)
 }
 
 /// A governed call, from its headers to the head of its answer.
