@@ -6,6 +6,8 @@
 mod answers;
 #[path = "mcp/context.rs"]
 mod context;
+#[path = "mcp/direct.rs"]
+mod direct;
 #[path = "mcp/door.rs"]
 mod door;
 #[path = "mcp/law.rs"]

@@ -5,6 +5,7 @@
 
 mod calls;
 mod changes;
+mod direct;
 mod gateway;
 mod listeners;
 mod told;
@@ -27,6 +28,7 @@ use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response as Page};
 use bytes::Bytes;
 use calls::Calls;
+use direct::Plain;
 use gateway::Gateway;
 use listeners::{Listeners, Listening};
 use rmcp::model::{ErrorCode, ProtocolVersion};
@@ -48,6 +50,7 @@ const NO_STREAM: ProtocolVersion = ProtocolVersion::V_2026_07_28;
 /// What serves the messages.
 pub(super) struct Mcp {
     service: StreamableHttpService<Gateway, NeverSessionManager>,
+    gateway: Gateway,
     calls: Calls,
     listeners: Listeners,
 }
@@ -73,8 +76,9 @@ impl Mcp {
             .with_legacy_session_mode(false)
             .with_json_response(true)
             .with_max_request_body_bytes(MAX_MESSAGE);
-        let service = StreamableHttpService::new(move || Ok(gateway.clone()), Arc::new(NeverSessionManager::default()), config);
-        Mcp { service, calls, listeners: Listeners::default() }
+        let served = gateway.clone();
+        let service = StreamableHttpService::new(move || Ok(served.clone()), Arc::new(NeverSessionManager::default()), config);
+        Mcp { service, gateway, calls, listeners: Listeners::default() }
     }
 }
 
@@ -133,12 +137,12 @@ async fn message(here: &Here, mut caller: Caller, request: Request) -> Page {
         Ok(bytes) => bytes,
         Err(denial) => return refused(&denial),
     };
-    let read = match read(&bytes) {
+    let mut read = match read(&bytes) {
         Ok(read) => read,
         Err(why) => return refused(&malformed(why)),
     };
     let method = read.get("method").and_then(Value::as_str).unwrap_or_default();
-    if method == "tools/call"
+    if method == direct::CALL
         && let Some(why) = odd_call(&read)
     {
         here.gate.refused(caller.to.request, Some(&caller.view), &malformed(why.to_owned()), Evidence::default());
@@ -154,6 +158,9 @@ async fn message(here: &Here, mut caller: Caller, request: Request) -> Page {
         // Every message is a connection of its own to the SDK, so it could not know which call is meant.
         here.mcp.calls.cancel(caller.view.named.id, &read["params"]["requestId"]);
         return StatusCode::ACCEPTED.into_response();
+    }
+    if let Some(call) = Plain::of(&head.headers, &mut read) {
+        return call.answered(&here.mcp.gateway, &caller).await;
     }
     for secret in [header::AUTHORIZATION, header::COOKIE, header::HeaderName::from_static("x-api-key")] {
         head.headers.remove(secret);

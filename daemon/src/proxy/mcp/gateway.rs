@@ -3,15 +3,15 @@
 use super::calls::Calls;
 use super::{Caller, changes, told, uri};
 use crate::gate::{Entered, Evidence};
-use crate::tools::gatekeeper::{Gatekeeper, Input, Offered, Unmade, Wanted};
+use crate::tools::gatekeeper::{Gatekeeper, Input, Made, Offered, Unmade, Wanted};
 use crate::tools::supervisor::{Answer, Progress};
 
 use rmcp::RoleServer;
 use rmcp::model::{
     CacheScope, CallToolRequestParams, CallToolResponse, CallToolResult, ErrorData, GetPromptRequestParams, GetPromptResponse,
-    Implementation, InputRequiredResult, ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult, ListToolsResult,
-    PaginatedRequestParams, ProgressNotificationParam, ProtocolVersion, ReadResourceRequestParams, ReadResourceResponse, ResultType,
-    ServerCapabilities, ServerConfig, ServerResult, SubscriptionFilter, Tool,
+    Implementation, InputRequiredResult, JsonObject, ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult, ListToolsResult,
+    PaginatedRequestParams, ProgressNotificationParam, ProtocolVersion, ReadResourceRequestParams, ReadResourceResponse, RequestId,
+    ResultType, ServerCapabilities, ServerConfig, ServerResult, SubscriptionFilter, Tool,
 };
 use rmcp::service::{RequestContext, SubscriptionContext};
 use std::pin::pin;
@@ -58,6 +58,42 @@ impl Gateway {
         })
     }
 
+    /// A call of a tool as its caller wrote it, taken into the rates.
+    fn begun(&self, caller: &Caller, params: CallToolRequestParams) -> Result<Begun<'_>, Unmade> {
+        let entered = self.enter(caller)?;
+        let CallToolRequestParams { name, arguments, input_responses, request_state, .. } = params;
+        let input = Input::of(input_responses, request_state);
+        Ok(Begun { keeper: &self.keeper, entered, tool: name.into_owned(), arguments: arguments.unwrap_or_default(), input })
+    }
+
+    /// A call of a tool that comes without the SDK, and as the SDK would answer it. The call ends when this is dropped.
+    pub(super) async fn direct(
+        &self,
+        caller: &Caller,
+        number: &RequestId,
+        params: CallToolRequestParams,
+        version: &ProtocolVersion,
+    ) -> Result<ServerResult, ErrorData> {
+        let response = match self.begun(caller, params) {
+            Err(unmade) => told::of_call(&unmade, caller.to).map(CallToolResponse::Complete),
+            Ok(begun) => {
+                let place = self.calls.join(caller.view.named.id, number);
+                let tool = begun.tool.clone();
+                let made = tokio::select! {
+                    biased;
+                    () = place.cancelled() => None,
+                    made = begun.call(None) => Some(made),
+                };
+                ended(caller, &tool, made, Some(version))
+            }
+        };
+        let mut result = ServerResult::from(response?);
+        if version.has_initialize() {
+            result.strip_result_type_for_legacy_peer();
+        }
+        Ok(result)
+    }
+
     /// Waits for an answer, passes its progress on, and stops when nobody wants it any more: then there is none.
     async fn attended<T>(
         &self,
@@ -95,6 +131,39 @@ impl Gateway {
     }
 }
 
+/// A call that is about to be made.
+struct Begun<'a> {
+    keeper: &'a Gatekeeper,
+    entered: Entered,
+    tool: String,
+    arguments: JsonObject,
+    input: Option<Input>,
+}
+
+impl Begun<'_> {
+    async fn call(self, progress: Option<mpsc::Sender<Progress>>) -> Result<Made, Unmade> {
+        let Begun { keeper, entered, tool, arguments, input } = self;
+        keeper.call(entered, Wanted { tool, arguments, progress, asks: None, input }).await
+    }
+}
+
+/// What a caller is told of its call; without an outcome it was cancelled.
+fn ended(
+    caller: &Caller,
+    tool: &str,
+    made: Option<Result<Made, Unmade>>,
+    version: Option<&ProtocolVersion>,
+) -> Result<CallToolResponse, ErrorData> {
+    match made {
+        None => Ok(told::result(&format!("the call of `{tool}` was cancelled. (request {})", caller.to.request)).into()),
+        Some(Ok(made)) => match made.answer {
+            Answer::Complete(result) => Ok(complete(&made.server, result).into()),
+            Answer::InputRequired(wanted) => asked(*wanted, version).map(CallToolResponse::InputRequired),
+        },
+        Some(Err(unmade)) => told::of_call(&unmade, caller.to).map(CallToolResponse::Complete),
+    }
+}
+
 impl rmcp::ServerHandler for Gateway {
     fn get_info(&self) -> ServerConfig {
         let capabilities = ServerCapabilities::builder()
@@ -123,25 +192,13 @@ impl rmcp::ServerHandler for Gateway {
 
     async fn call_tool(&self, params: CallToolRequestParams, context: RequestContext<RoleServer>) -> Result<CallToolResponse, ErrorData> {
         let caller = caller(&context)?;
-        let entered = match self.enter(&caller) {
-            Ok(entered) => entered,
+        let make = match self.begun(&caller, params) {
+            Ok(make) => make,
             Err(unmade) => return told::of_call(&unmade, caller.to).map(CallToolResponse::Complete),
         };
-        let CallToolRequestParams { name, arguments, input_responses, request_state, .. } = params;
-        let tool = name.into_owned();
-        let input = Input::of(input_responses, request_state);
-        let make = |progress| {
-            let wanted = Wanted { tool: tool.clone(), arguments: arguments.unwrap_or_default(), progress, asks: None, input };
-            self.keeper.call(entered, wanted)
-        };
-        match self.attended(&caller, &context, make).await {
-            None => Ok(told::result(&format!("the call of `{tool}` was cancelled. (request {})", caller.to.request)).into()),
-            Some(Ok(made)) => match made.answer {
-                Answer::Complete(result) => Ok(complete(&made.server, result).into()),
-                Answer::InputRequired(wanted) => asked(*wanted, &context).map(CallToolResponse::InputRequired),
-            },
-            Some(Err(unmade)) => told::of_call(&unmade, caller.to).map(CallToolResponse::Complete),
-        }
+        let tool = make.tool.clone();
+        let made = self.attended(&caller, &context, |progress| make.call(progress)).await;
+        ended(&caller, &tool, made, context.protocol_version().as_ref())
     }
 
     async fn list_resources(
@@ -198,7 +255,9 @@ impl rmcp::ServerHandler for Gateway {
                 read.contents.iter_mut().for_each(|contents| uri::map_contents(&server, contents));
                 Ok(read.into())
             }
-            Ok(ServerResult::InputRequiredResult(wanted)) => asked(wanted, &context).map(ReadResourceResponse::InputRequired),
+            Ok(ServerResult::InputRequiredResult(wanted)) => {
+                asked(wanted, context.protocol_version().as_ref()).map(ReadResourceResponse::InputRequired)
+            }
             Ok(_) => Err(ErrorData::internal_error(format!("the tool server `{server}` answered with something else"), None)),
             Err(unmade) => Err(refused(&unmade)),
         }
@@ -237,7 +296,9 @@ impl rmcp::ServerHandler for Gateway {
                 prompt.messages.iter_mut().for_each(|message| uri::map_block(&server, &mut message.content));
                 Ok(prompt.into())
             }
-            ServerResult::InputRequiredResult(wanted) => asked(wanted, &context).map(GetPromptResponse::InputRequired),
+            ServerResult::InputRequiredResult(wanted) => {
+                asked(wanted, context.protocol_version().as_ref()).map(GetPromptResponse::InputRequired)
+            }
             _ => Err(ErrorData::internal_error(format!("the tool server `{server}` answered with something else"), None)),
         }
     }
@@ -317,8 +378,8 @@ fn complete(server: &str, mut result: CallToolResult) -> CallToolResult {
 }
 
 /// Passes on that a server wants input; only one whose configuration lets it ask gets so far. Older clients have no way to give it.
-fn asked(wanted: InputRequiredResult, context: &RequestContext<RoleServer>) -> Result<InputRequiredResult, ErrorData> {
-    if context.protocol_version().is_some_and(|version| version >= ProtocolVersion::V_2026_07_28) {
+fn asked(wanted: InputRequiredResult, version: Option<&ProtocolVersion>) -> Result<InputRequiredResult, ErrorData> {
+    if version.is_some_and(|version| !version.has_initialize()) {
         return Ok(wanted);
     }
     let message = "Error: the tool asks for input, which clients before revision 2026-07-28 cannot give.";
