@@ -77,6 +77,12 @@ fn a_message_has_one_form() {
         format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"old__echo","arguments":{arguments}}}}}"#)
     };
     bad(call(r#"{"text":"allowed","text":"forbidden"}"#).as_bytes(), 400, -32600, r#"the key "text" stands twice"#);
+    for arguments in [r#"{"$serde_json::private::RawValue":"{}"}"#, r#"{"text":[{"$serde_json::private::RawValue":"\"forbidden\""}]}"#] {
+        bad(call(arguments).as_bytes(), 400, -32600, "means something else to some programs");
+        let body = format!(r#"{{"tool":"old.echo","arguments":{arguments}}}"#);
+        let plain = post_bytes(&format!("{}/aex/v1/tools/execute", daemon.url()), &[auth, JSON], body.as_bytes());
+        assert_eq!((plain.status, plain.code().as_str()), (400, "invalid_request_error"), "{plain}");
+    }
     bad(call(r#"{"n":123456789012345678901234567890}"#).as_bytes(), 400, -32600, "does not fit 64 bits");
     bad(call(&format!("{}1{}", r#"{"a":"#.repeat(70), "}".repeat(70))).as_bytes(), 400, -32600, "levels deep");
     bad(&vec![b' '; (4 << 20) + 1], 413, -32000, "larger than 4194304 bytes");

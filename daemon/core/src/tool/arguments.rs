@@ -10,6 +10,9 @@ use std::fmt;
 pub const MAX_DEPTH: usize = 64;
 /// Longest text of all arguments.
 pub const MAX_BYTES: usize = 4 << 20;
+/// How the keys begin by which `serde_json`, with some of its features, passes raw texts and numbers on: its parsers take an object with one
+/// for the value that is written in it, so that a tool could see another one than was judged (`serde_json::value::RawValue`).
+const RESERVED: &str = "$serde_json::private::";
 /// Longest piece of a text that an error repeats, in characters.
 const SHOWN_CHARS: usize = 60;
 
@@ -29,6 +32,9 @@ pub enum Malformed {
     /// Some programs take the first one, some the last one.
     #[error("the key \"{0}\" stands twice in an object")]
     Duplicate(String),
+    /// Some programs take an object with this key for the JSON text that it holds.
+    #[error("the key \"{0}\" means something else to some programs")]
+    Reserved(String),
     /// A whole number that no 64 bits hold: programs round it, each in its own way.
     #[error("the number {0} does not fit 64 bits")]
     Number(String),
@@ -66,10 +72,9 @@ impl Arguments {
     /// Takes what a parser made of a text already; whoever reads the text itself calls [`Arguments::parse`], which sees more.
     ///
     /// # Errors
-    /// When they are too deep.
+    /// When they are too deep, or have a key that is not taken.
     pub fn from_map(map: Map<String, Value>) -> Result<Arguments, Malformed> {
-        let is_flat = map.values().all(|value| is_within(value, MAX_DEPTH.saturating_sub(1)));
-        is_flat.then_some(Arguments(map)).ok_or(Malformed::TooDeep)
+        look(&map, MAX_DEPTH).map(|()| Arguments(map))
     }
 
     /// The arguments by name.
@@ -85,12 +90,23 @@ impl Arguments {
     }
 }
 
-fn is_within(value: &Value, levels: usize) -> bool {
-    let below = |value: &Value| levels.checked_sub(1).is_some_and(|levels| is_within(value, levels));
+/// Looks through the members of an object that may have so many levels.
+fn look(members: &Map<String, Value>, levels: usize) -> Result<(), Malformed> {
+    let below = levels.checked_sub(1).ok_or(Malformed::TooDeep)?;
+    if let Some(key) = members.keys().find(|key| key.starts_with(RESERVED)) {
+        return Err(Malformed::Reserved(shown(key)));
+    }
+    members.values().try_for_each(|value| look_at(value, below))
+}
+
+fn look_at(value: &Value, levels: usize) -> Result<(), Malformed> {
     match value {
-        Value::Array(items) => levels > 0 && items.iter().all(below),
-        Value::Object(members) => levels > 0 && members.values().all(below),
-        _ => true,
+        Value::Object(members) => look(members, levels),
+        Value::Array(items) => {
+            let below = levels.checked_sub(1).ok_or(Malformed::TooDeep)?;
+            items.iter().try_for_each(|item| look_at(item, below))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -219,6 +235,9 @@ impl<'de> Visitor<'de> for Strict<'_> {
             if map.contains_key(&key) {
                 return Err(self.refuse(Malformed::Duplicate(shown(&key))));
             }
+            if key.starts_with(RESERVED) {
+                return Err(self.refuse(Malformed::Reserved(shown(&key))));
+            }
             let value = members.next_value_seed(below)?;
             map.insert(key, value);
         }
@@ -242,6 +261,14 @@ mod tests {
         // The same key, spelled in two ways.
         refuse(r#"{"path": "/a", "p\u0061th": "/b"}"#, "the key \"path\" stands twice in an object");
         refuse(r#"{"a": [{"x": 1, "x": 1}]}"#, "the key \"x\" stands twice in an object");
+        for key in ["$serde_json::private::RawValue", "$serde_json::private::Number"] {
+            let wanted = format!("the key \"{key}\" means something else to some programs");
+            refuse(&format!(r#"{{"{key}": "[1]"}}"#), &wanted);
+            refuse(&format!(r#"{{"a": [{{"{}": "[1]"}}]}}"#, key.replace('$', "\\u0024")), &wanted);
+            let map = |value: Value| Map::from_iter([("a".to_owned(), value)]);
+            let within = Value::Array(vec![Value::Object(Map::from_iter([(key.to_owned(), Value::from("[1]"))]))]);
+            assert_eq!(Arguments::from_map(map(within)).map_err(|why| why.to_string()), Err(wanted));
+        }
         refuse(r#"{"n": 18446744073709551616}"#, "the number 18446744073709551616 does not fit 64 bits");
         refuse(r#"{"s": "\"9", "n": [-9223372036854775809]}"#, "the number -9223372036854775809 does not fit 64 bits");
         refuse(r#"{"n": 1e999}"#, "no JSON: number out of range at line 1 column 11");
