@@ -30,7 +30,7 @@ use super::server::{Server, Shared, Start};
 use super::session::Opening;
 use aex_proto::value::AccountId;
 use engine::Engine;
-use instance::{How, Instance, Order, Phase, Refusal};
+use instance::{Death, How, Instance, Order, Phase, Refusal, all_dead};
 use life::{Given, Life};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
@@ -41,7 +41,7 @@ use written::Written;
 /// Lines that somebody who follows a log may lag behind.
 const FOLLOWED: usize = 256;
 /// How often a caller looks for the instance that took the place of another.
-const LOOKS: usize = 3;
+const LOOKS: usize = 100;
 
 /// All tools of the daemon. Cheap to clone.
 #[derive(Clone)]
@@ -61,6 +61,9 @@ struct Inner {
 #[derive(Default)]
 struct Held {
     servers: BTreeMap<String, Slot>,
+    /// Tells of instances that were told to end, by their servers: those in their place wait for them, also of a server that was removed
+    /// meanwhile and has come back.
+    leaving: HashMap<String, Vec<Death>>,
     engine: Option<Engine>,
     is_closed: bool,
 }
@@ -72,8 +75,6 @@ struct Slot {
     /// How conversations with it begin, as far as that is known.
     opening: Arc<Mutex<Opening>>,
     instances: HashMap<Scope, Arc<Instance>>,
-    /// Resolves when the instances of the configuration before this one are gone.
-    leaving: Vec<oneshot::Receiver<()>>,
 }
 
 impl Tools {
@@ -107,10 +108,12 @@ impl Tools {
     pub fn replace(&self, servers: Vec<Server>) -> io::Result<()> {
         let mut state = lock(&self.0.state);
         let names: BTreeSet<String> = servers.iter().map(|server| server.name.clone()).collect();
-        state.servers.retain(|name, slot| {
+        let Held { servers: known, leaving, .. } = &mut *state;
+        forget_dead(leaving);
+        known.retain(|name, slot| {
             let stays = names.contains(name);
             if !stays {
-                slot.leave("its configuration was removed");
+                slot.leave("its configuration was removed", leaving.entry(name.clone()).or_default());
                 if let Err(fault) = private::set_aside(&self.0.options.home, name) {
                     // The next one of that name does not start with them either.
                     tracing::warn!(server = name, %fault, "the private folders of a tool cannot be moved aside");
@@ -122,22 +125,22 @@ impl Tools {
         for server in servers {
             let name = server.name.clone();
             let begins = server.enabled && server.start == Start::AtBoot && server.shared == Shared::ByAll;
-            let (server, known) = (Arc::new(server), state.servers.get_mut(&name));
+            let Held { servers: known, leaving, .. } = &mut *state;
+            let (server, known) = (Arc::new(server), known.get_mut(&name));
             if server.enabled && known.as_ref().is_none_or(|slot| !slot.server.runs_like(&server)) {
                 new.push(Arc::clone(&server));
             }
             match known {
                 Some(slot) if slot.server.runs_like(&server) => slot.server = server,
                 Some(slot) => {
-                    slot.leaving = slot.leave("its configuration was changed");
-                    slot.instances.clear();
+                    slot.leave("its configuration was changed", leaving.entry(name.clone()).or_default());
                     slot.opening = Arc::new(Mutex::new(Opening::Probe));
                     slot.server = server;
                 }
                 None => {
                     let journal = Arc::new(Journal::new(&name, &self.0.options.logs, self.0.followers.clone()));
                     let opening = Arc::new(Mutex::new(Opening::Probe));
-                    let slot = Slot { server, journal, opening, instances: HashMap::new(), leaving: Vec::new() };
+                    let slot = Slot { server, journal, opening, instances: HashMap::new() };
                     state.servers.insert(name.clone(), slot);
                 }
             }
@@ -287,31 +290,33 @@ impl Tools {
     /// Kills the processes of a run, or of an agent, that is over. Comes back when they are dead.
     pub async fn kill_scope(&self, account: AccountId) {
         let is_of = |scope: &Scope, _: &mut Arc<Instance>| scope.owner() == Some(account);
-        let ended: Vec<oneshot::Receiver<()>> = {
+        let mut deaths = Vec::new();
+        {
             let mut state = lock(&self.0.state);
-            let instances = state.servers.values_mut().flat_map(|slot| slot.instances.extract_if(is_of).collect::<Vec<_>>());
-            instances.map(|(_, instance)| instance.end(How::Kill, "its run is over")).collect()
-        };
-        for done in ended {
-            // Its sender is dropped when that is done.
-            drop(done.await);
+            let Held { servers, leaving, .. } = &mut *state;
+            forget_dead(leaving);
+            for (name, slot) in servers {
+                for (_, instance) in slot.instances.extract_if(is_of) {
+                    let death = instance.end(How::Kill, "its run is over");
+                    leaving.entry(name.clone()).or_default().push(death.clone());
+                    deaths.push(death);
+                }
+            }
         }
+        all_dead(&deaths).await;
     }
 
     /// Stops all servers, and takes no more calls. Comes back when their processes are dead.
     pub async fn shutdown(&self) {
-        let (ended, engine) = {
+        let (deaths, engine) = {
             let mut state = lock(&self.0.state);
             state.is_closed = true;
-            let mut ended = Vec::new();
-            for slot in std::mem::take(&mut state.servers).into_values() {
-                ended.extend(slot.leave_now("the daemon ends"));
-            }
-            (ended, state.engine.take())
+            let mut deaths: Vec<Death> = std::mem::take(&mut state.leaving).into_values().flatten().collect();
+            let instances = std::mem::take(&mut state.servers).into_values().flat_map(|slot| slot.instances.into_values());
+            deaths.extend(instances.map(|instance| instance.end(How::Gently, "the daemon ends")));
+            (deaths, state.engine.take())
         };
-        for done in ended {
-            drop(done.await);
-        }
+        all_dead(&deaths).await;
         if let Some(engine) = engine {
             engine.end().await;
         }
@@ -331,7 +336,7 @@ impl Inner {
         if state.is_closed {
             return Err(ToolFault::Unavailable { why: "the daemon ends".to_owned() });
         }
-        let Held { servers, engine, .. } = state;
+        let Held { servers, engine, leaving, .. } = state;
         let slot = servers.get_mut(server).ok_or_else(|| ToolFault::Unknown { server: server.to_owned() })?;
         if !slot.server.enabled {
             return Err(ToolFault::Disabled { server: server.to_owned() });
@@ -347,12 +352,14 @@ impl Inner {
                 engine.insert(started.map_err(|fault| ToolFault::Unavailable { why: fault.to_string() })?)
             }
         };
-        let (instance, orders) = Instance::new(Arc::clone(&slot.server), scope, Arc::clone(&slot.journal));
+        // Also those of other scopes: the folders of the server are theirs until they are dead.
+        forget_dead(leaving);
+        let before = leaving.get(server).cloned().unwrap_or_default();
+        let (instance, orders) = Instance::new(Arc::clone(&slot.server), scope, Arc::clone(&slot.journal), before);
         let given = Given { options: Arc::clone(&self.options), written: Arc::clone(&self.written), spawner: engine.spawner.clone() };
         let opening = Arc::clone(&slot.opening);
         let life = Life::new(Arc::clone(&instance), orders, given, self.changed.clone(), opening);
-        let before = std::mem::take(&mut slot.leaving);
-        drop(engine.handle.spawn(life.live(before, is_wanted)));
+        drop(engine.handle.spawn(life.live(is_wanted)));
         slot.instances.insert(scope, Arc::clone(&instance));
         if scope.owner().is_some() {
             self.owned.send_modify(|count| *count = count.wrapping_add(1));
@@ -362,14 +369,17 @@ impl Inner {
 }
 
 impl Slot {
-    fn leave(&self, why: &str) -> Vec<oneshot::Receiver<()>> {
-        self.instances.values().map(|instance| instance.end(How::Drain, why)).collect()
+    /// Tells its instances to end, and keeps word of their deaths.
+    fn leave(&mut self, why: &str, leaving: &mut Vec<Death>) {
+        leaving.extend(self.instances.drain().map(|(_, instance)| instance.end(How::Drain, why)));
     }
+}
 
-    fn leave_now(self, why: &str) -> Vec<oneshot::Receiver<()>> {
-        let ended = self.instances.values().map(|instance| instance.end(How::Gently, why));
-        ended.chain(self.leaving).collect()
-    }
+fn forget_dead(leaving: &mut HashMap<String, Vec<Death>>) {
+    leaving.retain(|_, deaths| {
+        deaths.retain(|death| !*death.borrow());
+        !deaths.is_empty()
+    });
 }
 
 fn unsettled(server: &str) -> ToolFault {

@@ -1,12 +1,13 @@
 //! When a server is started, stopped, and started again.
 
 use aex_proto::value::{AccountId, Pico};
-use aex_tests::tools::{AGENT, Gate, PACE, Shop, call, dead, lives, said, scripted, within};
+use aex_tests::tools::{AGENT, Asked, Gate, PACE, Shop, call, dead, lives, make, said, scripted, within};
 use aexd::tools::fault::ToolFault;
-use aexd::tools::server::{Shared, Start};
+use aexd::tools::server::{Server, Shared, Start};
 use aexd::tools::supervisor::{Caller, Pace, State, Stream};
 use serde_json::json;
 use std::time::Duration;
+use tokio::task::JoinHandle;
 
 #[tokio::test]
 async fn a_server_of_the_boot_is_ready_before_anybody_calls() {
@@ -239,6 +240,84 @@ async fn whoever_waits_for_a_place_while_the_configuration_changes_gets_one_at_t
         let entry = within("the second place", second).await.unwrap();
         assert_eq!(entry.server().args, new.args);
     }
+}
+
+/// A pace at which calls in progress are soon cut off.
+const SOON: Pace = Pace { drain: Duration::from_millis(300), ..PACE };
+
+/// A call that would last for ever, and the process in which it runs.
+async fn held(shop: &Shop, caller: Caller, gate: &Gate) -> (JoinHandle<Result<String, ToolFault>>, u32) {
+    let tools = shop.tools.clone();
+    let pid = said(within("a call", make(&tools, Asked { caller, ..call("tool", "pid", json!({})) })).await).unwrap();
+    let ready = Gate::new();
+    let asked = Asked { caller, ..call("tool", "hold", json!({"path": gate.path(), "ready": ready.path()})) };
+    let running = tokio::spawn(async move { said(make(&tools, asked).await) });
+    ready.passed().await;
+    (running, pid.parse().unwrap())
+}
+
+#[tokio::test]
+async fn a_new_process_begins_when_all_that_were_before_it_are_dead() {
+    let with = |args: &[&str]| vec![scripted("tool", args)];
+    let changes: [&[Vec<Server>]; 3] = [
+        &[with(&["--revision", "2025-06-18"])],
+        &[with(&["--revision", "2025-06-18"]), with(&["--revision", "2025-03-26"])],
+        &[Vec::new(), with(&[])],
+    ];
+    for servers in changes {
+        let (shop, gate) = (Shop::paced(with(&[]), SOON), Gate::new());
+        let (running, old) = held(&shop, AGENT, &gate).await;
+        for servers in servers {
+            shop.tools.replace(servers.clone()).unwrap();
+        }
+        let new = shop.call("tool", "pid", json!({})).await.unwrap();
+        assert!(!lives(old), "{new} began beside {old}");
+        assert!(running.await.unwrap().is_err(), "it was cut off");
+    }
+}
+
+#[tokio::test]
+async fn each_process_of_a_new_configuration_begins_when_those_of_the_old_one_are_dead() {
+    let server = |args: &[&str]| Server { shared: Shared::ByRun, ..scripted("tool", args) };
+    let (shop, gate) = (Shop::paced(vec![server(&[])], SOON), Gate::new());
+    let other = Caller { agent: AccountId::new(8), run: None };
+    let (_running, old) = held(&shop, AGENT, &gate).await;
+    shop.tools.replace(vec![server(&["--revision", "2025-06-18"])]).unwrap();
+    let pid = async |caller| {
+        let new = said(shop.make(Asked { caller, ..call("tool", "pid", json!({})) }).await).unwrap();
+        assert!(!lives(old), "{new} began beside {old}");
+        new
+    };
+    let (one, two) = within("both", async { tokio::join!(pid(other), pid(AGENT)) }).await;
+    assert_ne!(one, two);
+}
+
+#[tokio::test]
+async fn who_has_waited_for_a_turn_is_served_before_those_who_come_after_a_change() {
+    let mut server = scripted("tool", &[]);
+    (server.bounds.concurrency, server.bounds.queue) = (1, 3);
+    let new = Server { args: vec!["--revision".to_owned(), "2025-06-18".to_owned()], ..server.clone() };
+    let (shop, gate) = (Shop::paced(vec![server], SOON), Gate::new());
+    let (_running, _) = held(&shop, AGENT, &gate).await;
+    let calls = |count: usize| -> Vec<_> {
+        let begin = |_| {
+            let tools = shop.tools.clone();
+            tokio::spawn(async move { said(make(&tools, call("tool", "echo", json!({"text": "served"}))).await) })
+        };
+        (0..count).map(begin).collect()
+    };
+    let waiting = calls(3);
+    shop.until("tool", "three wait", |instance| instance.counters.in_use == 4).await;
+    shop.tools.replace(vec![new]).unwrap();
+    let late = calls(4);
+    for served in waiting {
+        assert_eq!(within("who waited", served).await.unwrap(), Ok("served".to_owned()));
+    }
+    let mut busy = 0;
+    for call in late {
+        busy += usize::from(matches!(within("who came late", call).await.unwrap(), Err(ToolFault::Busy { .. })));
+    }
+    assert_eq!(busy, 3, "one more had a place");
 }
 
 #[tokio::test]

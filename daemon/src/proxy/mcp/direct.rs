@@ -75,9 +75,9 @@ fn only(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
     values.next().is_none().then_some(first)
 }
 
-/// As all clients write it; what has weights or wildcards is not looked at here.
+/// As all clients write it; what has weights, wildcards or quotes is not looked at here.
 fn accepts_both(headers: &HeaderMap) -> bool {
-    let Some(accept) = only(headers, header::ACCEPT) else { return false };
+    let Some(accept) = only(headers, header::ACCEPT).filter(|accept| !accept.contains('"')) else { return false };
     let has = |kind: &str| accept.split(',').any(|one| one.trim().eq_ignore_ascii_case(kind));
     has("application/json") && has("text/event-stream")
 }
@@ -197,8 +197,10 @@ mod tests {
         ] {
             assert!(of(&head(&[(name, value)]), call(&json!({"name": "a"}))).is_none(), "{name}: {value}");
         }
-        let weighed = [("accept", "application/json;q=1, text/event-stream"), ("content-type", "application/json")];
-        let weighed = weighed.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
-        assert!(of(&HeaderMap::from_iter(weighed), call(&json!({"name": "a"}))).is_none());
+        for accept in ["application/json;q=1, text/event-stream", r#"x/y;a=",application/json,text/event-stream,""#, "*/*"] {
+            let mut headers = head(&[]);
+            headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
+            assert!(of(&headers, call(&json!({"name": "a"}))).is_none(), "{accept}");
+        }
     }
 }

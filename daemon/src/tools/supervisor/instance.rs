@@ -15,10 +15,10 @@ use super::{Caller, Scope};
 use crate::os::clock;
 use aex_proto::sandbox::Level;
 use aex_proto::value::AccountId;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
 /// Lines of standard error that a fault tells.
@@ -65,8 +65,9 @@ pub(super) enum Order {
 pub(super) struct Stop {
     pub(super) how: How,
     pub(super) why: String,
-    /// Dropped when it is done.
-    pub(super) _done: oneshot::Sender<()>,
+    /// Dropped when it is done, for whoever waits for that.
+    #[expect(dead_code, reason = "its drop is what counts")]
+    pub(super) done: Option<oneshot::Sender<()>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +95,17 @@ pub(super) struct Facts {
     pub(super) failed_starts: u64,
 }
 
+/// Becomes true when an instance is dead.
+pub(super) type Death = watch::Receiver<bool>;
+
+/// Resolves when all of them are dead.
+pub(super) async fn all_dead(deaths: &[Death]) {
+    for death in deaths {
+        // Without who could tell of it, it is dead.
+        drop(death.clone().wait_for(|dead| *dead).await);
+    }
+}
+
 /// An instance.
 pub(super) struct Instance {
     pub(super) server: Arc<Server>,
@@ -101,7 +113,11 @@ pub(super) struct Instance {
     pub(super) phase: watch::Sender<Phase>,
     pub(super) orders: mpsc::UnboundedSender<Order>,
     /// It was told to end itself. The phase says so when its task has heard of it.
-    is_over: AtomicBool,
+    over: watch::Sender<bool>,
+    /// Its process is dead, and none will follow.
+    pub(super) dead: watch::Sender<bool>,
+    /// Tells of those in whose place it is: it starts when they are dead.
+    pub(super) before: Vec<Death>,
     pub(super) facts: Mutex<Facts>,
     pub(super) seen: Arc<Seen>,
     pub(super) journal: Arc<Journal>,
@@ -132,7 +148,12 @@ impl From<ToolFault> for Refusal {
 }
 
 impl Instance {
-    pub(super) fn new(server: Arc<Server>, scope: Scope, journal: Arc<Journal>) -> (Arc<Instance>, mpsc::UnboundedReceiver<Order>) {
+    pub(super) fn new(
+        server: Arc<Server>,
+        scope: Scope,
+        journal: Arc<Journal>,
+        before: Vec<Death>,
+    ) -> (Arc<Instance>, mpsc::UnboundedReceiver<Order>) {
         let (orders, received) = mpsc::unbounded_channel();
         let turns = Semaphore::new(server.bounds.concurrency.clamp(1, Semaphore::MAX_PERMITS));
         let instance = Instance {
@@ -140,7 +161,9 @@ impl Instance {
             scope,
             phase: watch::Sender::new(Phase::Stopped(None)),
             orders,
-            is_over: AtomicBool::new(false),
+            over: watch::Sender::new(false),
+            dead: watch::Sender::new(false),
+            before,
             facts: Mutex::new(Facts::default()),
             seen: Arc::default(),
             journal,
@@ -207,24 +230,39 @@ impl Instance {
     }
 
     /// A turn, in the order of arrival.
-    async fn turn(&self) -> Result<OwnedSemaphorePermit, ToolFault> {
-        if let Ok(turn) = Arc::clone(&self.turns).try_acquire_owned() {
-            return Ok(turn);
+    async fn turn(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        match Arc::clone(&self.turns).try_acquire_owned() {
+            Ok(turn) => return Ok(turn),
+            Err(TryAcquireError::Closed) => return Err(Refusal::Gone),
+            Err(TryAcquireError::NoPermits) => {}
         }
         let bounds = &self.server.bounds;
         let busy = || ToolFault::Busy { server: self.server.name.clone(), running: bounds.concurrency, waiting: bounds.queue };
         let place = Waiting::of(&self.waiting);
         if place.number > bounds.queue {
-            return Err(busy());
+            return Err(busy().into());
         }
         match timeout(self.server.times.call, Arc::clone(&self.turns).acquire_owned()).await {
             Ok(Ok(turn)) => Ok(turn),
-            Ok(Err(_)) | Err(_) => Err(busy()),
+            // It was told to end: those who wait go on to the one in its place, in their order.
+            Ok(Err(_)) => Err(Refusal::Gone),
+            Err(_) => Err(busy().into()),
         }
     }
 
     /// Waits until it is ready, for one start at most.
     pub(super) async fn ready(&self) -> Result<Arc<Ready>, Refusal> {
+        let mut over = self.over.subscribe();
+        tokio::select! {
+            biased;
+            // One that is closed is over, too.
+            _ = over.wait_for(|over| *over) => Err(Refusal::Gone),
+            ready = self.readied() => ready,
+        }
+    }
+
+    async fn readied(&self) -> Result<Arc<Ready>, Refusal> {
+        all_dead(&self.before).await;
         let mut phase = self.phase.subscribe();
         let patience = self.server.times.start;
         let late = sleep(patience.saturating_mul(2));
@@ -236,7 +274,6 @@ impl Instance {
             match now {
                 // One that is closed is told to have ended in a moment.
                 Phase::Ready(ready) if ready.session.is_closed() => {}
-                Phase::Ready(_) if self.is_over.load(Ordering::Acquire) => return Err(Refusal::Gone),
                 Phase::Ready(ready) => return Ok(ready),
                 Phase::Gone => return Err(Refusal::Gone),
                 Phase::Failed(why) => return Err(self.failed(&why).into()),
@@ -286,19 +323,17 @@ impl Instance {
 
     /// Ends its process; what comes back resolves when that is done.
     pub(super) fn stop(&self, how: How, why: &str) -> oneshot::Receiver<()> {
-        self.order(Order::Stop, how, why)
-    }
-
-    /// Ends its process, and itself: no further call gets a place. What comes back resolves when that is done.
-    pub(super) fn end(&self, how: How, why: &str) -> oneshot::Receiver<()> {
-        self.is_over.store(true, Ordering::Release);
-        self.order(Order::End, how, why)
-    }
-
-    fn order(&self, order: impl FnOnce(Stop) -> Order, how: How, why: &str) -> oneshot::Receiver<()> {
         let (done, is_done) = oneshot::channel();
-        drop(self.orders.send(order(Stop { how, why: why.to_owned(), _done: done })));
+        drop(self.orders.send(Order::Stop(Stop { how, why: why.to_owned(), done: Some(done) })));
         is_done
+    }
+
+    /// Ends its process, and itself: no further call gets a place.
+    pub(super) fn end(&self, how: How, why: &str) -> Death {
+        self.over.send_replace(true);
+        self.turns.close();
+        drop(self.orders.send(Order::End(Stop { how, why: why.to_owned(), done: None })));
+        self.dead.subscribe()
     }
 
     pub(super) fn status(&self) -> status::Instance {

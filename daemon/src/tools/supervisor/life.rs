@@ -9,7 +9,7 @@ use super::super::lock;
 use super::super::process::{Exit, Spawner};
 use super::super::session::{Changed, Opening};
 use super::backoff::{Backoff, Next};
-use super::instance::{How, Instance, Order, Phase, Ready, Stop};
+use super::instance::{How, Instance, Order, Phase, Ready, Stop, all_dead};
 use super::options::Options;
 use super::private;
 use super::written::Written;
@@ -19,7 +19,7 @@ use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
 /// How long a process whose output is closed may take to end.
@@ -93,12 +93,9 @@ impl Life {
         }
     }
 
-    /// Lives, until the configuration has no place for it. `before` are those who have to be gone first.
-    pub(super) async fn live(mut self, before: Vec<oneshot::Receiver<()>>, is_wanted: bool) {
-        for gone in before {
-            // Its sender is dropped when that is done.
-            drop(gone.await);
-        }
+    /// Lives, until the configuration has no place for it.
+    pub(super) async fn live(mut self, is_wanted: bool) {
+        all_dead(&self.instance.before).await;
         let mut step = if is_wanted { Step::Start } else { Step::Wait(Phase::Stopped(None), None) };
         let told = loop {
             step = match step {
@@ -110,6 +107,7 @@ impl Life {
         };
         private::tidy(&self.given.options, &self.instance).await;
         self.publish(Phase::Gone);
+        self.instance.dead.send_replace(true);
         drop(told);
     }
 
@@ -391,6 +389,7 @@ impl Drop for Life {
     fn drop(&mut self) {
         // Also when it was cut off: whoever calls next gets another instance.
         self.publish(Phase::Gone);
+        self.instance.dead.send_replace(true);
     }
 }
 

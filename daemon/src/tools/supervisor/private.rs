@@ -3,8 +3,8 @@
 //! They belong to a program, not to a name: what one left there (start-up files of an interpreter, say) must not run in another, which
 //! has other secrets. Of a server that is removed, or has another command by now, they are moved aside to `NAME.old`, which no server can be called.
 
-use super::super::keep;
 use super::super::server::Server;
+use super::super::{keep, lock};
 use super::options::Options;
 use super::{Scope, instance::Instance};
 use aex_proto::value::Digest;
@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Where they all are, below the tools' home.
@@ -21,6 +22,8 @@ const OWNER: &str = "owner.json";
 const MAX_OWNER: u64 = 1 << 10;
 /// Tells folders that are being removed apart.
 static GONE: AtomicU64 = AtomicU64::new(0);
+/// Held while folders get another owner: processes of one server may begin at the same time.
+static CLAIM: Mutex<()> = Mutex::new(());
 
 /// Whose a folder is.
 #[derive(PartialEq, Eq, Serialize, Deserialize)]
@@ -61,19 +64,25 @@ pub(super) fn cwd(options: &Options, server: &Server, scope: Scope) -> PathBuf {
 /// # Errors
 /// When those of another program cannot be moved away: it must not start.
 pub(super) fn claim(home: &Path, server: &Server) -> Result<(), String> {
+    let _claim = lock(&CLAIM);
     let own = root(home).join(&server.name);
     let failed = |fault: io::Error| format!("{}: {fault}", own.display());
     let (path, wanted) = (own.join(OWNER), Owner::of(server).map_err(failed)?);
     match keep::read::<Owner>(&path, MAX_OWNER) {
         Ok(Some(owner)) if owner == wanted => return Ok(()),
         // A folder that nobody can tell the owner of is another one's.
-        Ok(_) | Err(_) => set_aside(home, &server.name).map_err(failed)?,
+        Ok(_) | Err(_) => move_aside(home, &server.name).map_err(failed)?,
     }
     keep::write(&path, &wanted).map_err(failed)
 }
 
 /// Moves the folders of a server aside, in the place of those that were moved before.
 pub(super) fn set_aside(home: &Path, server: &str) -> io::Result<()> {
+    let _claim = lock(&CLAIM);
+    move_aside(home, server)
+}
+
+fn move_aside(home: &Path, server: &str) -> io::Result<()> {
     let (own, old) = (root(home).join(server), root(home).join(format!("{server}.old")));
     if !own.try_exists()? {
         return Ok(());
