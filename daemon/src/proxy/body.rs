@@ -2,6 +2,7 @@
 //! wants. Must not: look into one.
 
 use super::dispatch::Source;
+use super::line::Line;
 use crate::config::Settings;
 use crate::gate::CALL_LASTS;
 use crate::ledger::StopFlag;
@@ -13,9 +14,9 @@ use http::header::{self, HeaderMap};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::sync::oneshot;
 
 /// The largest plain answer that is read, in bytes.
 const MAX_ANSWER: usize = 64 << 20;
@@ -27,27 +28,29 @@ const MAX_UNREAD: usize = 4 << 20;
 const UNREAD_FOR: Duration = Duration::from_secs(2);
 
 /// Reads a request's body, under the limits of the settings.
-pub(super) async fn read(headers: &HeaderMap, mut body: Incoming, settings: &Settings) -> Result<Bytes, Denial> {
+pub(super) async fn read(mut body: Lent, settings: &Settings) -> Result<Bytes, Denial> {
     let (limit, idle) = (settings.max_body.value, settings.body_idle.value);
     if body.size_hint().lower() > u64::try_from(limit).unwrap_or(u64::MAX) {
-        skip_unasked(headers, body).await;
         return Err(too_large(limit));
     }
     let broken = |message: &str| Denial::Malformed { message: message.to_owned(), param: None };
     let begun = clock::mono();
     let mut whole = Joined::default();
     loop {
-        let next = tokio::time::timeout(idle, body.frame()).await.map_err(|_| broken("the body did not arrive in time"))?;
+        let Ok(next) = tokio::time::timeout(idle, body.frame()).await else {
+            body.give_up();
+            return Err(broken("the body did not arrive in time"));
+        };
         let Some(frame) = next else { return Ok(whole.freeze()) };
         let frame = frame.map_err(|_| broken("the body broke off"))?;
         if let Ok(bytes) = frame.into_data() {
             whole.push(bytes);
         }
         if whole.len() > limit {
-            skip(body).await;
             return Err(too_large(limit));
         }
         if clock::mono().saturating_sub(begun) > BODY_LASTS {
+            body.give_up();
             return Err(broken("the body did not arrive in time"));
         }
     }
@@ -57,44 +60,23 @@ fn too_large(limit: usize) -> Denial {
     Denial::TooLarge { limit: u64::try_from(limit).unwrap_or(u64::MAX) }
 }
 
-/// A client that asks first (`expect: 100-continue`) is told no instead, and sends none.
-fn is_coming(headers: &HeaderMap) -> bool {
-    !headers.contains_key(header::EXPECT)
-}
-
-/// Drops a body that is on its way.
-pub(super) async fn skip_unasked(headers: &HeaderMap, body: Incoming) {
-    if is_coming(headers) {
-        skip(body).await;
-    }
-}
-
-/// Reads and drops some of a body that nobody wants: a client that is still sending would not see the answer before the
-/// connection closes.
-pub(super) async fn skip(mut body: Incoming) {
-    let reading = async {
-        let mut seen = 0;
-        while let Some(Ok(frame)) = body.frame().await {
-            seen += frame.data_ref().map_or(0, Bytes::len);
-            if seen > MAX_UNREAD {
-                return;
-            }
-        }
-    };
-    // A client that takes longer gets its answer and a closed connection.
-    let _in_time = tokio::time::timeout(UNREAD_FOR, reading).await;
-}
-
-/// A body that is lent to a page. What the page leaves of one that is on its way comes back.
+/// The body of a request, as whoever answers it has it. What is left of it when it is dropped goes back to its connection
+/// ([`Left::is_read`]): a client that is still sending would not see the answer before the connection closes.
 pub(super) struct Lent {
     body: Option<Incoming>,
-    back: Option<oneshot::Sender<Incoming>>,
+    is_coming: bool,
+    line: Arc<Line>,
 }
 
 impl Lent {
-    pub(super) fn new(headers: &HeaderMap, body: Incoming) -> (Lent, oneshot::Receiver<Incoming>) {
-        let (back, left) = oneshot::channel();
-        (Lent { body: Some(body), back: is_coming(headers).then_some(back) }, left)
+    pub(super) fn new(headers: &HeaderMap, body: Incoming, line: &Arc<Line>) -> Lent {
+        // A client that asks first (`expect: 100-continue`) is told no instead, and sends none.
+        Lent { body: Some(body), is_coming: !headers.contains_key(header::EXPECT), line: Arc::clone(line) }
+    }
+
+    /// Nobody waits for the rest.
+    fn give_up(mut self) {
+        self.is_coming = false;
     }
 }
 
@@ -103,7 +85,11 @@ impl Body for Lent {
     type Error = hyper::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        self.body.as_mut().map_or(Poll::Ready(None), |body| Pin::new(body).poll_frame(cx))
+        let frame = ready!(self.body.as_mut().map_or(Poll::Ready(None), |body| Pin::new(body).poll_frame(cx)));
+        if !matches!(frame, Some(Ok(_))) {
+            self.body = None;
+        }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -117,11 +103,50 @@ impl Body for Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        if let (Some(body), Some(back)) = (self.body.take().filter(|body| !body.is_end_stream()), self.back.take()) {
-            // A receiver that has gone needs none of it: the request was given up.
-            drop(back.send(body));
+        if let Some(body) = self.body.take().filter(|body| !body.is_end_stream()) {
+            self.line.leave(if self.is_coming { Left::Coming(body) } else { Left::Unsent });
         }
     }
+}
+
+/// What is left of a request's body.
+#[derive(Debug, Default)]
+pub(super) enum Left {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// This, which is on its way.
+    Coming(Incoming),
+    /// What the client does not send, or not in time.
+    Unsent,
+}
+
+impl Left {
+    /// Reads and drops it, as far as that does not take too long. `false` when the next request could not be told from it.
+    pub(super) async fn is_read(self) -> bool {
+        match self {
+            Left::Nothing => true,
+            Left::Coming(body) => skip(body).await,
+            Left::Unsent => false,
+        }
+    }
+}
+
+/// Whether a body was read to its end.
+async fn skip(mut body: Incoming) -> bool {
+    let reading = async {
+        let mut seen = 0;
+        while let Some(frame) = body.frame().await {
+            let Ok(frame) = frame else { return false };
+            seen += frame.data_ref().map_or(0, Bytes::len);
+            if seen > MAX_UNREAD {
+                return false;
+            }
+        }
+        true
+    };
+    // A client that takes longer gets its answer and a closed connection.
+    tokio::time::timeout(UNREAD_FOR, reading).await.unwrap_or(false)
 }
 
 /// Why an answer was not read whole.

@@ -1,11 +1,12 @@
 //! A client's connection: what is under way on it, and the watchdog of each stream.
 
+use super::body::Left;
 use crate::ledger::StopFlag;
 use crate::os::clock;
 use http_body::{Body, Frame, SizeHint};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -22,13 +23,15 @@ pub(super) struct Line {
     begun: AtomicU64,
     busy: AtomicU64,
     idle: tokio::sync::Notify,
+    /// What the last request left of its body.
+    left: Mutex<Left>,
 }
 
 impl Line {
     /// A connection on which nothing was asked yet.
     pub(super) fn new(stall: Duration) -> Line {
         let (broken, idle) = (tokio::sync::Notify::new(), tokio::sync::Notify::new());
-        Line { broken, stall, begun: AtomicU64::new(0), busy: AtomicU64::new(0), idle }
+        Line { broken, stall, begun: AtomicU64::new(0), busy: AtomicU64::new(0), idle, left: Mutex::default() }
     }
 
     /// Counts a request until the last byte of its answer is taken.
@@ -36,6 +39,16 @@ impl Line {
         self.begun.fetch_add(1, Ordering::Relaxed);
         self.busy.fetch_add(1, Ordering::AcqRel);
         Busy(Arc::clone(self))
+    }
+
+    /// Something is left of a request's body.
+    pub(super) fn leave(&self, left: Left) {
+        *self.left.lock().unwrap_or_else(PoisonError::into_inner) = left;
+    }
+
+    /// What is left of it.
+    pub(super) fn take_left(&self) -> Left {
+        std::mem::take(&mut *self.left.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Requests whose head has come.

@@ -1,5 +1,6 @@
 //! Sockets and workers. One thread accepts and deals connections out in turn; each worker serves its own to their end.
 
+use super::body::Lent;
 use super::line::{Answering, Line};
 use super::pace::Pace;
 use super::pages::Pages;
@@ -218,10 +219,13 @@ async fn connection(
         let (pages, line, busy) = (Arc::clone(&pages), Arc::clone(&line), line.begin());
         async move {
             let is_chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
-            let mut answer = serve::handle(pages, line, peer, request).await;
-            if is_chunked {
-                // A `content-length` may have stood beside it: then a connection must not be used again (RFC 9112 §6.3), and
-                // hyper does not tell.
+            let (head, body) = request.into_parts();
+            let body = Lent::new(&head.headers, body, &line);
+            let mut answer = serve::handle(pages, Arc::clone(&line), peer, Request::from_parts(head, body)).await;
+            let is_read = line.take_left().is_read().await;
+            if is_chunked || !is_read {
+                // A `content-length` may have stood beside the chunks: then a connection must not be used again (RFC 9112 §6.3). Hyper
+                // tells of neither.
                 answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             Ok::<_, Infallible>(answer.map(|body| Answering { body, _busy: busy }))

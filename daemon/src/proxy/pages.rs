@@ -1,6 +1,6 @@
 //! All pages but the governed call: an axum router.
 
-use super::body::{self, Lent};
+use super::body::Lent;
 use super::mcp::Mcp;
 use super::models;
 use super::reply::{self, REQUEST_ID, Reply};
@@ -17,7 +17,6 @@ use axum::{Json, Router};
 use http::header::{self, HeaderValue};
 use http::uri::Authority;
 use http::{Request, Response, StatusCode, Uri};
-use hyper::body::Incoming;
 use serde_json::json;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Weak};
@@ -97,14 +96,9 @@ impl Pages {
     }
 
     /// A page of the router.
-    pub(super) async fn page(&self, peer: IpAddr, request: Request<Incoming>) -> Response<Reply> {
-        let (mut head, body) = request.into_parts();
-        let (body, mut left) = Lent::new(&head.headers, body);
-        head.extensions.insert(Peer(peer));
-        let Ok(page) = self.router.clone().oneshot(Request::from_parts(head, axum::body::Body::new(body))).await;
-        if let Ok(unread) = left.try_recv() {
-            body::skip(unread).await;
-        }
+    pub(super) async fn page(&self, peer: IpAddr, mut request: Request<Lent>) -> Response<Reply> {
+        request.extensions_mut().insert(Peer(peer));
+        let Ok(page) = self.router.clone().oneshot(request.map(axum::body::Body::new)).await;
         if page.headers().contains_key(REQUEST_ID) {
             return page.map(Reply::Page);
         }

@@ -1,7 +1,7 @@
 //! The governed call: authenticate, admit, dispatch, relay, settle. One function reads like that list.
 
 use super::attempts::{Attempts, Cause, Next, Tried, Unserved};
-use super::body;
+use super::body::{self, Lent};
 use super::dispatch::{Dispatched, Message, dispatch};
 use super::estimate;
 use super::exempt;
@@ -27,7 +27,6 @@ use aex_core::policy::Changed;
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Request, Response, StatusCode};
-use hyper::body::Incoming;
 use std::net::IpAddr;
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -36,13 +35,11 @@ use tokio::sync::oneshot;
 const MAX_TARGET: usize = 8 << 10;
 
 /// Answers one request.
-pub(super) async fn handle(pages: Arc<Pages>, line: Arc<Line>, peer: IpAddr, request: Request<Incoming>) -> Response<Reply> {
+pub(super) async fn handle(pages: Arc<Pages>, line: Arc<Line>, peer: IpAddr, request: Request<Lent>) -> Response<Reply> {
     let path = request.uri().path();
     let dialect = Dialect::at(path);
     let place = if dialect.is_none() { StoredPath::at(path) } else { None };
     if let Some(refused) = misdirected(&pages, dialect, place.as_ref(), &request) {
-        let (head, body) = request.into_parts();
-        body::skip_unasked(&head.headers, body).await;
         return refused;
     }
     match (dialect, place) {
@@ -54,12 +51,7 @@ pub(super) async fn handle(pages: Arc<Pages>, line: Arc<Line>, peer: IpAddr, req
 }
 
 /// What is said to a request that is not meant for this daemon, or not for what is at its path.
-fn misdirected(
-    pages: &Pages,
-    dialect: Option<Dialect>,
-    place: Option<&StoredPath>,
-    request: &Request<Incoming>,
-) -> Option<Response<Reply>> {
+fn misdirected(pages: &Pages, dialect: Option<Dialect>, place: Option<&StoredPath>, request: &Request<Lent>) -> Option<Response<Reply>> {
     let refused = |cause| {
         let to = Addressee::of_page(pages.gate.next_request(), Shape::at(request.uri().path()));
         reply::refusal(&denial::misdirected(cause, to), to)
@@ -87,7 +79,7 @@ fn misdirected(
 }
 
 /// A governed call, from its headers to the head of its answer.
-async fn call(gate: &Gate, dialect: Dialect, line: Arc<Line>, peer: IpAddr, request: Request<Incoming>) -> Response<Reply> {
+async fn call(gate: &Gate, dialect: Dialect, line: Arc<Line>, peer: IpAddr, request: Request<Lent>) -> Response<Reply> {
     let id = gate.next_request();
     let active = gate.active();
     let (head, body) = request.into_parts();
@@ -96,7 +88,6 @@ async fn call(gate: &Gate, dialect: Dialect, line: Arc<Line>, peer: IpAddr, requ
         Ok(entered) => entered,
         Err(refused) => {
             gate.refused(id, refused.view.as_deref(), &refused.denial, Evidence::default());
-            body::skip_unasked(&head.headers, body).await;
             return refuse(&refused.denial, to);
         }
     };
@@ -358,16 +349,15 @@ struct Received {
 }
 
 /// Reads and parses a request's body.
-async fn read(gate: &Gate, active: &Active, received: Received, body: Incoming) -> Result<Box<Message>, Denial> {
+async fn read(gate: &Gate, active: &Active, received: Received, body: Lent) -> Result<Box<Message>, Denial> {
     let Received { line, dialect, to, head: http::request::Parts { uri, headers, .. } } = received;
     if headers::is_encoded(&headers) {
-        body::skip_unasked(&headers, body).await;
         return Err(Denial::Malformed {
             message: "a body with a `content-encoding` is not taken: send it as it is".to_owned(),
             param: None,
         });
     }
-    let body = body::read(&headers, body, &active.config.settings).await?;
+    let body = body::read(body, &active.config.settings).await?;
     let provider_key = headers::provider_key(&headers, dialect.protocol(), |said| gate.knows(said))?;
     if dialect.protocol() == Protocol::Anthropic {
         headers::query(&uri, &headers)?;

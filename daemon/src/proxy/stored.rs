@@ -2,7 +2,7 @@
 //! nothing and calls no model, so nothing is held for it; tokens, states and rates hold as for a call. What changes something at the
 //! provider is recorded before it is sent.
 
-use super::body::{Uncollected, collect, skip_unasked};
+use super::body::{Lent, Uncollected, collect};
 use super::dispatch;
 use super::headers;
 use super::reply::{self, Reply};
@@ -19,19 +19,16 @@ use aex_core::event::{Event, ResponseCancelled, ResponseDeleted, ResponseStored}
 use bytes::Bytes;
 use http::header;
 use http::{Method, Request, Response, request};
-use hyper::body::Incoming;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Answers a request for a stored response. The caller has found its place in the path, and that the place takes the method.
-pub(super) async fn serve(gate: &Gate, place: StoredPath, peer: IpAddr, request: Request<Incoming>) -> Response<Reply> {
+pub(super) async fn serve(gate: &Gate, place: StoredPath, peer: IpAddr, request: Request<Lent>) -> Response<Reply> {
     let id = gate.next_request();
     let active = gate.active();
     let to = Addressee { request: id, shape: Shape::OpenAi, dialect: Some(Dialect::Responses) };
-    let (head, body) = request.into_parts();
-    let entered = gate.enter(headers::token(&head.headers), peer, id);
-    skip_unasked(&head.headers, body).await;
-    let entered = match entered {
+    let (head, _) = request.into_parts();
+    let entered = match gate.enter(headers::token(&head.headers), peer, id) {
         Ok(entered) => entered,
         Err(refused) => {
             gate.refused(id, refused.view.as_deref(), &refused.denial, Evidence::default());

@@ -15,6 +15,7 @@ fn a_body_that_goes_silent_is_refused_and_no_call() {
         connection.send(post(&house, framing, "").trim_end().as_bytes()).expect("send");
         let answer = connection.answer().expect("an answer");
         refusal::check(&answer, &refusal::malformed("", &["did not arrive in time"]));
+        assert_eq!(answer.header("connection"), Some("close"));
         assert!(connection.rest().is_empty());
     }
     assert!(ledger::calls(&house.daemon).is_empty());
@@ -40,7 +41,7 @@ fn who_asks_whether_to_send_a_body_is_told_before_it_is_sent() {
     // Refused without a word for the body, and the connection ends: what follows cannot be told from a body.
     for (token, length, status) in [("aex_wrong", body.len(), 401), (&house.token, 70_000, 413)] {
         let (mut connection, first) = ask(token, length);
-        assert_eq!(first.status, status);
+        assert_eq!((first.status, first.header("connection")), (status, Some("close")));
         drop(connection.rest());
     }
     assert_eq!(settled_and_audited(&house.daemon, &house.provider).exact, 1);
@@ -73,7 +74,22 @@ fn a_refused_request_is_read_to_its_end_before_the_answer_so_that_its_client_see
         connection.send(br#"{"a": 12}"#).unwrap_or_else(|fault| panic!("{line}: {fault}"));
         let answer = connection.answer().unwrap_or_else(|fault| panic!("{line}: {fault}"));
         assert_eq!(answer.status, status, "{line}: {answer}");
+        assert_ne!(answer.header("connection"), Some("close"), "{line}: {answer}");
         connection.request("GET", "/health", &[], b"").unwrap_or_else(|fault| panic!("{line}: {fault}"));
         assert_eq!(connection.answer().unwrap_or_else(|fault| panic!("{line}: {fault}")).status, 200, "{line}");
+    }
+}
+
+#[test]
+fn a_refused_body_that_does_not_end_is_not_waited_for_and_the_connection_ends() {
+    let house = House::new(|config| config);
+    for (path, sent) in [("/mcp", ""), ("/nowhere", "{"), ("/v1/chat/completions", "{}")] {
+        let mut connection = Connection::open(&house.daemon.url());
+        let head = format!("POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 9\r\n\r\n{sent}");
+        connection.send(head.as_bytes()).expect("send");
+        let answer = connection.answer().unwrap_or_else(|fault| panic!("{path}: {fault}"));
+        assert!([401, 404].contains(&answer.status), "{path}: {answer}");
+        assert_eq!(answer.header("connection"), Some("close"), "{path}: {answer}");
+        assert!(connection.rest().is_empty());
     }
 }
