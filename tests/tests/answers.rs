@@ -246,6 +246,45 @@ fn what_cannot_be_decoded_does_not_pass_and_is_never_free() {
 }
 
 #[test]
+fn a_usage_that_is_early_or_cannot_be_read_is_no_exact_charge() {
+    let house = House::new();
+    let (exact, estimate, worst) = ("exact answered", "estimated no_usage", "worst_case no_usage");
+    let usage = |text: &str| BODY.replace(r#"{"prompt_tokens":5,"completion_tokens":1,"total_tokens":6}"#, text);
+    for (text, story) in [
+        (r#"{"prompt_tokens":5,"completion_tokens":900.0}"#, worst),
+        (r#"{"prompt_tokens":5,"completion_tokens":9007199254740992}"#, worst),
+        (r#"{"completion_tokens":900,"total_tokens":905}"#, worst),
+        (r#"{"prompt_tokens":5,"completion_tokens":"900"}"#, worst),
+        (r#"{"prompt_tokens":null,"completion_tokens":null}"#, estimate),
+        (r#"{"prompt_tokens":0,"completion_tokens":"none"}"#, estimate),
+        ("{}", estimate),
+        ("null", estimate),
+        (r#"{"prompt_tokens":5,"completion_tokens":1},"usage":{"prompt_tokens":5,"completion_tokens":2}"#, exact),
+        (r#"{"prompt_tokens":5,"completion_tokens":900},"usage":{"prompt_tokens":5,"completion_tokens":2}"#, "estimated answered"),
+    ] {
+        let (answer, told) = house.call(false, Raw::plain("", usage(text)));
+        assert_eq!((answer.status, told.as_str()), (200, story), "{text}");
+    }
+    let largest = last(&house.daemon);
+    assert!(largest.charge() > 900, "the larger of two reports: {largest:?}");
+    let early = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":5,\"completion_tokens\":0}}\n\n";
+    let bad = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":5,\"completion_tokens\":900.0}}\n\n";
+    for (events, story) in [
+        ([EVENT, USAGE, DONE], exact),
+        ([early, EVENT, USAGE], exact),
+        ([early, EVENT, DONE], estimate),
+        ([USAGE, EVENT, ""], estimate),
+        ([EVENT, bad, DONE], worst),
+        ([USAGE, bad, DONE], worst),
+        ([bad, EVENT, USAGE], exact),
+    ] {
+        let (answer, told) = house.call(true, Raw::stream("", events.map(str::as_bytes), Then::Keep));
+        assert_eq!((answer.status, told.as_str()), (200, story), "{events:?}");
+    }
+    audited(&house.daemon);
+}
+
+#[test]
 fn a_bomb_stays_small_in_memory_and_ends_at_the_limits() {
     let house = House::new();
     // Gzip within gzip's own limits: a kilobyte and more from each byte.

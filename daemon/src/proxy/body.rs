@@ -61,7 +61,7 @@ fn too_large(limit: usize) -> Denial {
 }
 
 /// The body of a request, as whoever answers it has it. What is left of it when it is dropped goes back to its connection
-/// ([`Left::is_read`]): a client that is still sending would not see the answer before the connection closes.
+/// ([`Left::read_off`]): a client that is still sending would not see the answer before the connection closes.
 pub(super) struct Lent {
     body: Option<Incoming>,
     is_coming: bool,
@@ -123,7 +123,7 @@ pub(super) enum Left {
 
 impl Left {
     /// Reads and drops it, as far as that does not take too long. `false` when the next request could not be told from it.
-    pub(super) async fn is_read(self) -> bool {
+    pub(super) async fn read_off(self) -> bool {
         match self {
             Left::Nothing => true,
             Left::Coming(body) => skip(body).await,

@@ -222,7 +222,7 @@ async fn connection(
             let (head, body) = request.into_parts();
             let body = Lent::new(&head.headers, body, &line);
             let mut answer = serve::handle(pages, Arc::clone(&line), peer, Request::from_parts(head, body)).await;
-            let is_read = line.take_left().is_read().await;
+            let is_read = line.take_left().read_off().await;
             if is_chunked || !is_read {
                 // A `content-length` may have stood beside the chunks: then a connection must not be used again (RFC 9112 §6.3). Hyper
                 // tells of neither.

@@ -311,8 +311,10 @@ impl Open {
     fn settle_whole(&mut self, meter: &Meter) {
         let Some(hold) = self.hold.take() else { return };
         let stored = meter.kept.clone().filter(|_| self.stores).and_then(|kept| to_note(&hold, *kept));
-        let ended = if meter.usage_goes_on {
-            // It said what went in, and ended without what came out.
+        let ended = if meter.has_unread_usage {
+            Ended::Unknown { outcome: Outcome::NoUsage, status: Some(self.status) }
+        } else if meter.usage_goes_on {
+            // It said what went in, and ended without all that came out.
             Ended::cut(self.status, passed(meter), Outcome::NoUsage)
         } else {
             Ended::streamed(self.status, passed(meter))

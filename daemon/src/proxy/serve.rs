@@ -254,7 +254,10 @@ fn succeed(gate: &Gate, active: &Active, hold: Hold, message: &Message, head: &h
         Some(span) => answer::splice_model(&body, span, client_model(active, message)),
         None => body,
     };
-    let ended = Ended::plain(status, read.usage, read.relayed_output_bytes);
+    let ended = match read.has_unread_usage && read.usage.is_none() {
+        true => Ended::Unknown { outcome: Outcome::NoUsage, status: Some(status) },
+        false => Ended::plain(status, read.usage, read.relayed_output_bytes),
+    };
     let mut headers = answered(head, &hold, to);
     let streamed = is_unstreamed(&hold).then(|| message.dialect.as_stream(&body, message.request.asks_for_usage())).flatten();
     let body = streamed.map_or(body, |events| {

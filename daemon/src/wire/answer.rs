@@ -21,6 +21,8 @@ pub struct Answer {
     pub usage_goes_on: bool,
     /// Whether a usage object stands there, understood or not.
     pub has_usage: bool,
+    /// Whether counts stand there that cannot be understood: what they mean may be more than all that is known.
+    pub has_unread_usage: bool,
     /// Whether it is an error.
     pub is_error: bool,
     /// Whether `choices` is an empty list, as in a stream's usage chunk.
@@ -140,11 +142,27 @@ impl Answer {
         scanner: &mut Scanner<'_>,
         read: impl FnOnce(&mut Scanner<'_>) -> Result<Option<Usage>, Fault>,
     ) -> Result<(), Fault> {
-        self.has_usage |= scanner.kind()? == Kind::Object;
-        if let Some(usage) = read(scanner)? {
-            self.usage = Some(usage);
+        let (read, tells) = self.usage_object(scanner, read)?;
+        match read {
+            // The same usage may stand in two places.
+            Some(usage) => self.usage = Some(self.usage.as_ref().map_or_else(|| usage.clone(), |before| usage::later(before, &usage))),
+            None => self.has_unread_usage |= tells,
         }
         Ok(())
+    }
+
+    /// Reads the value of `usage` by `read`; and whether it is an object that tells any count.
+    pub(super) fn usage_object<T>(
+        &mut self,
+        scanner: &mut Scanner<'_>,
+        read: impl FnOnce(&mut Scanner<'_>) -> Result<T, Fault>,
+    ) -> Result<(T, bool), Fault> {
+        let is_object = scanner.kind()? == Kind::Object;
+        let start = scanner.at();
+        self.has_usage |= is_object;
+        let read = read(scanner)?;
+        let tells = is_object && tells_counts(scanner.whole().get(start..scanner.at()).unwrap_or_default());
+        Ok((read, tells))
     }
 
     /// Counts a value as output, and keeps it when it is a text.
@@ -158,6 +176,33 @@ impl Answer {
     pub(super) fn add(&mut self, bytes: usize) {
         self.relayed_output_bytes = self.relayed_output_bytes.saturating_add(count(bytes));
     }
+}
+
+/// Whether any number but zero, or a text that may hold one, is a value in a JSON object.
+fn tells_counts(object: &str) -> bool {
+    let is_count = |byte: u8| (b'1'..=b'9').contains(&byte);
+    let (mut bytes, mut is_key) = (object.bytes(), true);
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' => {
+                let mut counts = false;
+                while let Some(byte) = bytes.next().filter(|byte| *byte != b'"') {
+                    counts |= is_count(byte);
+                    if byte == b'\\' {
+                        bytes.next();
+                    }
+                }
+                if counts && !is_key {
+                    return true;
+                }
+            }
+            b':' => is_key = false,
+            b',' | b'{' => is_key = true,
+            byte if is_count(byte) => return true,
+            _ => {}
+        }
+    }
+    false
 }
 
 /// A name; of what is none, its text, which no tier is called.

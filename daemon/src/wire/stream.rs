@@ -54,8 +54,10 @@ pub struct Relay {
 pub struct Meter {
     /// The usage that the provider reported last; reports are cumulative, and what falls in a later one stays.
     pub usage: Option<Usage>,
-    /// That is not the last report, and the provider's dialect says so.
+    /// That is not the last report: the provider's dialect says so, or there was output after it.
     pub usage_goes_on: bool,
+    /// What it reported last cannot be understood.
+    pub has_unread_usage: bool,
     /// Bytes of output in what was relayed: no fewer than its visible output tokens.
     pub relayed_output_bytes: u64,
     /// By the dialect's word, all that was written by then was shown.
@@ -293,7 +295,10 @@ impl StreamEditor {
         self.meter.next_sequence = answer.sequence.map_or(self.meter.next_sequence, |number| number.saturating_add(1));
         if let Some(usage) = &answer.usage {
             self.meter.usage = Some(self.meter.usage.as_ref().map_or_else(|| usage.clone(), |before| usage::later(before, usage)));
-            self.meter.usage_goes_on = answer.usage_goes_on;
+            (self.meter.usage_goes_on, self.meter.has_unread_usage) = (answer.usage_goes_on, false);
+        } else {
+            self.meter.usage_goes_on |= self.meter.usage.is_some() && answer.relayed_output_bytes > 0;
+            self.meter.has_unread_usage |= answer.has_unread_usage;
         }
         if answer.service_tier.is_some() && self.service_tier.as_deref().is_none_or(is_standard_tier) {
             self.service_tier.clone_from(&answer.service_tier);

@@ -24,6 +24,7 @@ pub(in crate::wire) fn message(scanner: &mut Scanner<'_>) -> Result<Answer, Faul
         _ => member(&mut told, &mut said, answer, name, scanner, None),
     })?;
     answer.usage = told.counted.usage().filter(|_| answer.has_usage);
+    answer.has_unread_usage &= answer.usage.is_none();
     Ok(answer)
 }
 
@@ -61,8 +62,8 @@ pub(in crate::wire) fn event(told: &mut Told, said: &mut Said, scanner: &mut Sca
             Ok(())
         }
         "usage" => {
-            answer.has_usage |= scanner.kind()? == Kind::Object;
-            told.counted.read(scanner)?;
+            let ((), tells) = answer.usage_object(scanner, |scanner| told.counted.read(scanner))?;
+            answer.has_unread_usage |= tells;
             Ok(())
         }
         _ => scanner.pass(),
@@ -70,6 +71,7 @@ pub(in crate::wire) fn event(told: &mut Told, said: &mut Said, scanner: &mut Sca
     said.of_part(since, index);
     if answer.has_usage {
         answer.usage = told.counted.usage();
+        answer.has_unread_usage &= answer.usage.is_none();
         // `message_start` counts the input and a first token of output; of several `message_delta` the one with the reason to
         // stop is the last.
         answer.usage_goes_on = !stops;
@@ -89,8 +91,8 @@ fn member(
     match name {
         "model" => answer.model(scanner, client_model),
         "usage" => {
-            answer.has_usage |= scanner.kind()? == Kind::Object;
-            told.counted.read(scanner)?;
+            let ((), tells) = answer.usage_object(scanner, |scanner| told.counted.read(scanner))?;
+            answer.has_unread_usage |= tells;
             Ok(())
         }
         "content" if scanner.kind()? == Kind::List => {
