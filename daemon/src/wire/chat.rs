@@ -78,6 +78,7 @@ impl Member for Field {
         if !reader.has(Field::Messages) {
             return Err(Malformed::field("messages", "is missing"));
         }
+        reader.doubt_effort();
         reader.no_options_without_stream()
     }
 }

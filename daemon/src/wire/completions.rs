@@ -3,7 +3,7 @@
 use super::inputs::inputs;
 use super::json::{Kind, Scanner};
 use super::member::{Member, members};
-use super::request::{self, Malformed, Reader, Request, count, flag};
+use super::request::{self, Malformed, Reader, Request, count, flag, stated};
 use super::text::Text;
 
 /// Fields that are documented by OpenAI or the common servers of open models, and that cost nothing extra. Sorted.
@@ -41,6 +41,11 @@ members! {
     "echo" => Echo,
     "service_tier" => ServiceTier,
     "temperature" => Temperature,
+    "messages" => Messages,
+    "tools" => Tools,
+    "functions" => Functions,
+    "modalities" => Modalities,
+    "max_completion_tokens" => MaxCompletionTokens,
 }
 
 impl Member for Field {
@@ -59,6 +64,11 @@ impl Member for Field {
             Field::Echo => reader.echo = flag(scanner, "echo")?.unwrap_or(false),
             Field::ServiceTier => reader.service_tier(scanner)?,
             Field::Temperature => reader.temperature(scanner)?,
+            // A server that read them here would get what no rule and no bound has seen.
+            Field::Messages | Field::Tools | Field::Functions | Field::Modalities | Field::MaxCompletionTokens if stated(scanner)? => {
+                return Err(Malformed::field(key.unescape().into_owned(), "is a field of /v1/chat/completions"));
+            }
+            Field::Messages | Field::Tools | Field::Functions | Field::Modalities | Field::MaxCompletionTokens => {}
         }
         Ok(())
     }
@@ -149,6 +159,9 @@ mod tests {
             (r#"{"max_tokens":-1}"#, Some("max_tokens")),
             (r#"{"max_tokens":"5"}"#, Some("max_tokens")),
             (r#"{"echo":1}"#, Some("echo")),
+            (r#"{"messages":[]}"#, Some("messages")),
+            (r#"{"tools":[{"type":"web_search"}]}"#, Some("tools")),
+            (r#"{"max_completion_tokens":900}"#, Some("max_completion_tokens")),
             (r#"{"stream_options":{"include_usage":true}}"#, Some("stream_options")),
             ("[]", None),
             (r#"{"n":NaN}"#, None),
@@ -156,6 +169,7 @@ mod tests {
             assert_eq!(read(body.as_bytes()).map_err(|fault| fault.param), Err(param.map(str::to_owned)), "{body}");
         }
         assert_eq!(ask(r#"{"max_tokens":0}"#).max_tokens, Some(0));
+        assert_eq!(ask(r#"{"tools":null,"functions":null}"#).tools, 0);
     }
 
     #[test]

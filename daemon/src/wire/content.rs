@@ -161,8 +161,14 @@ pub(super) fn tools(scanner: &mut Scanner<'_>, ask: &mut Ask, places: &mut Hoste
                 (&mut function, "function", true)
             } else if key.is("custom") {
                 (&mut custom, "custom", true)
-            } else if key.is("max_uses") && scanner.kind()? == Kind::Number {
-                uses = Some(scanner.number()?);
+            } else if key.is("max_uses") {
+                if uses.is_some() {
+                    return Err(Malformed::field(format!("{place}.max_uses"), "stands twice"));
+                }
+                uses = Some(match scanner.kind()? {
+                    Kind::Number => scanner.number()?,
+                    _ => scanner.skip().map(|_| Number::Other)?,
+                });
                 continue;
             } else if key.is("cache_control") {
                 cache_control(scanner)?.iter().for_each(|lifetime| ask.write_cache(lifetime));

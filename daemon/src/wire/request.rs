@@ -325,6 +325,14 @@ impl Reader {
         Ok(scanner.pass()?)
     }
 
+    /// Once all is read: a field that is not known here (servers have `reasoning`, `thinking`, `enable_thinking` and others) may turn on
+    /// what [`Reader::effort`] found turned off.
+    pub(super) fn doubt_effort(&mut self) {
+        if !self.ask.unknown_fields.is_empty() {
+            self.ask.hidden_tokens = None;
+        }
+    }
+
     pub(super) fn service_tier(&mut self, scanner: &mut Scanner<'_>) -> Result<(), Malformed> {
         let kind = scanner.kind()?;
         let start = scanner.at();

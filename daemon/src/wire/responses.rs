@@ -105,6 +105,7 @@ impl Member for Field {
     fn finish(reader: &mut Reader) -> Result<(), Malformed> {
         // Stored unless the request says otherwise.
         reader.stores |= !reader.has(Field::Store);
+        reader.doubt_effort();
         reader.no_options_without_stream()
     }
 }

@@ -48,6 +48,26 @@ fn a_request_is_read_for_what_a_decision_needs() {
 }
 
 #[test]
+fn thinking_is_off_when_nothing_may_turn_it_on_again() {
+    let hidden = |more: &str| ask(&format!(r#"{{"messages":[]{more}}}"#)).hidden_tokens;
+    assert_eq!((hidden(r#","reasoning_effort":"none""#), hidden(r#","reasoning_effort":"low""#)), (Some(0), None));
+    for more in [r#""reasoning":{"effort":"high"}"#, r#""enable_thinking":true"#, r#""extra_body":{"google":{}}"#] {
+        assert_eq!(hidden(&format!(r#","reasoning_effort":"none",{more}"#)), None, "{more}");
+        assert_eq!(hidden(&format!(r#",{more},"reasoning_effort":"none""#)), None, "{more}");
+    }
+}
+
+#[test]
+fn how_often_a_tool_may_be_used_stands_once() {
+    let read =
+        |uses: &str| read(format!(r#"{{"messages":[],"tools":[{{"type":"web_search",{uses}}}]}}"#).as_bytes()).map_err(|fault| fault.param);
+    let twice = Err(Some("tools[0].max_uses".to_owned()));
+    assert_eq!(read(r#""max_uses":1,"max_uses":null"#).map(drop), twice);
+    assert_eq!(read(r#""max_uses":1000,"max\u005fuses":1"#).map(drop), twice);
+    assert!(read(r#""max_uses":null"#).is_ok() && read(r#""max_uses":3"#).is_ok());
+}
+
+#[test]
 fn absent_and_null_mean_the_same() {
     let bare = ask(r#"{"messages":[]}"#);
     let nulls = ask(

@@ -360,3 +360,15 @@ fn a_whole_response_becomes_events_that_say_the_same() {
         assert_eq!(Dialect::Responses.as_stream(body.as_bytes(), true), None);
     }
 }
+
+#[test]
+fn a_tool_has_one_name() {
+    let read = |tool: &str| read(format!(r#"{{"input":"a","tools":[{tool}]}}"#).as_bytes());
+    for tool in
+        [r#"{"type":"function","function":{"name":"shell"},"name":"ok"}"#, r#"{"type":"function","name":"ok","function":{"name":"shell"}}"#]
+    {
+        assert!(read(tool).unwrap_err().message.contains("names the tool a second time"), "{tool}");
+    }
+    let same = read(r#"{"type":"function","function":{"name":"ok"},"name":"ok"}"#).unwrap();
+    assert_eq!(same.ask.tool_names, ["ok"]);
+}

@@ -28,6 +28,15 @@ enum Tool {
 }
 
 impl Definition {
+    /// Takes a name. Of two that differ nobody can say which one counts.
+    fn name(&mut self, member: &str, name: Option<String>) -> Result<(), Malformed> {
+        if self.name.is_some() && name.is_some() && self.name != name {
+            return Err(Malformed::field(member, "names the tool a second time"));
+        }
+        self.name = self.name.take().or(name);
+        Ok(())
+    }
+
     /// Functions and custom tools are the client's, and those that only it can run.
     fn sort(self) -> Option<Tool> {
         Some(match (self.kind?.as_str(), self.runs_at.as_deref()) {
@@ -106,8 +115,8 @@ fn definition(scanner: &mut Scanner<'_>, ask: &mut Ask, place: &str) -> Result<D
         seen |= bit;
         match &*key {
             "type" => found.kind = Some(word(scanner, &member())?),
-            "name" => found.name = Some(word(scanner, &member())?),
-            "function" if scanner.kind()? == Kind::Object => found.name = name_in_member(scanner, &member(), "name")?,
+            "name" => found.name(&member(), Some(word(scanner, &member())?))?,
+            "function" if scanner.kind()? == Kind::Object => found.name(&member(), name_in_member(scanner, &member(), "name")?)?,
             "tools" => {
                 let before = ask.tools;
                 within(scanner, ask, &member())?;
