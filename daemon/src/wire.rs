@@ -23,6 +23,7 @@ pub mod messages;
 mod nfkc;
 pub mod request;
 pub mod responses;
+mod rewritten;
 pub mod said;
 mod sse;
 pub mod stream;

@@ -61,6 +61,9 @@ pub struct Ask {
     /// Bytes that may come back as output: a prediction, which is billed when it is rejected, or prompts that are to be echoed.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub prediction_bytes: u64,
+    /// Tokens that tools and schemas may take beyond their bytes: a provider writes their JSON anew, with white space and escapes of its own.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub rewritten_tokens: u64,
     /// The service tier asked for; where more fields than one choose a price, what [`crate::price::tier`] makes of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_tier: Option<String>,

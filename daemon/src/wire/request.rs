@@ -9,6 +9,7 @@ use super::hosted::HostedPlaces;
 use super::json::{Fault, Kind, Number, Scanner};
 use super::member::Member;
 use super::nfkc;
+use super::rewritten;
 use super::text::Text;
 use aex_core::ask::{Ask, NAMES_KEPT, Reference};
 use std::ops::{Range, RangeInclusive};
@@ -207,7 +208,10 @@ impl Reader {
             return Err(Malformed::field(name, "stands twice"));
         }
         self.seen |= 1 << member.number();
-        member.read(self, key, scanner)
+        let start = scanner.at();
+        member.read(self, key, scanner)?;
+        self.ask.rewritten_tokens += rewritten::extra_in(&name, scanner.whole().get(start..scanner.at()));
+        Ok(())
     }
 
     /// Counts a tool that the provider runs because a member, which has been read, asks for it.
@@ -325,12 +329,9 @@ impl Reader {
         Ok(scanner.pass()?)
     }
 
-    /// Once all is read: a field that is not known here (servers have `reasoning`, `thinking`, `enable_thinking` and others) may turn on
-    /// what [`Reader::effort`] found turned off.
+    /// Once all is read: a field that is not known here (`reasoning`, `enable_thinking` …) may turn on what [`Reader::effort`] found off.
     pub(super) fn doubt_effort(&mut self) {
-        if !self.ask.unknown_fields.is_empty() {
-            self.ask.hidden_tokens = None;
-        }
+        self.ask.hidden_tokens = self.ask.hidden_tokens.filter(|_| self.ask.unknown_fields.is_empty());
     }
 
     pub(super) fn service_tier(&mut self, scanner: &mut Scanner<'_>) -> Result<(), Malformed> {

@@ -87,17 +87,15 @@ fn messages_that_are_not_as_they_should_be_are_refused_however_near_to_a_plain_c
     };
     let version = "/params/_meta/io.modelcontextprotocol~1protocolVersion";
     let capabilities = "/params/_meta/io.modelcontextprotocol~1clientCapabilities";
-    let rows: [(&str, Value, &[(&str, &str)], u16, i64); 5] = [
-        ("two methods in the head", call.clone(), &[("mcp-method", "tools/list")], 400, -32020),
-        ("two names in the head", call.clone(), &[("mcp-name", "shop__do")], 400, -32020),
-        ("another revision in the body", with(version, json!("2025-11-25")), &[], 400, -32020),
-        ("none", with(version, Value::Null), &[], 400, -32602),
-        ("capabilities that are none", with(capabilities, json!("all")), &[], 400, -32602),
-    ];
-    for (what, message, more, status, code) in rows {
-        let answer = client.post(&message, more);
-        assert_eq!((answer.status, &answer.json()["error"]["code"]), (status, &json!(code)), "{what}: {answer}");
-    }
+    let refused = |what: &str, message: &Value, more: &[(&str, &str)], code: i64| {
+        let answer = client.post(message, more);
+        assert_eq!((answer.status, &answer.json()["error"]["code"]), (400, &json!(code)), "{what}: {answer}");
+    };
+    refused("two methods in the head", &call, &[("mcp-method", "tools/list")], -32020);
+    refused("two names in the head", &call, &[("mcp-name", "shop__do")], -32020);
+    refused("another revision in the body", &with(version, json!("2025-11-25")), &[], -32020);
+    refused("none", &with(version, Value::Null), &[], -32602);
+    refused("capabilities that are none", &with(capabilities, json!("all")), &[], -32602);
     assert_eq!(shop.events("call.held"), Vec::<Value>::new());
     assert_eq!(client.post(&call, &[]).json()["result"]["resultType"], "complete");
     shop.is_sound();

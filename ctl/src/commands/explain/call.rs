@@ -183,6 +183,7 @@ fn part(part: &BoundPart) -> String {
         "byte" => format!("{tokens} for {count} bytes of the request: no token is shorter than a byte"),
         "text_token" => format!("{tokens} for texts that were tokenised: their bytes did not fit the budget"),
         "nfkc_byte" => format!("{tokens} for bytes that normalising its texts may add"),
+        "rewritten_token" => format!("{tokens} for white space and escapes of a provider that writes tools and schemas anew"),
         "request" => format!("{tokens} that a provider may put around any request"),
         "tools" => format!("{tokens} that a provider may add once to explain tools"),
         "message" => format!("{tokens} around messages: {count} × {each}"),

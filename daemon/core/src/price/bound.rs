@@ -80,7 +80,7 @@ pub enum Unbounded {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reckoning {
     /// Input that bytes and tokens show: what, how many of it, tokens at most for each.
-    pub shown: [(&'static str, u64, u64); 8],
+    pub shown: [(&'static str, u64, u64); 9],
     /// How often the model's context may be read, and its size: where the request has parts whose size does not show in bytes, or
     /// the provider runs tools, each call of which has the model read all of it again.
     pub context: Option<(u64, u64)>,
@@ -107,12 +107,13 @@ fn input(shown: &[(&'static str, u64, u64)], context: Option<(u64, u64)>) -> u64
 }
 
 /// Input that bytes show.
-fn shown(ask: &Ask, card: &ModelCard) -> [(&'static str, u64, u64); 8] {
+fn shown(ask: &Ask, card: &ModelCard) -> [(&'static str, u64, u64); 9] {
     let [request, hosted, message, tool] = card.overhead.around(ask);
     let known_tool = ("known_tool", ask.known_tool_tokens, 1);
     let (bytes, tokens) = counted(ask, card);
     let nfkc = ("nfkc_byte", ask.nfkc_extra_bytes, 1);
-    [("byte", bytes, 1), ("text_token", tokens, 1), nfkc, request, hosted, message, tool, known_tool]
+    let rewritten = ("rewritten_token", ask.rewritten_tokens, 1);
+    [("byte", bytes, 1), ("text_token", tokens, 1), nfkc, rewritten, request, hosted, message, tool, known_tool]
 }
 
 /// Whether a request has parts whose size does not show in bytes.
@@ -155,7 +156,8 @@ impl Reckoning {
 /// The parts of the bound of a call whose output is limited to `max_tokens` per choice.
 ///
 /// Input tokens never exceed the bytes of the request plus what a provider adds around it: a byte-level tokeniser has no
-/// token shorter than a byte. Texts that were tokenised count by their tokens instead. Each price is the dearest that could apply: of the standard tier and the one that is asked for, of
+/// token shorter than a byte. What a provider may add to the JSON of tools, which it writes anew, counts on top. Texts that were
+/// tokenised count by their tokens instead. Each price is the dearest that could apply: of the standard tier and the one that is asked for, of
 /// all lengths of the input that the bound passes.
 ///
 /// # Errors

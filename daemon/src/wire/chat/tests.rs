@@ -35,6 +35,7 @@ fn a_request_is_read_for_what_a_decision_needs() {
         model: "m".to_owned(),
         nfkc_extra_bytes: 0,
         prediction_bytes: 5,
+        rewritten_tokens: 82,
         service_tier: Some("flex".to_owned()),
         stream: true,
         temperature: Some("0".to_owned()),

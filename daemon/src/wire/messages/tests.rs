@@ -22,7 +22,7 @@ fn ask(members: &str) -> Ask {
 fn check(members: &str, expected: Ask) {
     let got = ask(members);
     assert_eq!(
-        Ask { body_bytes: 0, ..got },
+        Ask { body_bytes: 0, rewritten_tokens: 0, ..got },
         Ask { choices: 1, hidden_tokens: Some(0), max_tokens: Some(9), model: "m".to_owned(), ..expected },
         "{members}"
     );
@@ -129,6 +129,7 @@ fn the_first_request_of_claude_code_is_known_whole() {
         max_tokens: Some(32_000),
         messages: 1,
         model: "claude-sonnet-4-5".to_owned(),
+        rewritten_tokens: 75,
         stream: true,
         text_chars: chars.iter().sum(),
         tool_names: named(&["Bash", "Read"]),

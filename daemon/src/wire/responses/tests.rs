@@ -40,6 +40,7 @@ fn a_request_is_read_for_what_a_decision_needs() {
         max_tokens: Some(9),
         messages: 6,
         model: "m".to_owned(),
+        rewritten_tokens: 145,
         service_tier: Some("flex".to_owned()),
         stream: true,
         temperature: Some("0".to_owned()),
