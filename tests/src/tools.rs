@@ -65,6 +65,7 @@ impl Shop {
             loop {
                 match self.instance(server) {
                     Some(instance) if is_it(&instance) => return instance,
+                    // Counters and phases are told to nobody: looked at again, as long as the test's patience lasts.
                     _ => tokio::time::sleep(Duration::from_millis(2)).await,
                 }
             }
